@@ -1,0 +1,75 @@
+"""What is known about a prepared data set. The Project Architect and the Performance Analyst read it."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from schema.record import Record
+
+Split = Literal["train", "validation", "test"]
+
+
+class SetAside(Record):
+    """A file that was not used, and why. Never silently dropped."""
+
+    file: str = Field(description="Name relative to what the person gave")
+    reason: str
+
+
+class Duplicates(Record):
+    exact: int = Field(default=0, description="Images whose pixels equal those of an earlier image")
+    near: int = Field(default=0, description="Further images that look the same as an earlier one")
+    across_splits: int = Field(
+        default=0, description="Images of the person's own train part that recur in their validation or test part"
+    )
+    contradicting: int = Field(default=0, description="Duplicates that carry different labels")
+    examples: list[str] = Field(
+        default_factory=list, description="At most 20 lines `a.jpg = b.jpg (exact, across splits)`"
+    )
+
+
+class ImageSizes(Record):
+    """Pixels of the source files, after EXIF orientation."""
+
+    width_min: int
+    width_median: int
+    width_max: int
+    height_min: int
+    height_median: int
+    height_max: int
+    uniform: bool = Field(description="All sources have one size")
+
+
+class DatasetProfile(Record):
+    """A checked, split, decoded data set. `directory` holds the arrays (docs/dataset.md)."""
+
+    name: str
+    key: str = Field(description="Name of the cache directory: content, split and stored size")
+    fingerprint: str = Field(
+        description="SHA-256 over the sorted (name, label, split, content hash) of all usable files"
+    )
+    layout: str = Field(description="How it was read: class folders, split folders, csv, npz, torchvision")
+    directory: str
+    classes: list[str]
+    counts: dict[Split, list[int]] = Field(description="Images per class, in the order of `classes`")
+    given_splits: list[Split] = Field(description="Splits that the person gave; the others were carved")
+    channels: Literal[1, 3]
+    height: int = Field(description="Stored height in pixels")
+    width: int
+    mean: list[float] = Field(description="Per channel over the training images, of pixels scaled to 0..1")
+    std: list[float]
+    sizes: ImageSizes
+    formats: dict[str, int] = Field(description="`JPEG/RGB` -> number of files")
+    imbalance: float = Field(description="Largest class over smallest class in the training part")
+    duplicates: Duplicates
+    set_aside: list[SetAside] = Field(description="At most 200; `set_aside_total` counts all")
+    set_aside_total: int
+    warnings: list[str] = Field(default_factory=list)
+    seconds: float = Field(description="Wall time of the preparation; 0 when the cache was there")
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    def size(self, split: Split) -> int:
+        return sum(self.counts[split])

@@ -1,0 +1,57 @@
+"""What can go wrong for a person, as a tree. Expected failures of generated code are not here: they are data (`schema.pipeline.Fault`).
+
+ImproveError                  exit code 1: a fault of ours or of the machine
+├── InputError                exit code 2: the person can mend it by typing something else
+│   ├── DatasetError          the images or labels cannot be used as they are
+│   ├── SettingsError         an option has a value that we do not know
+│   ├── RunNameTaken          a run of that name exists
+│   ├── UnknownRun            no run of that name exists
+│   ├── RunBusy               another process drives that run
+│   ├── NothingToResume       the run is finished
+│   └── HomeError             $IMPROVE_HOME cannot be written, or is full
+└── RunStopped                exit code 3: stopped on purpose, and resumable
+
+Each message says what was found, what was expected, and what to do next.
+"""
+
+
+class ImproveError(RuntimeError):
+    """Shown to the person without a traceback."""
+
+    exit_code = 1
+
+
+class InputError(ImproveError):
+    exit_code = 2
+
+
+class DatasetError(InputError):
+    pass
+
+
+class SettingsError(InputError):
+    pass
+
+
+class RunNameTaken(InputError):
+    pass
+
+
+class UnknownRun(InputError):
+    pass
+
+
+class RunBusy(InputError):
+    pass
+
+
+class NothingToResume(InputError):
+    pass
+
+
+class HomeError(InputError):
+    pass
+
+
+class RunStopped(ImproveError):
+    exit_code = 3

@@ -1,0 +1,80 @@
+"""A job is one run of generated code: a directory is its identity (DESIGN.md section 5)."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from schema.pipeline import Fault
+from schema.record import Record
+from schema.settings import Tier
+
+Step = Literal["smoke", "train", "predict"]
+
+
+class Limits(Record):
+    """Caps that the supervisor enforces; the script is asked to stop at `train_seconds` before it is made to."""
+
+    train_seconds: float
+    smoke_seconds: float = 120.0
+    predict_seconds: float = 900.0
+    grace_seconds: float = 20.0
+    memory_bytes: int
+    processes: int = 512
+    disk_bytes: int = 20 * 2**30
+    output_bytes: int = 64 * 2**20
+
+
+class Plan(Record):
+    """What the smoke step measured; frozen after the first pipeline so that candidates see equal numbers of images."""
+
+    epochs: int = Field(ge=1, description="Passes over the training images that fit the time limit: `info.epochs`")
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    channels_last: bool = False
+    images_per_second: float = Field(gt=0)
+
+
+class JobSpec(Record):
+    """Everything a job needs; written last into its directory, which is the signal to go."""
+
+    name: str = Field(description="`<run>/<iteration>/<attempt>-s<seed>`")
+    pipeline: str = Field(description="Source text of the assembled script")
+    data: str = Field(description="Directory with the training arrays (read-only)")
+    heldout: dict[str, str] = Field(description="`validation` and `test` -> array of unlabelled images (read-only)")
+    weights: dict[str, str] = Field(default_factory=dict, description="timm name -> safetensors file (read-only)")
+    steps: tuple[Step, ...] = ("smoke", "train", "predict")
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(ge=1)
+    epochs: int | None = Field(
+        default=None, description="Planned epochs of the run, None for the first pipeline: it measures"
+    )
+    precision: Literal["float32", "bfloat16", "float16"] | None = Field(
+        default=None, description="Known best for this model, None: measure"
+    )
+    channels_last: bool | None = None
+    tier: Tier = "none"
+    limits: Limits
+
+
+class StepOutcome(Record):
+    step: Step
+    seconds: float
+    exit: int | None = Field(description="Exit status; negative: signal; None: never ended by itself")
+
+
+class JobResult(Record):
+    """Written atomically by the supervisor when the job is over, whatever the end."""
+
+    ok: bool
+    fault: Fault | None = None
+    steps: list[StepOutcome]
+    seconds: float
+    cut: bool = Field(default=False, description="The training ended at its time limit, on its best weights so far")
+    peak_memory_bytes: int = 0
+    tier: Tier = "none"
+
+
+class JobStatus(Record):
+    state: Literal["absent", "waiting", "running", "finished", "interrupted"]
+    step: Step | None = None
+    seconds: float = 0.0

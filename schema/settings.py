@@ -1,0 +1,55 @@
+"""What a person asks for: frozen into the run at its start, so that a resume needs no arguments."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from schema.record import Record
+
+Metric = Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc", "log_loss", "quadratic_kappa"]
+Rule = Literal["better", "paired", "expected"]
+Strategy = Literal["iterative", "global", "zero-shot"]
+Init = Literal["unified", "bottom-up"]
+Tier = Literal["bwrap", "landlock", "none"]
+
+
+class Settings(Record):
+    """The whole of a run's configuration. Times in seconds; sizes in bytes."""
+
+    dataset: str = Field(
+        min_length=1,
+        description="Folder, archive, .npz or CSV of labelled images, or the name of a torchvision data set",
+    )
+    labels: str | None = Field(default=None, description="CSV of file and label, where it is not found by itself")
+    file_column: str | None = Field(default=None, description="Column of that CSV with the file names")
+    label_column: str | None = Field(default=None, description="Column of that CSV with the labels")
+    describe: str = Field(
+        default="",
+        max_length=4000,
+        description="What the images show, in your own words: domain, colour, quality, what the classes mean",
+    )
+    model: str = Field(default="playbook", description="Who writes the code: playbook (embedded, no key, no network)")
+    iterations: int = Field(default=20, ge=0, le=10_000, description="Changes to try after the first pipeline")
+    budget_seconds: float | None = Field(default=None, gt=0, description="Wall clock of the whole run")
+    train_seconds: float = Field(default=1200.0, gt=0, description="Wall clock of one training")
+    strategy: Strategy = Field(
+        default="iterative", description="One component per iteration, all three, or one naive prompt"
+    )
+    init: Init = Field(default="unified", description="The first pipeline in one pass, or component after component")
+    accept: Rule = Field(default="expected", description="When a change is kept (docs/acceptance.md)")
+    metric: Metric = Field(default="accuracy", description="What is maximised (log_loss: minimised)")
+    select_on: Literal["validation", "test"] = Field(
+        default="validation", description="`test` is the paper's protocol; its score is then optimistic"
+    )
+    target: float | None = Field(default=None, description="Stop when the validation score reaches this")
+    max_attempts: int = Field(default=3, ge=1, le=20, description="Tries per iteration before it counts as failed")
+    max_seeds: int = Field(default=2, ge=1, le=10, description="Trainings per pipeline when a comparison is undecided")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of training")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to train")
+    sandbox: Literal["none"] = Field(default="none", description="Isolation of generated code")
+    weights_dir: str | None = Field(default=None, description="Folder of safetensors files named after timm models")
+
+    @field_validator("describe")
+    @classmethod
+    def _printable(cls, text: str) -> str:
+        return "".join(c for c in text if c.isprintable() or c in "\n\t")

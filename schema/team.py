@@ -1,0 +1,149 @@
+"""What passes between the graph and a team of experts: typed in, typed out (DESIGN.md section 8)."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from schema.dataset import DatasetProfile
+from schema.job import Plan
+from schema.pipeline import Component, Fault, Pipeline
+from schema.record import Record
+from schema.score import Score, Verdict
+from schema.settings import Init, Metric, Strategy
+
+
+class Hardware(Record):
+    device: Literal["cpu", "cuda"]
+    name: str
+    cores: int
+    memory_bytes: int
+    gpu_memory_bytes: int = 0
+
+
+class Brief(Record):
+    """What every role knows about the task; the same for the whole run."""
+
+    profile: DatasetProfile
+    description: str
+    hardware: Hardware
+    weights: dict[str, str] = Field(description="Pretrained weights on disk: timm name -> file")
+    metric: Metric
+    strategy: Strategy
+    init: Init
+    train_seconds: float
+    iterations: int
+
+
+class Design(Record):
+    """The Project Architect's answer. With `bottom-up` the pipeline is absent, and each engineer writes in turn."""
+
+    text: str
+    pipeline: Pipeline | None = None
+
+
+class Proposal(Record):
+    """The Performance Analyst's answer: one component, why, and what to do."""
+
+    action: Literal["change", "revisit", "stop"]
+    component: Component | Literal["all"] | None = None
+    move: str = Field(default="", description="Short stable name of the change, e.g. `label-smoothing`")
+    diagnosis: str = ""
+    hypothesis: str = ""
+    instruction: str = ""
+    revisit: int | None = Field(default=None, description="The inconclusive iteration to try once more")
+
+
+class Written(Record):
+    """An engineer's answer: the whole source text of one component."""
+
+    code: str
+    note: str = ""
+
+
+class EpochRow(Record):
+    epoch: int
+    seconds: float
+    metrics: dict[str, float] = Field(
+        description="As logged: train_loss, train_accuracy, validation_loss, validation_accuracy, learning_rate ..."
+    )
+
+
+class TrainingEvidence(Record):
+    """What one training showed."""
+
+    curve: list[EpochRow] = Field(description="Thinned to at most 40 rows, first and last kept")
+    seconds: float
+    cut: bool
+    plan: Plan | None = None
+    score: Score
+
+
+class LedgerRow(Record):
+    """One iteration as the store knows it: numbers are never retold by a model."""
+
+    iteration: int
+    base: int | None = Field(description="The incumbent it was compared with; None for the first pipeline")
+    component: Component | Literal["all"]
+    move: str
+    verdict: Verdict
+    validation: float | None = None
+    delta: float | None = Field(default=None, description="Paired difference to the incumbent, positive is better")
+    expected: float | None = Field(default=None, description="Shrunken estimate of the true gain")
+    low: float | None = None
+    high: float | None = None
+    attempts: int = 1
+    seconds: float = 0.0
+    training_seconds: float = 0.0
+    summary: str = ""
+
+
+class Evidence(Record):
+    """What the Performance Analyst sees."""
+
+    brief: Brief
+    iteration: int
+    best_iteration: int
+    pipeline: Pipeline
+    training: TrainingEvidence
+    ledger: list[LedgerRow]
+    seconds_left: float | None = None
+
+
+class WriteTask(Record):
+    brief: Brief
+    component: Component
+    design: str
+    pipeline: dict[Component, str] = Field(
+        description="Components that exist: the incumbent's, or what was written so far"
+    )
+    proposal: Proposal | None = Field(default=None, description="None while the first pipeline is written")
+
+
+class RepairTask(Record):
+    write: WriteTask
+    code: str = Field(description="The component that failed")
+    fault: Fault
+    attempt: int = Field(description="Attempts made so far, from 1")
+    earlier: list[Fault] = Field(default_factory=list)
+
+
+class Outcome(Record):
+    """What the summariser puts into one line."""
+
+    row: LedgerRow
+    proposal: Proposal | None
+    fault: Fault | None
+    reason: str = ""
+
+
+class Usage(Record):
+    """One call of a model. Zero tokens for the playbook."""
+
+    role: str
+    model: str
+    tokens_in: int = 0
+    tokens_cached: int = 0
+    tokens_out: int = 0
+    tokens_reasoning: int = 0
+    seconds: float = 0.0
+    cost: float | None = None

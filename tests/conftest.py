@@ -1,0 +1,18 @@
+"""No test reaches the user's home, a hub, or a key."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty $IMPROVE_HOME for every test."""
+    folder = tmp_path / "improve-home"
+    monkeypatch.setenv("IMPROVE_HOME", str(folder))
+    for name in ("IMPROVE_WEIGHTS", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
