@@ -1,0 +1,104 @@
+"""What a run tells while it goes on: plain records, streamed as LangGraph custom events and shown by the live view."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from schema.dataset import DatasetProfile
+from schema.job import Step
+from schema.pipeline import Component, Fault
+from schema.record import Record
+from schema.team import LedgerRow, Proposal
+
+
+class RunStarted(Record):
+    kind: Literal["run_started"] = "run_started"
+    run: str
+    resumed: bool
+    sandbox: str
+    model: str
+    seconds: float = Field(default=0.0, description="Wall clock spent before, when resumed")
+
+
+class DatasetReady(Record):
+    kind: Literal["dataset_ready"] = "dataset_ready"
+    profile: DatasetProfile
+
+
+class NodeEntered(Record):
+    kind: Literal["node_entered"] = "node_entered"
+    node: str
+    iteration: int
+    text: str = ""
+
+
+class Designed(Record):
+    kind: Literal["designed"] = "designed"
+    text: str
+
+
+class Proposed(Record):
+    kind: Literal["proposed"] = "proposed"
+    iteration: int
+    proposal: Proposal
+
+
+class ComponentWritten(Record):
+    kind: Literal["component_written"] = "component_written"
+    iteration: int
+    component: Component
+    lines: int
+    note: str
+
+
+class JobProgress(Record):
+    """Where a job is. Seconds count from the start of the step."""
+
+    kind: Literal["job_progress"] = "job_progress"
+    job: str
+    step: Step | None
+    seconds: float
+    limit_seconds: float
+    epoch: int = 0
+    epochs: int | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+
+class FaultFound(Record):
+    kind: Literal["fault_found"] = "fault_found"
+    iteration: int
+    attempt: int
+    fault: Fault
+
+
+class Settled(Record):
+    """An iteration has its verdict."""
+
+    kind: Literal["settled"] = "settled"
+    row: LedgerRow
+    reason: str
+    best_iteration: int | None
+    best_validation: float | None
+
+
+class Finished(Record):
+    kind: Literal["finished"] = "finished"
+    run: str
+    reason: str
+    report: str = Field(description="Path of report.md")
+
+
+Event = Annotated[
+    RunStarted
+    | DatasetReady
+    | NodeEntered
+    | Designed
+    | Proposed
+    | ComponentWritten
+    | JobProgress
+    | FaultFound
+    | Settled
+    | Finished,
+    Field(discriminator="kind"),
+]
+EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
