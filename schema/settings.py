@@ -46,7 +46,7 @@ class Settings(Record):
     max_seeds: int = Field(default=2, ge=1, le=10, description="Trainings per pipeline when a comparison is undecided")
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of training")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to train")
-    sandbox: Literal["none"] = Field(default="none", description="Isolation of generated code")
+    tier: Literal["none"] = Field(default="none", description="Isolation of generated code")
     weights_dir: str | None = Field(default=None, description="Folder of safetensors files named after timm models")
 
     @field_validator("describe")

@@ -50,6 +50,9 @@ class Proposal(Record):
     diagnosis: str = ""
     hypothesis: str = ""
     instruction: str = ""
+    longer: bool = Field(
+        default=False, description="The change is to train longer: `info.epochs` is measured anew instead of inherited"
+    )
     revisit: int | None = Field(default=None, description="The inconclusive iteration to try once more")
 
 
@@ -88,6 +91,7 @@ class LedgerRow(Record):
     verdict: Verdict
     validation: float | None = None
     delta: float | None = Field(default=None, description="Paired difference to the incumbent, positive is better")
+    standard_error: float | None = Field(default=None, description="Of `delta`")
     expected: float | None = Field(default=None, description="Shrunken estimate of the true gain")
     low: float | None = None
     high: float | None = None

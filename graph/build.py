@@ -1,0 +1,106 @@
+"""The graph: the whole control flow on one page. Node names are part of the file format: a renamed node orphans old runs."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from langgraph.graph import END, START, StateGraph
+
+from graph import routes
+from nodes.assemble import assemble
+from nodes.decide import decide
+from nodes.engineers import data_engineer, model_engineer, training_engineer
+from nodes.performance_analyst import performance_analyst
+from nodes.profile import profile
+from nodes.project_architect import project_architect
+from nodes.repair import repair
+from nodes.report import report
+from nodes.sandbox import sandbox
+from nodes.services import Services
+from nodes.summarize import summarize
+from schema.settings import Settings
+from schema.state import State
+
+Node = Callable[[Any, Services], dict[str, Any]]
+
+
+def build_graph(services: Services) -> StateGraph[State, None, Settings, State]:
+    """Every node and edge of DESIGN.md section 2, and one more: `decide` asks for another seed where the scores leave it undecided."""
+    graph = StateGraph(State, input_schema=Settings)
+    engineers = routes.ENGINEERS
+
+    graph.add_node("profile", _first(profile, services))
+    for node in (
+        project_architect,
+        data_engineer,
+        model_engineer,
+        training_engineer,
+        assemble,
+        sandbox,
+        repair,
+        decide,
+        summarize,
+        performance_analyst,
+        report,
+    ):
+        graph.add_node(node.__name__, _bound(node, services))
+
+    graph.add_edge(START, "profile")
+    graph.add_edge("profile", "project_architect")
+    graph.add_edge("project_architect", "data_engineer")
+    for name in engineers.values():
+        graph.add_conditional_edges(name, routes.next_engineer, {**_after(name), "assemble": "assemble"})
+    graph.add_conditional_edges("assemble", routes.after_assemble, {"check failed": "repair", "fits": "sandbox"})
+    graph.add_conditional_edges("sandbox", routes.after_sandbox, {"failed": "repair", "scored": "decide"})
+    graph.add_conditional_edges("repair", routes.after_repair, {**engineers, "out of attempts": "decide"})
+    graph.add_conditional_edges(
+        "decide",
+        routes.after_decide,
+        {
+            **dict.fromkeys(("first", "accepted", "rejected", "failed", "inconclusive"), "summarize"),
+            "undecided: one more seed": "sandbox",
+        },
+    )
+    graph.add_conditional_edges(
+        "summarize", routes.after_summarize, {"next": "performance_analyst", "finished": "report"}
+    )
+    graph.add_conditional_edges(
+        "performance_analyst", routes.after_analyst, {**engineers, "all": "data_engineer", "stop": "report"}
+    )
+    graph.add_edge("report", END)
+    return graph
+
+
+def _after(name: str) -> dict[str, str]:
+    """The engineers that may follow one: those after it in the order of writing."""
+    names = list(routes.ENGINEERS.items())
+    position = [node for _, node in names].index(name)
+    return dict(names[position + 1 :])
+
+
+def _bound(node: Node, services: Services) -> Callable[[State], dict[str, Any]]:
+    """A LangGraph node: runs ours with the services, and adds the seconds it took to the run's clock."""
+
+    def run(state: State) -> dict[str, Any]:
+        began = time.monotonic()
+        update = node(state, services)
+        return {**update, "clock": round(time.monotonic() - began, 3)}
+
+    run.__name__ = node.__name__
+    return run
+
+
+def _first(node: Callable[[Settings, Services], dict[str, Any]], services: Services) -> Callable[[Settings], Any]:
+    """As `_bound`; its annotation makes LangGraph validate the input."""
+
+    def run(state: Settings) -> dict[str, Any]:
+        began = time.monotonic()
+        update = node(state, services)
+        return {**update, "clock": round(time.monotonic() - began, 3)}
+
+    run.__name__ = node.__name__
+    return run
+
+
+# For `langgraph dev` and for `graph.invoke` in a script: no checkpointer here, the server brings its own (langgraph.json).
+graph = build_graph(Services()).compile(name="improve")

@@ -1,0 +1,164 @@
+"""Start and resume runs: one run, one thread, one driver at a time, every finished step in the checkpoint."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from langgraph.errors import GraphDrained
+from langgraph.runtime import RunControl
+
+from checkpoints.home import checkpoints_path, fresh_name, prepare_home, valid_run_name
+from checkpoints.lock import run_lock
+from checkpoints.saver import SqliteCheckpointer
+from checkpoints.store import open_store
+from graph.build import build_graph
+from nodes.services import Services
+from schema.errors import ImproveError, InputError, NothingToResume, RunNameTaken, RunStopped, UnknownRun
+from schema.events import EVENTS, Event, RunStarted
+from schema.settings import Settings
+from schema.state import SCHEMA_VERSION, State
+
+OnEvent = Callable[[Event], None]
+
+
+def run(
+    settings: Settings, *, name: str | None = None, on_event: OnEvent | None = None, services: Services | None = None
+) -> str:
+    """Run to the end; returns the run's name.
+
+    Raises InputError (nothing was written), RunStopped (resumable), ImproveError.
+    """
+    prepare_home()
+    name = valid_run_name(name) if name else fresh_name(settings.dataset)
+    with run_lock(name):
+        if _exists(name):
+            raise RunNameTaken(
+                f"A run named {name!r} exists. Choose another --name, or go on with it: improve resume {name}"
+            )
+        return _drive(name, settings.model_dump(mode="json"), settings, on_event, services)
+
+
+def resume(
+    name: str,
+    *,
+    iterations: int | None = None,
+    budget_seconds: float | None = None,
+    on_event: OnEvent | None = None,
+    services: Services | None = None,
+) -> str:
+    """Go on from the last checkpoint; a finished run goes on when it is given more iterations or time."""
+    prepare_home()
+    row = open_store().run(name)
+    changes = {
+        key: value
+        for key, value in {"iterations": iterations, "budget_seconds": budget_seconds}.items()
+        if value is not None
+    }
+    settings = Settings.model_validate({**row.settings.model_dump(), **changes})
+    with run_lock(name):
+        return _drive(name, None, settings, on_event, services)
+
+
+def _drive(
+    name: str, inputs: dict[str, Any] | None, settings: Settings, on_event: OnEvent | None, services: Services | None
+) -> str:
+    services = services or Services()
+    with SqliteCheckpointer.open(checkpoints_path()) as saver, _stop_between_steps() as control:
+        compiled = build_graph(services).compile(checkpointer=saver, name="improve")
+        config: dict[str, Any] = {"configurable": {"thread_id": name}, "recursion_limit": _step_limit(settings)}
+        try:
+            if inputs is None:
+                config = _prepare_resume(compiled, config, name, settings)
+            _announce(name, settings, on_event, resumed=inputs is None)
+            stream = compiled.stream(inputs, config, stream_mode="custom", durability="sync", control=control)
+            for raw in stream:
+                if on_event:
+                    on_event(EVENTS.validate_python(raw))
+        except GraphDrained:
+            raise _stopped(name) from None
+        except RunStopped:
+            raise _stopped(name) from None
+        except BaseException as error:
+            _settle_failure(name, saver, error)
+            raise
+    return name
+
+
+def _prepare_resume(compiled: Any, config: dict[str, Any], name: str, settings: Settings) -> dict[str, Any]:
+    """The config to go on from. A changed number of iterations or budget becomes part of the state."""
+    at = compiled.get_state(config)
+    state: State = at.values
+    if not at.values or state.get("schema_version") != SCHEMA_VERSION:
+        raise UnknownRun(f"Run {name!r} has no checkpoint of this version of IMPROVE, so it cannot go on.")
+    if not at.next and open_store().run(name).status != "finished":
+        raise ImproveError(f"Run {name!r} waits at a step that this version of IMPROVE does not have.")
+    changed = (
+        {"settings": settings.model_dump(mode="json")} if settings.model_dump(mode="json") != state["settings"] else {}
+    )
+    if not at.next:
+        if not changed:
+            raise NothingToResume(
+                f"Run {name!r} is finished: {open_store().run(name).reason}. Give it more: improve resume {name} --iterations {settings.iterations + 10}"
+            )
+        return dict(compiled.update_state(config, {**changed, "stop": None}, as_node="summarize")) | {
+            "recursion_limit": config["recursion_limit"]
+        }
+    if changed:
+        compiled.update_state(config, changed)
+    open_store().set_status(name, "running")
+    return config
+
+
+def _announce(name: str, settings: Settings, on_event: OnEvent | None, *, resumed: bool) -> None:
+    if on_event:
+        seconds = open_store().run(name).seconds if resumed else 0.0
+        on_event(RunStarted(run=name, resumed=resumed, sandbox=settings.tier, model=settings.model, seconds=seconds))
+
+
+def _stopped(name: str) -> RunStopped:
+    if not _exists(name):
+        return RunStopped("Stopped before the run began; nothing was kept.")
+    open_store().set_status(name, "stopped", "stopped by you")
+    return RunStopped(f"Run {name!r} is stopped. Go on with it: improve resume {name}")
+
+
+def _settle_failure(name: str, saver: SqliteCheckpointer, error: BaseException) -> None:
+    """A run that never began leaves nothing behind; one that did is marked, and can be resumed."""
+    if not _exists(name):
+        saver.delete_thread(name)
+    elif not isinstance(error, InputError):
+        status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+        open_store().set_status(name, status, f"{type(error).__name__}: {error}")
+
+
+def _exists(name: str) -> bool:
+    try:
+        open_store().run(name)
+    except UnknownRun:
+        return False
+    return True
+
+
+def _step_limit(settings: Settings) -> int:
+    """A guard against a wrong router: the most steps that a run of these settings can take."""
+    per_iteration = 8 + 4 * settings.max_attempts + 2 * settings.max_seeds
+    return (settings.iterations + 4) * per_iteration
+
+
+@contextmanager
+def _stop_between_steps() -> Iterator[RunControl]:
+    """The first Ctrl-C or SIGTERM ends the run at the next step boundary; a running training goes on by itself and is attached to later."""
+    control = RunControl()
+    if threading.current_thread() is not threading.main_thread():
+        yield control
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
+        signal.signal(number, lambda received, _frame: control.request_drain(signal.Signals(received).name))
+    try:
+        yield control
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

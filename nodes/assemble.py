@@ -1,0 +1,46 @@
+"""Three components become one script, which must pass the cheap checks (syntax, contract, names, arguments) before anything runs."""
+
+from typing import Any
+
+from dataset.decode import SOURCE as DECODE_SOURCE
+from nodes.context import candidate_of
+from nodes.events import tell
+from nodes.services import Services
+from sandbox.assemble import assemble as assembled
+from sandbox.check import check
+from schema.events import NodeEntered
+from schema.pipeline import COMPONENTS, Fault, Pipeline
+from schema.state import State
+
+
+def assemble(state: State, services: Services) -> dict[str, Any]:
+    tell(NodeEntered(node="assemble", iteration=state["iteration"]))
+    missing = [component for component in COMPONENTS if state["base"] is None and component not in state["draft"]]
+    if missing:
+        return _failed(Fault(stage="contract", kind="missing", component=missing[0], message="was never written"))
+    pipeline = candidate_of(state, services.store())
+    fault = _unchanged(state, services, pipeline) or check(
+        pipeline, script_of(pipeline, state), weights=state["weights"]
+    )
+    return _failed(fault) if fault else {"fault": None}
+
+
+def script_of(pipeline: Pipeline, state: State) -> str:
+    """The script as it runs and as the person takes it home."""
+    return assembled(pipeline, DECODE_SOURCE, title=f"{state['run']}, iteration {state['iteration']}")
+
+
+def _unchanged(state: State, services: Services, pipeline: Pipeline) -> Fault | None:
+    """A training of the incumbent's own code would only measure luck."""
+    base = state["base"]
+    if base is None or services.store().pipeline(state["run"], base).fingerprint != pipeline.fingerprint:
+        return None
+    component = next(c for c in COMPONENTS if c in state["draft"])
+    message = (
+        f"The {component} component is the same as the incumbent's. Write a version that carries out the instruction."
+    )
+    return Fault(stage="contract", kind="unchanged", component=component, message=message)
+
+
+def _failed(fault: Fault) -> dict[str, Any]:
+    return {"fault": fault.model_dump(mode="json")}

@@ -1,0 +1,70 @@
+"""Views of the state that several nodes share: the records inside it, and where an iteration's files lie."""
+
+from pathlib import Path
+
+from checkpoints.home import run_dir
+from checkpoints.store import Store
+from schema.dataset import DatasetProfile
+from schema.pipeline import COMPONENTS, Component, Fault, Pipeline
+from schema.settings import Settings
+from schema.state import State
+from schema.team import Brief, Hardware, Proposal
+
+
+def settings_of(state: State) -> Settings:
+    return Settings.model_validate(state["settings"])
+
+
+def proposal_of(state: State) -> Proposal | None:
+    raw = state.get("proposal")
+    return Proposal.model_validate(raw) if raw else None
+
+
+def fault_of(state: State) -> Fault | None:
+    raw = state.get("fault")
+    return Fault.model_validate(raw) if raw else None
+
+
+def profile_of(state: State, store: Store) -> DatasetProfile:
+    profile = store.run(state["run"]).profile
+    if profile is None:
+        raise RuntimeError(f"run {state['run']} has no dataset profile in the experiment store")
+    return profile
+
+
+def brief_of(state: State, store: Store) -> Brief:
+    settings = settings_of(state)
+    return Brief(
+        profile=profile_of(state, store),
+        description=settings.describe,
+        hardware=Hardware.model_validate(state["hardware"]),
+        weights=state["weights"],
+        metric=settings.metric,
+        strategy=settings.strategy,
+        init=settings.init,
+        train_seconds=settings.train_seconds,
+        iterations=settings.iterations,
+    )
+
+
+def candidate_of(state: State, store: Store) -> Pipeline:
+    """The pipeline being tried: the incumbent's components, replaced by what is in the draft."""
+    return Pipeline.model_validate(components_of(state, store))
+
+
+def components_of(state: State, store: Store) -> dict[Component, str]:
+    """The components that exist so far; all three once there is an incumbent."""
+    base = state["base"]
+    if base is None:
+        return dict(state["draft"])
+    incumbent = store.pipeline(state["run"], base)
+    return {component: state["draft"].get(component, incumbent.code(component)) for component in COMPONENTS}
+
+
+def iteration_dir(run: str, iteration: int) -> Path:
+    return run_dir(run) / "iterations" / f"{iteration:04d}"
+
+
+def job_dir(run: str, iteration: int, attempt: int, seed: int) -> Path:
+    """A job's directory is its identity: the same four values always name the same job."""
+    return iteration_dir(run, iteration) / "jobs" / f"{attempt}-s{seed}"

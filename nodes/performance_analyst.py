@@ -1,0 +1,63 @@
+"""The Performance Analyst opens an iteration: one component, a diagnosis, a hypothesis, an instruction; or the end of the run."""
+
+from typing import Any
+
+from nodes.calls import record_calls
+from nodes.context import brief_of, settings_of
+from nodes.events import tell
+from nodes.services import Services
+from schema.events import NodeEntered, Proposed
+from schema.pipeline import COMPONENTS, Component
+from schema.state import State
+from schema.team import Evidence, Proposal
+
+
+def performance_analyst(state: State, services: Services) -> dict[str, Any]:
+    iteration = state["iteration"] + 1
+    tell(NodeEntered(node="performance_analyst", iteration=iteration))
+    team = services.team(settings_of(state).model)
+    proposal = team.analyse(_evidence(state, services, iteration))
+    record_calls(team, state, services, "performance_analyst")
+    tell(Proposed(iteration=iteration, proposal=proposal))
+    if proposal.action == "stop":
+        return {"stop": f"the analyst has nothing left to try: {proposal.diagnosis}", "proposal": None}
+    return {
+        "iteration": iteration,
+        "iteration_clock": state["clock"],
+        "base": state["best"],
+        "attempt": 1,
+        "proposal": proposal.model_dump(mode="json"),
+        "queue": _engineers(proposal),
+        "draft": {},
+        "fault": None,
+        "faults": [],
+        "seeds": 1,
+        "verdict": None,
+        "comparison": None,
+        "reason": "",
+    }
+
+
+def _engineers(proposal: Proposal) -> list[Component]:
+    if proposal.component == "all":
+        return list(COMPONENTS)
+    if proposal.component is None:
+        raise RuntimeError(f"the proposal {proposal.move!r} names no component")
+    return [proposal.component]
+
+
+def _evidence(state: State, services: Services, iteration: int) -> Evidence:
+    store, run, best = services.store(), state["run"], state["best"]
+    training = None if best is None else store.training(run, best)
+    if best is None or training is None:
+        raise RuntimeError(f"run {run} has no scored incumbent to improve")
+    budget = settings_of(state).budget_seconds
+    return Evidence(
+        brief=brief_of(state, store),
+        iteration=iteration,
+        best_iteration=best,
+        pipeline=store.pipeline(run, best),
+        training=training,
+        ledger=store.ledger(run),
+        seconds_left=None if budget is None else max(0.0, budget - state["clock"]),
+    )

@@ -1,0 +1,72 @@
+"""The first node: what the person gave becomes a checked, split, decoded data set, and the run gets its name and its settings."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from langgraph.config import get_config
+
+from checkpoints.home import datasets_dir, fresh_name, unpacked_dir
+from dataset.discover import discover
+from dataset.prepare import prepare
+from nodes.events import tell
+from nodes.services import Services
+from sandbox.hardware import hardware
+from sandbox.weights import on_disk
+from schema.errors import RunNameTaken
+from schema.events import DatasetReady
+from schema.settings import Settings
+from schema.state import SCHEMA_VERSION
+
+
+def profile(settings: Settings, services: Services) -> dict[str, Any]:
+    """Everything that the person may have to mend is found here, before anything of the run is written."""
+    folder = settings.weights_dir or os.environ.get("IMPROVE_WEIGHTS")
+    settings = settings.model_copy(update={"weights_dir": str(Path(folder).resolve()) if folder else None})
+    weights = on_disk(settings.weights_dir)
+    machine = hardware(settings.device)
+    listing = discover(
+        settings.dataset,
+        labels=settings.labels,
+        file_column=settings.file_column,
+        label_column=settings.label_column,
+        workdir=unpacked_dir(),
+    )
+    prepared = prepare(listing, datasets_dir())
+    store = services.store()
+    name = get_config().get("configurable", {}).get("thread_id") or fresh_name(prepared.name)
+    _create(services, name, settings)
+    store.set_profile(name, prepared)
+    tell(DatasetReady(profile=prepared))
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": name,
+        "settings": settings.model_dump(mode="json"),
+        "hardware": machine.model_dump(mode="json"),
+        "weights": weights,
+        "iteration": 0,
+        "iteration_clock": 0.0,
+        "attempt": 1,
+        "proposal": None,
+        "queue": [],
+        "draft": {},
+        "fault": None,
+        "faults": [],
+        "seeds": 1,
+        "base": None,
+        "best": None,
+        "verdict": None,
+        "comparison": None,
+        "reason": "",
+        "stop": None,
+    }
+
+
+def _create(services: Services, name: str, settings: Settings) -> None:
+    """This node may run twice after a crash: the same run, still without an iteration, is taken up again."""
+    store = services.store()
+    try:
+        store.create_run(name, settings, settings.tier)
+    except RunNameTaken:
+        if store.run(name).settings != settings or store.ledger(name):
+            raise

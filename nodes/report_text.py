@@ -1,0 +1,106 @@
+"""What `report.md` says: plain Markdown from the store's numbers."""
+
+from schema.dataset import DatasetProfile
+from schema.run import Final, RunRow, Totals
+from schema.score import Score
+from schema.team import LedgerRow
+
+
+def report_text(run: RunRow, ledger: list[LedgerRow], totals: Totals) -> str:
+    parts = [f"# {run.name}", _headline(run), *([_dataset(run.profile)] if run.profile else [])]
+    parts += [_ledger(ledger), _gains(ledger), _costs(run, totals)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _headline(run: RunRow) -> str:
+    if run.first is None or run.best is None:
+        return f"No pipeline ran to its end. {run.reason}"
+    lines = [
+        f"Metric: {run.settings.metric}. Written by: {run.settings.model}. Sandbox: {run.sandbox}. Ended because {run.reason}.",
+        "",
+        "| pipeline | validation (decides) | test (sealed until the end) |",
+        "|---|---|---|",
+        _final_row("first", run.first),
+        _final_row("winner", run.best),
+    ]
+    if run.settings.select_on == "test":
+        lines += [
+            "",
+            "**The test split decided which changes were kept (`--select-on test`), so both scores are optimistic.**",
+        ]
+    return "\n".join(lines)
+
+
+def _final_row(name: str, final: Final) -> str:
+    return f"| {name} (iteration {final.iteration}) | {_interval(final.validation)} | {_interval(final.test)} |"
+
+
+def _interval(score: Score | None) -> str:
+    return "not available" if score is None else f"{score.value:.4f} [{score.low:.4f}, {score.high:.4f}] n={score.n}"
+
+
+def _dataset(profile: DatasetProfile) -> str:
+    sizes = ", ".join(f"{split} {profile.size(split)}" for split in ("train", "validation", "test"))
+    lines = [
+        "## Data",
+        f"{profile.name}: {len(profile.classes)} classes, {sizes}; stored at {profile.width}x{profile.height}, "
+        f"{'grey' if profile.channels == 1 else 'colour'}; largest class {profile.imbalance:.1f} times the smallest.",
+        f"Duplicates: {profile.duplicates.exact} exact, {profile.duplicates.near} near, "
+        f"{profile.duplicates.across_splits} across the given splits, {profile.duplicates.contradicting} with contradicting labels. "
+        f"Set aside: {profile.set_aside_total}.",
+    ]
+    lines += [f"- `{aside.file}`: {aside.reason}" for aside in profile.set_aside[:10]]
+    return "\n\n".join(lines[:3]) + ("\n" + "\n".join(lines[3:]) if lines[3:] else "")
+
+
+def _ledger(ledger: list[LedgerRow]) -> str:
+    lines = [
+        "## What was tried",
+        "",
+        "| # | component | change | verdict | validation | difference | expected true gain [95 %] | attempts | minutes |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.iteration} | {row.component} | {row.move} | {row.verdict} | {_number(row.validation)} | {_signed(row.delta)} "
+        f"| {_expected(row)} | {row.attempts} | {row.seconds / 60:.1f} |"
+        for row in ledger
+    ]
+    return "\n".join(lines)
+
+
+def _gains(ledger: list[LedgerRow]) -> str:
+    """The ledger of gains by component: shrunken estimates of the accepted changes, never the raw differences."""
+    lines = [
+        "## Gains by component",
+        "",
+        "| component | tried | kept | expected true gain of the kept |",
+        "|---|---|---|---|",
+    ]
+    for component in sorted({row.component for row in ledger if row.verdict != "first"}):
+        rows = [row for row in ledger if row.component == component and row.verdict != "first"]
+        kept = [row for row in rows if row.verdict == "accepted"]
+        lines.append(
+            f"| {component} | {len(rows)} | {len(kept)} | {_signed(sum(row.expected or 0.0 for row in kept))} |"
+        )
+    return "\n".join(lines)
+
+
+def _costs(run: RunRow, totals: Totals) -> str:
+    return (
+        f"## Cost\n\n{totals.seconds / 60:.1f} minutes, of which {totals.training_seconds / 60:.1f} in training; "
+        f"{totals.jobs} jobs; {totals.tokens} tokens. Seed {run.settings.seed}."
+    )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{value:+.4f}"
+
+
+def _expected(row: LedgerRow) -> str:
+    if row.expected is None or row.low is None or row.high is None:
+        return ""
+    return f"{row.expected:+.4f} [{row.low:+.4f}, {row.high:+.4f}]"

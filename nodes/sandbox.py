@@ -1,0 +1,142 @@
+"""The trainings that a comparison needs: each is a job that outlives us, is attached to when it runs, and read when it is done."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from langgraph.runtime import get_runtime
+
+from checkpoints.store import Store
+from dataset.prepare import load_labels
+from nodes.assemble import script_of
+from nodes.context import candidate_of, job_dir, profile_of, proposal_of, settings_of
+from nodes.events import tell
+from nodes.services import Services
+from sandbox import artifacts
+from sandbox.hardware import default_limits
+from sandbox.scoring import score
+from schema.events import NodeEntered
+from schema.job import JobResult, JobSpec
+from schema.pipeline import Fault, Pipeline
+from schema.state import State
+from schema.team import Hardware, TrainingEvidence
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One training: which attempt of which iteration, with which of the run's seeds (0, 1, ...)."""
+
+    iteration: int
+    attempt: int
+    seed: int
+    pipeline: Pipeline
+    script: str
+
+    def directory(self, run: str) -> Path:
+        return job_dir(run, self.iteration, self.attempt, self.seed)
+
+
+def sandbox(state: State, services: Services) -> dict[str, Any]:
+    """Trains the candidate with every seed that the comparison wants, and the incumbent with those that it has not had yet.
+
+    A fault of the candidate's first training goes to repair. Where a further seed fails, nobody is at fault: the comparison has one seed less.
+    """
+    tell(NodeEntered(node="sandbox", iteration=state["iteration"]))
+    store = services.store()
+    pipeline = candidate_of(state, store)
+    for seed in range(state["seeds"]):
+        training = Training(state["iteration"], state["attempt"], seed, pipeline, script_of(pipeline, state))
+        fault = _train(training, state, services)
+        if fault and seed == 0:
+            return {"fault": fault.model_dump(mode="json")}
+        if seed > 0:
+            _train_incumbent(seed, state, services)
+    return {"fault": None}
+
+
+def trained_attempt(run: str, iteration: int, store: Store) -> int:
+    """The attempt of a settled iteration that was trained and scored."""
+    return next(row.attempt for row in store.jobs(run, iteration) if row.seed == 0 and row.result.ok)
+
+
+def evidence_of(state: State, services: Services) -> TrainingEvidence:
+    """What the candidate's first training showed."""
+    store = services.store()
+    directory = job_dir(state["run"], state["iteration"], state["attempt"], 0)
+    result, scored = services.jobs.result(directory), store.score(state["run"], state["iteration"], 0, "validation")
+    if result is None or scored is None:
+        raise RuntimeError(f"job {directory} has not been scored")
+    seconds = sum(outcome.seconds for outcome in result.steps if outcome.step == "train")
+    return TrainingEvidence(
+        curve=artifacts.curve(directory), seconds=seconds, cut=result.cut, plan=artifacts.plan(directory), score=scored
+    )
+
+
+def _train_incumbent(seed: int, state: State, services: Services) -> None:
+    run, base, store = state["run"], state["base"], services.store()
+    if base is None or store.score(run, base, seed, "validation"):
+        return
+    attempt = trained_attempt(run, base, store)
+    script = services.jobs.spec(job_dir(run, base, attempt, 0)).pipeline
+    _train(Training(base, attempt, seed, store.pipeline(run, base), script), state, services)
+
+
+def _train(training: Training, state: State, services: Services) -> Fault | None:
+    """Run the job to its end, record it, and score it."""
+    store, directory = services.store(), training.directory(state["run"])
+    services.jobs.start(directory, _spec(training, state, store))
+    control = get_runtime().control
+    result = services.jobs.wait(directory, on_progress=tell, stop=lambda: bool(control and control.drain_requested))
+    store.put_job(state["run"], training.iteration, training.attempt, training.seed, result)
+    return result.fault or _score(training, result, state, store)
+
+
+def _spec(training: Training, state: State, store: Store) -> JobSpec:
+    settings, data = settings_of(state), Path(profile_of(state, store).directory)
+    hardware = Hardware.model_validate(state["hardware"])
+    return JobSpec(
+        name=f"{state['run']}/{training.iteration}/{training.attempt}-s{training.seed}",
+        pipeline=training.script,
+        data=str(data / "train"),
+        heldout={split: str(data / "heldout" / f"{split}.npy") for split in ("validation", "test")},
+        weights=state["weights"],
+        seed=settings.seed + training.seed,
+        device=hardware.device,
+        threads=hardware.cores,
+        tier=settings.tier,
+        limits=default_limits(hardware, settings.train_seconds),
+        **_inherited(training, state, store),
+    )
+
+
+def _inherited(training: Training, state: State, store: Store) -> dict[str, Any]:
+    """A further seed repeats its pipeline's plan. A candidate gets the incumbent's epochs, so that both see equally many images,
+    unless it is about training longer; the incumbent's precision stands while the model is the same."""
+    run = state["run"]
+    if training.seed > 0:
+        plan = artifacts.plan(job_dir(run, training.iteration, training.attempt, 0))
+        return plan.model_dump(include={"epochs", "precision", "channels_last"}) if plan else {}
+    base = state["base"]
+    evidence = None if base is None else store.training(run, base)
+    if base is None or evidence is None or evidence.plan is None:
+        return {}
+    proposal = proposal_of(state)
+    kept = set() if proposal and proposal.longer else {"epochs"}
+    if store.pipeline(run, base).model == training.pipeline.model:
+        kept |= {"precision", "channels_last"}
+    return evidence.plan.model_dump(include=kept)
+
+
+def _score(training: Training, result: JobResult, state: State, store: Store) -> Fault | None:
+    """Probabilities are read as untrusted data, and scored here against labels that the job never saw."""
+    settings, profile = settings_of(state), profile_of(state, store)
+    labels = load_labels(profile, settings.select_on)
+    directory = training.directory(state["run"])
+    probabilities = artifacts.probabilities(directory, settings.select_on, len(labels), profile.num_classes)
+    if isinstance(probabilities, Fault):
+        failed = result.model_copy(update={"ok": False, "fault": probabilities})
+        store.put_job(state["run"], training.iteration, training.attempt, training.seed, failed)
+        return probabilities
+    scored = score(settings.metric, probabilities, labels, profile.classes)
+    store.put_score(state["run"], training.iteration, training.seed, "validation", scored)
+    return None

@@ -1,0 +1,39 @@
+"""What the nodes need from outside: built once, never in the state, never in a checkpoint."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from agents.team import Team, make_team
+from checkpoints.store import Store, open_store
+from sandbox import job
+from schema.events import JobProgress
+from schema.job import JobResult, JobSpec
+
+
+class Jobs(Protocol):
+    """Where generated code runs. A directory is a job's identity, so each call may come twice."""
+
+    def start(self, directory: Path, spec: JobSpec, /) -> None: ...
+
+    def wait(
+        self,
+        directory: Path,
+        /,
+        on_progress: Callable[[JobProgress], None] | None,
+        stop: Callable[[], bool] | None,
+    ) -> JobResult: ...
+
+    def result(self, directory: Path, /) -> JobResult | None: ...
+
+    def spec(self, directory: Path, /) -> JobSpec: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The first two are called inside nodes, so drawing the graph needs neither a home nor a key."""
+
+    team: Callable[[str], Team] = make_team
+    store: Callable[[], Store] = open_store
+    jobs: Jobs = job

@@ -1,0 +1,121 @@
+"""An iteration is settled: one row in the ledger, its files in its folder, and the question whether there is another."""
+
+import json
+from typing import Any
+
+from checkpoints.store import Store
+from nodes.assemble import script_of
+from nodes.calls import record_calls
+from nodes.context import components_of, fault_of, iteration_dir, job_dir, proposal_of, settings_of
+from nodes.events import tell
+from nodes.sandbox import evidence_of
+from nodes.services import Services
+from sandbox import artifacts
+from schema.events import Settled
+from schema.pipeline import COMPONENTS, Pipeline
+from schema.score import Comparison, Score, Verdict
+from schema.state import State
+from schema.team import LedgerRow, Outcome, TrainingEvidence
+
+
+def summarize(state: State, services: Services) -> dict[str, Any]:
+    settings, store = settings_of(state), services.store()
+    failed = state["verdict"] == "failed"
+    training = None if failed else evidence_of(state, services)
+    pipeline = _complete_pipeline(state, store)
+    row = _row(state, store, training)
+    team = services.team(settings.model)
+    outcome = Outcome(row=row, proposal=proposal_of(state), fault=fault_of(state), reason=state.get("reason", ""))
+    row = row.model_copy(update={"summary": team.summarise(outcome)})
+    record_calls(team, state, services, "summarize")
+    store.put_iteration(
+        state["run"], row, pipeline=pipeline, proposal=proposal_of(state), fault=fault_of(state), training=training
+    )
+    if pipeline:
+        _write_files(state, pipeline, row)
+    best = _best_score(state, store)
+    tell(
+        Settled(
+            row=row,
+            reason=state.get("reason", ""),
+            best_iteration=state.get("best"),
+            best_validation=best.value if best else None,
+        )
+    )
+    return {
+        "stop": _reason_to_stop(state, best),
+        "draft": {},
+        "fault": None,
+        "faults": [],
+        "proposal": None,
+        "queue": [],
+    }
+
+
+def _complete_pipeline(state: State, store: Store) -> Pipeline | None:
+    """None where the first pipeline was never completed."""
+    components = components_of(state, store)
+    return Pipeline.model_validate(components) if len(components) == len(COMPONENTS) else None
+
+
+def _row(state: State, store: Store, training: TrainingEvidence | None) -> LedgerRow:
+    proposal = proposal_of(state)
+    raw = state.get("comparison")
+    comparison = Comparison.model_validate(raw) if raw else None
+    verdict: Verdict = state["verdict"]  # type: ignore[assignment]
+    jobs = store.jobs(state["run"], state["iteration"])
+    return LedgerRow(
+        iteration=state["iteration"],
+        base=state["base"],
+        component=proposal.component if proposal and proposal.component else "all",
+        move=proposal.move if proposal else "first pipeline",
+        verdict=verdict,
+        validation=training.score.value if training else None,
+        delta=comparison.delta if comparison else None,
+        standard_error=comparison.standard_error if comparison else None,
+        expected=comparison.expected if comparison else None,
+        low=comparison.low if comparison else None,
+        high=comparison.high if comparison else None,
+        attempts=state["attempt"],
+        seconds=round(state["clock"] - state["iteration_clock"], 2),
+        training_seconds=round(
+            sum(step.seconds for job in jobs for step in job.result.steps if step.step == "train"), 2
+        ),
+    )
+
+
+def _write_files(state: State, pipeline: Pipeline, row: LedgerRow) -> None:
+    """The iteration's folder: readable on its own, without the database."""
+    folder = iteration_dir(state["run"], state["iteration"])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pipeline.py").write_text(script_of(pipeline, state), encoding="utf-8")
+    for component in COMPONENTS:
+        (folder / f"{component}.py").write_text(pipeline.code(component), encoding="utf-8")
+    directory = job_dir(state["run"], state["iteration"], state["attempt"], 0)
+    for name, target in artifacts.KEPT.items():
+        artifacts.safe_copy(directory, name, folder / target)
+    (folder / "result.json").write_text(json.dumps(row.model_dump(mode="json"), indent=2), encoding="utf-8")
+
+
+def _best_score(state: State, store: Store) -> Score | None:
+    best = state.get("best")
+    return None if best is None else store.score(state["run"], best, 0, "validation")
+
+
+def _reason_to_stop(state: State, best: Score | None) -> str | None:
+    settings = settings_of(state)
+    if best is None:
+        return f"no pipeline ran: {state.get('reason', '')}"
+    if settings.strategy == "zero-shot":
+        return "zero-shot: one training, no refinement"
+    if state["iteration"] >= settings.iterations:
+        return f"all {settings.iterations} iterations done"
+    if settings.budget_seconds is not None and state["clock"] >= settings.budget_seconds:
+        return f"the budget of {settings.budget_seconds:.0f} s is spent"
+    if settings.target is not None and _reached(best.value, settings.target, settings.metric):
+        return f"the target of {settings.target} is reached"
+    return None
+
+
+def _reached(value: float, target: float, metric: str) -> bool:
+    return value <= target if metric == "log_loss" else value >= target

@@ -1,0 +1,45 @@
+"""Which pretrained weights are on disk: safetensors files named after timm models, found without importing timm."""
+
+import re
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from schema.errors import SettingsError
+
+
+def on_disk(folder: str | None) -> dict[str, str]:
+    """timm model name -> safetensors file. A file may say more than the name: `resnet18.a1_in1k.safetensors`, `resnet18_in1k.safetensors`.
+
+    Raises SettingsError where the folder does not exist or holds no file that is named after a timm model.
+    """
+    if folder is None:
+        return {}
+    root = Path(folder)
+    if not root.is_dir():
+        raise SettingsError(f"--weights-dir: no folder {root}. Give a folder of .safetensors files named after timm models.")
+    files = sorted(root.glob("*.safetensors"))
+    found = {name: str(file.resolve()) for file in reversed(files) if (name := _model_name(file.stem))}
+    if not found:
+        listed = ", ".join(file.name for file in files[:5]) or "no .safetensors file"
+        raise SettingsError(
+            f"--weights-dir: {root} holds {listed}, but none is named after a timm model. Expected e.g. resnet18.safetensors."
+        )
+    return dict(sorted(found.items()))
+
+
+def _model_name(stem: str) -> str | None:
+    """The longest timm model name that the file name begins with, up to a separator."""
+    ends = [match.start() for match in re.finditer(r"[._-]|$", stem)]
+    return next((stem[:end] for end in reversed(ends) if stem[:end] in timm_models()), None)
+
+
+@cache
+def timm_models() -> frozenset[str]:
+    """Names of timm's registered models, read from its source text: importing timm takes seconds."""
+    spec = find_spec("timm")
+    if spec is None or spec.origin is None:
+        raise SettingsError("timm is not installed in this environment; run `make test` or `pip install timm`.")
+    sources = (Path(spec.origin).parent / "models").glob("*.py")
+    pattern = re.compile(r"^@register_model\s*\ndef (\w+)\(", re.MULTILINE)
+    return frozenset(name for source in sources for name in pattern.findall(source.read_text(encoding="utf-8")))
