@@ -17,7 +17,9 @@ def on_disk(folder: str | None) -> dict[str, str]:
         return {}
     root = Path(folder)
     if not root.is_dir():
-        raise SettingsError(f"--weights-dir: no folder {root}. Give a folder of .safetensors files named after timm models.")
+        raise SettingsError(
+            f"--weights-dir: no folder {root}. Give a folder of .safetensors files named after timm models."
+        )
     files = sorted(root.glob("*.safetensors"))
     found = {name: str(file.resolve()) for file in reversed(files) if (name := _model_name(file.stem))}
     if not found:

@@ -35,7 +35,9 @@ CHARACTER_SETS = _words(
     "mnist emnist kmnist qmnist usps svhn omniglot hijja notmnist kuzushiji chars74k hasy hasyv2 ahcd madbase cmaterdb "
     "devanagari arabic bengali bangla tamil telugu kannada malayalam gujarati cyrillic hebrew ethiopic amharic"
 )
-DOCUMENTS = _words("document invoice receipt screenshot letterhead newspaper page form memo banknote currency card logo")
+DOCUMENTS = _words(
+    "document invoice receipt screenshot letterhead newspaper page form memo banknote currency card logo"
+)
 NUMBER_WORDS = _words("zero one two three four five six seven eight nine ten")
 LETTER_NAMES = _words(
     # Greek

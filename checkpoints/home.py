@@ -1,0 +1,75 @@
+"""Where everything lies that survives: $IMPROVE_HOME, by default ~/.improve."""
+
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from schema.errors import HomeError, SettingsError
+
+ROOM_NEEDED = 200 * 2**20
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def home() -> Path:
+    return Path(os.environ.get("IMPROVE_HOME") or Path.home() / ".improve").expanduser().absolute()
+
+
+def prepare_home() -> Path:
+    """Create the home and prove that it can be written. Raises HomeError, which says what to do."""
+    root = home()
+    way_out = "Point IMPROVE_HOME at a folder that you can write: export IMPROVE_HOME=/path/with/room"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root) as probe:
+            probe.write(b"\0" * 4096)
+            probe.flush()
+    except OSError as error:
+        raise HomeError(f"IMPROVE_HOME {root} cannot be written: {error.strerror}. {way_out}") from None
+    free = shutil.disk_usage(root).free
+    if free < ROOM_NEEDED:
+        raise HomeError(
+            f"IMPROVE_HOME {root} has {free // 2**20} MB free, and a run needs at least {ROOM_NEEDED // 2**20} MB. {way_out}"
+        )
+    return root
+
+
+def runs_dir() -> Path:
+    return home() / "runs"
+
+
+def run_dir(name: str) -> Path:
+    return runs_dir() / name
+
+
+def datasets_dir() -> Path:
+    return home() / "datasets"
+
+
+def unpacked_dir() -> Path:
+    return home() / "unpacked"
+
+
+def checkpoints_path() -> Path:
+    return home() / "checkpoints.sqlite"
+
+
+def experiments_url() -> str:
+    return f"sqlite:///{home() / 'experiments.sqlite'}"
+
+
+def valid_run_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise SettingsError(
+            f"--name {name!r}: a run's name has 1 to 64 letters, digits, dots, dashes or underscores, and begins with a letter or digit."
+        )
+    return name
+
+
+def fresh_name(source: str) -> str:
+    """A free run name after the data: `photos`, `photos-2`, ..."""
+    stem = re.sub(r"\.(zip|npz|csv|tar|tgz|tar\.\w+)$", "", Path(source).name)
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:48] or "run"
+    taken = {path.name for path in runs_dir().iterdir()} if runs_dir().is_dir() else set()
+    return next(name for name in (stem, *(f"{stem}-{n}" for n in range(2, 10**6))) if name not in taken)

@@ -1,0 +1,224 @@
+"""The experiment store: runs, iterations, jobs and scores in SQLAlchemy. Every write is by natural key, since a node may run twice."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from functools import cache
+from typing import Any, cast
+
+from sqlalchemy import Engine, create_engine, event, select
+from sqlalchemy.orm import Session
+
+from checkpoints.home import experiments_url
+from checkpoints.models import Base, CallTable, ComponentTable, IterationTable, JobTable, RunTable, ScoreTable
+from schema.dataset import DatasetProfile, Split
+from schema.errors import RunNameTaken, UnknownRun
+from schema.job import JobResult
+from schema.pipeline import COMPONENTS, Fault, Pipeline
+from schema.record import Record
+from schema.run import Final, JobRow, RunRow, Status, Totals
+from schema.score import Score
+from schema.settings import Settings
+from schema.team import LedgerRow, Proposal, TrainingEvidence, Usage
+
+
+def open_store(url: str | None = None) -> "Store":
+    """The store behind `url`, by default `experiments.sqlite` in $IMPROVE_HOME."""
+    return _open(url or experiments_url())
+
+
+@cache
+def _open(url: str) -> "Store":
+    engine = create_engine(url, connect_args={"timeout": 30} if url.startswith("sqlite") else {})
+    if url.startswith("sqlite"):
+        event.listen(engine, "connect", _prepare_sqlite)
+    Base.metadata.create_all(engine)
+    return Store(engine)
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _json(record: Record | None) -> dict[str, Any] | None:
+    return None if record is None else record.model_dump(mode="json")
+
+
+@dataclass(frozen=True)
+class Store:
+    engine: Engine
+
+    # Runs
+
+    def create_run(self, name: str, settings: Settings, sandbox: str) -> None:
+        with Session(self.engine) as session, session.begin():
+            if session.get(RunTable, name):
+                raise RunNameTaken(
+                    f"A run named {name!r} exists. Choose another --name, or go on with it: improve resume {name}"
+                )
+            created = datetime.now(UTC).isoformat(timespec="seconds")
+            row = RunTable(
+                name=name, status="running", sandbox=sandbox, settings=settings.model_dump(mode="json"), created=created
+            )
+            session.add(row)
+
+    def run(self, name: str) -> RunRow:
+        with Session(self.engine) as session:
+            row = session.get(RunTable, name)
+            if row is None:
+                known = list(session.scalars(select(RunTable.name)))
+                raise UnknownRun(_unknown(name, known))
+            return _run_row(row)
+
+    def runs(self) -> list[RunRow]:
+        with Session(self.engine) as session:
+            return [
+                _run_row(row) for row in session.scalars(select(RunTable).order_by(RunTable.created, RunTable.name))
+            ]
+
+    def set_status(self, name: str, status: Status, reason: str = "") -> None:
+        self._change(name, status=status, reason=reason)
+
+    def set_settings(self, name: str, settings: Settings) -> None:
+        self._change(name, settings=_json(settings))
+
+    def set_seconds(self, name: str, seconds: float) -> None:
+        self._change(name, seconds=seconds)
+
+    def set_profile(self, name: str, profile: DatasetProfile) -> None:
+        self._change(name, profile=_json(profile))
+
+    def set_design(self, name: str, text: str) -> None:
+        self._change(name, design=text)
+
+    def set_final(self, name: str, first: Final, best: Final) -> None:
+        self._change(name, first=_json(first), best=_json(best))
+
+    def _change(self, name: str, **values: Any) -> None:
+        with Session(self.engine) as session, session.begin():
+            row = session.get_one(RunTable, name)
+            for key, value in values.items():
+                setattr(row, key, value)
+
+    # Iterations
+
+    def put_iteration(
+        self,
+        name: str,
+        row: LedgerRow,
+        *,
+        pipeline: Pipeline | None,
+        proposal: Proposal | None,
+        fault: Fault | None,
+        training: TrainingEvidence | None,
+    ) -> None:
+        with Session(self.engine) as session, session.begin():
+            components = None if pipeline is None else {c: _keep(session, pipeline.code(c)) for c in COMPONENTS}
+            session.merge(
+                IterationTable(
+                    run=name,
+                    iteration=row.iteration,
+                    row=_json(row),
+                    components=components,
+                    proposal=_json(proposal),
+                    fault=_json(fault),
+                    training=_json(training),
+                )
+            )
+
+    def ledger(self, name: str) -> list[LedgerRow]:
+        query = select(IterationTable.row).where(IterationTable.run == name).order_by(IterationTable.iteration)
+        with Session(self.engine) as session:
+            return [LedgerRow.model_validate(raw) for raw in session.scalars(query)]
+
+    def pipeline(self, name: str, iteration: int) -> Pipeline:
+        with Session(self.engine) as session:
+            row = session.get_one(IterationTable, (name, iteration))
+            digests = row.components or {}
+            return Pipeline.model_validate({c: session.get_one(ComponentTable, digests[c]).code for c in COMPONENTS})
+
+    def training(self, name: str, iteration: int) -> TrainingEvidence | None:
+        raw = self._iteration(name, iteration, "training")
+        return TrainingEvidence.model_validate(raw) if raw else None
+
+    def proposal(self, name: str, iteration: int) -> Proposal | None:
+        raw = self._iteration(name, iteration, "proposal")
+        return Proposal.model_validate(raw) if raw else None
+
+    def fault(self, name: str, iteration: int) -> Fault | None:
+        raw = self._iteration(name, iteration, "fault")
+        return Fault.model_validate(raw) if raw else None
+
+    def _iteration(self, name: str, iteration: int, column: str) -> dict[str, Any] | None:
+        with Session(self.engine) as session:
+            row = session.get(IterationTable, (name, iteration))
+            return None if row is None else cast("dict[str, Any] | None", getattr(row, column))
+
+    # Jobs, scores, calls
+
+    def put_job(self, name: str, iteration: int, attempt: int, seed: int, result: JobResult) -> None:
+        self._merge(JobTable(run=name, iteration=iteration, attempt=attempt, seed=seed, result=_json(result)))
+
+    def jobs(self, name: str, iteration: int | None = None) -> list[JobRow]:
+        query = select(JobTable).where(JobTable.run == name)
+        if iteration is not None:
+            query = query.where(JobTable.iteration == iteration)
+        with Session(self.engine) as session:
+            return [
+                JobRow(
+                    iteration=row.iteration,
+                    attempt=row.attempt,
+                    seed=row.seed,
+                    result=JobResult.model_validate(row.result),
+                )
+                for row in session.scalars(query.order_by(JobTable.iteration, JobTable.attempt, JobTable.seed))
+            ]
+
+    def put_score(self, name: str, iteration: int, seed: int, split: Split, score: Score) -> None:
+        self._merge(ScoreTable(run=name, iteration=iteration, seed=seed, split=split, score=_json(score)))
+
+    def score(self, name: str, iteration: int, seed: int, split: Split) -> Score | None:
+        with Session(self.engine) as session:
+            row = session.get(ScoreTable, (name, iteration, seed, split))
+            return Score.model_validate(row.score) if row else None
+
+    def add_call(self, name: str, iteration: int, node: str, usage: Usage, call_id: str) -> None:
+        self._merge(CallTable(call_id=call_id, run=name, iteration=iteration, node=node, usage=_json(usage)))
+
+    def totals(self, name: str) -> Totals:
+        with Session(self.engine) as session:
+            usages = [
+                Usage.model_validate(raw)
+                for raw in session.scalars(select(CallTable.usage).where(CallTable.run == name))
+            ]
+        jobs = self.jobs(name)
+        costs = [usage.cost for usage in usages if usage.tokens_in or usage.tokens_out]
+        return Totals(
+            seconds=self.run(name).seconds,
+            training_seconds=round(sum(s.seconds for job in jobs for s in job.result.steps if s.step == "train"), 2),
+            jobs=len(jobs),
+            tokens=sum(usage.tokens_in + usage.tokens_out for usage in usages),
+            cost=None if None in costs else sum(cost for cost in costs if cost is not None),
+        )
+
+    def _merge(self, row: Base) -> None:
+        with Session(self.engine) as session, session.begin():
+            session.merge(row)
+
+
+def _keep(session: Session, code: str) -> str:
+    digest = hashlib.sha256(code.encode()).hexdigest()
+    session.merge(ComponentTable(digest=digest, code=code))
+    return digest
+
+
+def _run_row(row: RunTable) -> RunRow:
+    return RunRow.model_validate({column.key: getattr(row, column.key) for column in RunTable.__table__.columns})
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    close = get_close_matches(name, known, n=3) or sorted(known)[-3:]
+    hint = f"Did you mean {', '.join(close)}?" if close else "There is no run yet: improve run FOLDER"
+    return f"No run named {name!r}. {hint} `improve runs` lists all."

@@ -1,0 +1,50 @@
+"""What the experiment store knows about a run as a whole."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from schema.dataset import DatasetProfile
+from schema.job import JobResult
+from schema.record import Record
+from schema.score import Score
+from schema.settings import Settings
+
+Status = Literal["running", "finished", "stopped", "failed"]
+
+
+class Final(Record):
+    """A pipeline that the report names: its score on the split that decided, and on the sealed one."""
+
+    iteration: int
+    validation: Score
+    test: Score | None = None
+
+
+class RunRow(Record):
+    name: str
+    status: Status
+    reason: str = ""
+    sandbox: str
+    settings: Settings
+    created: str = Field(description="ISO 8601, UTC")
+    seconds: float = Field(default=0.0, description="Time spent inside nodes, over all resumes")
+    profile: DatasetProfile | None = None
+    design: str = ""
+    first: Final | None = None
+    best: Final | None = None
+
+
+class JobRow(Record):
+    iteration: int
+    attempt: int
+    seed: int
+    result: JobResult
+
+
+class Totals(Record):
+    seconds: float
+    training_seconds: float
+    jobs: int
+    tokens: int
+    cost: float | None = Field(description="None where a call's price is unknown")
