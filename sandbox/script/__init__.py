@@ -1,0 +1,1 @@
+"""The parts of the script that a job runs and a person takes home: ordinary modules here, inlined by sandbox.assemble."""

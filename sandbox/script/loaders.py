@@ -1,0 +1,173 @@
+# ruff: noqa: TID251 - runs inside a job
+"""Batches from a decode-once uint8 array: gathered by index, augmented as a whole batch on the device, one draw per image."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sandbox.script.info import ContractError, ImageFunction, Info, OutOfTime, Transforms
+
+
+@dataclass
+class Loader:
+    """Iterating it is one epoch of (images float [B, C, H, W], targets) on the device. Raises OutOfTime at the deadline."""
+
+    images: torch.Tensor  # uint8 [N, C, H, W], in memory, memory-mapped, or on the device
+    labels: torch.Tensor  # int64 [N]
+    indices: torch.Tensor
+    batch_size: int
+    transform: ImageFunction
+    per_image: bool
+    device: torch.device
+    deadline: float
+    mix: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None = None
+    shuffle: bool = False
+    generator: torch.Generator | None = None
+    balanced: bool = False  # draw every class equally often, with replacement
+    limit: int | None = None  # batches per epoch, for the smoke step
+    seconds: float = 0.0  # time spent making batches
+
+    def __len__(self) -> int:
+        whole = len(self.indices) // self.batch_size
+        ragged = len(self.indices) % self.batch_size > 0 and (not self.shuffle or whole == 0)
+        return min(whole + ragged, self.limit or whole + ragged)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        order = self._order()
+        chunks = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
+        for images, labels in self._gathered(chunks):
+            if time.monotonic() > self.deadline:
+                raise OutOfTime
+            began = time.perf_counter()
+            batch = self._finished(images, labels)
+            self.seconds += time.perf_counter() - began
+            yield batch
+
+    def _order(self) -> torch.Tensor:
+        if self.balanced:
+            own = self.labels[self.indices]
+            weights = 1.0 / torch.bincount(own).clamp(min=1).double()[own]
+            return self.indices[torch.multinomial(weights, len(own), replacement=True, generator=self.generator)]
+        if self.shuffle:
+            return self.indices[torch.randperm(len(self.indices), generator=self.generator)]
+        return self.indices
+
+    def _gathered(self, chunks: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """On a GPU whose memory does not hold the array, the next batches are gathered while this one is used."""
+        if self.device.type != "cuda" or self.images.device.type == "cuda":
+            for chunk in chunks:
+                began = time.perf_counter()
+                batch = self._gather(chunk)
+                self.seconds += time.perf_counter() - began
+                yield batch
+            return
+        with ThreadPoolExecutor(1) as pool:
+            ahead = [pool.submit(self._gather, chunk) for chunk in chunks[:3]]
+            for i in range(len(chunks)):
+                if i + 3 < len(chunks):
+                    ahead.append(pool.submit(self._gather, chunks[i + 3]))
+                yield ahead.pop(0).result()
+
+    def _gather(self, chunk: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.images.device.type == "cuda":
+            where = chunk.to(self.images.device)
+            return self.images.index_select(0, where), self.labels[chunk].to(self.images.device)
+        images, labels = self.images.index_select(0, chunk), self.labels[chunk]
+        return (images.pin_memory(), labels.pin_memory()) if self.device.type == "cuda" else (images, labels)
+
+    def _finished(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        images, labels = images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+        out = transformed(self.transform, images, per_image=self.per_image)
+        return self.mix(out, labels) if self.mix else (out, labels)
+
+
+@dataclass
+class Loaders:
+    """`train` and `everything` are shuffled and augmented; `validation` is the inner split, for curves and early stopping."""
+
+    train: Loader
+    validation: Loader
+    everything: Loader  # training and inner validation images together
+    batch_size: int
+    _rebuild: Callable[[int, bool], "Loaders"]
+
+    def with_batch_size(self, size: int) -> "Loaders":
+        return self._rebuild(size, self.train.balanced)
+
+    def with_balanced_classes(self) -> "Loaders":
+        """Every class is drawn equally often, with replacement."""
+        return self._rebuild(self.batch_size, True)
+
+
+def transformed(transform: ImageFunction, images: torch.Tensor, *, per_image: bool) -> torch.Tensor:
+    """Apply the data component's transform and hold it to its face."""
+    out: Any = torch.stack([transform(image) for image in images]) if per_image else transform(images)
+    if not isinstance(out, torch.Tensor):
+        raise ContractError("data", f"the transform returned {type(out).__name__}, expected a tensor")
+    if out.ndim != 4 or len(out) != len(images):
+        raise ContractError(
+            "data",
+            f"the transform turned {list(images.shape)} into {list(out.shape)}, expected [B, C, H, W] with the same B",
+        )
+    if not out.is_floating_point():
+        raise ContractError("data", f"the transform returned {out.dtype}, expected float32: normalise the images")
+    return out.float()
+
+
+def make_loaders(
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    inner: torch.Tensor,
+    transforms: Transforms,
+    info: Info,
+    *,
+    deadline: float,
+    batch_size: int | None = None,
+    balanced: bool = False,
+    limit: int | None = None,
+) -> Loaders:
+    """Loaders over uint8 [N, C, H, W], int64 [N]; `inner` bool [N] marks the inner validation images."""
+    size = batch_size or max(8, min(128, int((~inner).sum()) // 16))
+
+    def loader(indices: torch.Tensor, *, train: bool) -> Loader:
+        return Loader(
+            images=images,
+            labels=labels,
+            indices=indices,
+            batch_size=size if train else max(size, min(512, 2**24 // max(1, images[0].numel()))),
+            transform=transforms.train if train else transforms.eval,
+            per_image=transforms.per_image,
+            device=info.device,
+            deadline=deadline,
+            mix=transforms.batch if train else None,
+            shuffle=train,
+            balanced=balanced and train,
+            generator=torch.Generator().manual_seed(info.seed) if train else None,
+            limit=limit,
+        )
+
+    def rebuild(new_size: int, new_balanced: bool) -> Loaders:
+        return make_loaders(
+            images,
+            labels,
+            inner,
+            transforms,
+            info,
+            deadline=deadline,
+            batch_size=min(size, new_size) if limit else new_size,
+            balanced=new_balanced,
+            limit=limit,
+        )
+
+    everything = torch.arange(len(labels))
+    return Loaders(
+        train=loader(everything[~inner], train=True),
+        validation=loader(everything[inner], train=False),
+        everything=loader(everything, train=True),
+        batch_size=size,
+        _rebuild=rebuild,
+    )

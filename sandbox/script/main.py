@@ -1,0 +1,298 @@
+# ruff: noqa: TID251, T201 - runs inside a job, and on a person's machine as a command
+"""The script's command line: train on a folder, predict with the weights."""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+from sandbox.script.components import build_model, build_transforms, decode, train
+from sandbox.script.info import ContractError, Info, OutOfTime, Transforms
+from sandbox.script.loaders import Loaders, make_loaders, transformed
+from sandbox.script.logbook import Log, metadata_of
+from sandbox.script.toolbox import autocast, place, soft_cross_entropy
+
+DEFAULTS: dict[str, Any] = {}
+EPOCHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 27, 33, 40, 50, 60, 75, 90, 110, 135, 165, 200, 250, 300)
+IN_MEMORY = 4 * 2**30
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Training images uint8 [N, C, H, W], labels int64 [N], inner bool [N], and what describes them."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    inner: torch.Tensor
+    facts: dict[str, Any]  # classes, channels, height, width, mean, std, counts
+
+
+def read_data(folder: Path) -> Data:
+    """A folder that IMPROVE prepared, or a plain folder of class folders."""
+    if not (folder / "dataset.json").exists():
+        return read_class_folders(folder)
+    array = np.load(
+        folder / "images.npy", mmap_mode="r" if (folder / "images.npy").stat().st_size > IN_MEMORY else None
+    )
+    return Data(
+        images=torch.from_numpy(array),
+        labels=torch.from_numpy(np.load(folder / "labels.npy")),
+        inner=torch.from_numpy(np.load(folder / "inner.npy")),
+        facts=json.loads((folder / "dataset.json").read_text(encoding="utf-8")),
+    )
+
+
+def read_class_folders(folder: Path) -> Data:
+    classes = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    files = [
+        (p, i)
+        for i, name in enumerate(classes)
+        for p in sorted((folder / name).iterdir())
+        if p.suffix.lower() in SUFFIXES
+    ]
+    if len(classes) < 2 or not files:
+        sys.exit(f"{folder}: expected a folder with at least two class folders of images")
+    size = DEFAULTS.get("size") or max((decode(path, 3, None, None).shape[1:] for path, _ in files[:20]))
+    height, width = (min(256, side) for side in size)
+    channels = DEFAULTS.get("channels", 3)
+    images = np.stack([decode(path, channels, height, width) for path, _ in files])
+    labels = np.array([label for _, label in files])
+    inner = np.random.default_rng(0).random(len(labels)) < 0.1
+    train_pixels = images[~inner].astype(np.float32) / 255
+    facts = {
+        "classes": classes,
+        "channels": channels,
+        "height": height,
+        "width": width,
+        "mean": train_pixels.mean((0, 2, 3)).tolist(),
+        "std": (train_pixels.std((0, 2, 3)) + 1e-6).tolist(),
+        "counts": np.bincount(labels[~inner], minlength=len(classes)).tolist(),
+    }
+    return Data(torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(inner), facts)
+
+
+def make_info(facts: dict[str, Any], config: dict[str, Any]) -> Info:
+    wanted = config.get("device") or "auto"
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+    return Info(
+        **{key: facts[key] for key in ("classes", "channels", "height", "width", "mean", "std", "counts")},
+        seed=config.get("seed", 0),
+        device=torch.device(device),
+        threads=config.get("threads") or len(os.sched_getaffinity(0)),
+        seconds=config.get("seconds") or 1200.0,
+        epochs=config.get("epochs") or EPOCHS[-1],
+        images_per_second=config.get("images_per_second"),
+        precision=config.get("precision") or "float32",
+        channels_last=bool(config.get("channels_last")),
+        weights=config.get("weights") or {},
+        restoring=bool(config.get("restoring")),
+    )
+
+
+def set_up(info: Info) -> None:
+    """The same seed gives the same weights on a CPU with the same number of threads."""
+    torch.set_num_threads(info.threads)
+    random.seed(info.seed)
+    np.random.seed(info.seed % 2**32)
+    torch.manual_seed(info.seed)
+    torch.backends.cudnn.benchmark = True
+
+
+def on_device(data: Data, info: Info) -> torch.Tensor:
+    """The whole array on the GPU where a quarter of its free memory holds it."""
+    if info.device.type == "cuda" and data.images.numel() < torch.cuda.mem_get_info()[0] // 4:
+        return data.images.to(info.device)
+    return data.images
+
+
+def run_training(data: Data, config: dict[str, Any], out: Path) -> Path:
+    """Train as the components say; returns the file with the weights to score. Out of time is a result, not an error."""
+    info = make_info(data.facts, config)
+    set_up(info)
+    if config.get("epochs") is None or config.get("precision") is None:
+        info = measured(data, info, config)
+        set_up(info)
+    began = time.monotonic()
+    transforms = build_transforms(info)
+    loaders = make_loaders(
+        on_device(data, info), data.labels, data.inner, transforms, info, deadline=began + info.seconds
+    )
+    model = place(build_model(info), info)
+    log = Log(
+        out,
+        metadata_of(data.facts | {"precision": info.precision, "channels_last": info.channels_last}),
+        began + info.seconds,
+    )
+    try:
+        trained = train(model, loaders, info, log)
+        if not isinstance(trained, nn.Module):
+            raise ContractError("training", f"train returned {type(trained).__name__}, expected the trained model")
+        log.keep(trained)
+    except OutOfTime:
+        if not log.kept:
+            log.keep(model)
+        log.cut()
+    return log.weights
+
+
+def measured(data: Data, info: Info, config: dict[str, Any]) -> Info:
+    """Find the fastest precision and memory layout by timing a few steps, and how many epochs the time buys."""
+    transforms = build_transforms(info)
+    loaders = make_loaders(data.images, data.labels, data.inner, transforms, info, deadline=float("inf"))
+    images, targets = next(iter(loaders.train))
+    limit, settings = time.monotonic() + min(15.0, 0.05 * info.seconds), precisions(info, config)
+    best, speed = settings[0], 0.0
+    for number, (precision, channels_last) in enumerate(settings):
+        if number and time.monotonic() > limit:
+            break
+        trial = replace(info, precision=precision, channels_last=channels_last)
+        found = images_per_second(trial, images, targets)
+        if found > speed * (1.1 if number else 1.0):  # plainer settings come first and win a near tie
+            best, speed = (precision, channels_last), found
+    speed = 1 / (1 / speed + data_cost(loaders))
+    fits = 0.85 * info.seconds * speed / max(1, info.train_size + int(data.inner.sum()) // 3)
+    epochs = config.get("epochs") or max((count for count in EPOCHS if count <= fits), default=1)
+    epochs = epochs if epochs <= fits else max((count for count in EPOCHS if count <= fits), default=1)
+    return replace(info, precision=best[0], channels_last=best[1], epochs=epochs, images_per_second=speed)
+
+
+def precisions(info: Info, config: dict[str, Any]) -> list[tuple[str, bool]]:
+    if config.get("precision") is not None:
+        return [(config["precision"], bool(config.get("channels_last")))]
+    reduced = "bfloat16" if info.device.type == "cpu" or torch.cuda.is_bf16_supported() else "float16"
+    return [("float32", False), ("float32", True), (reduced, False), (reduced, True)]
+
+
+def images_per_second(info: Info, images: torch.Tensor, targets: torch.Tensor) -> float:
+    """Training steps only: forward, backward, update. The fastest of three after one warm-up; 0 where the setting does not work."""
+    state = torch.get_rng_state()
+    try:
+        model = place(build_model(info), info).train()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
+        fastest, steps = float("inf"), 0
+        while steps < 4 and (steps < 2 or fastest < 2.0):
+            began = time.perf_counter()
+            with autocast(info):
+                logits = model(place(images, info))
+            soft_cross_entropy(logits, targets).backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if info.device.type == "cuda":
+                torch.cuda.synchronize()
+            steps += 1
+            fastest = fastest if steps == 1 else min(fastest, time.perf_counter() - began)
+        return len(images) / fastest
+    except RuntimeError:
+        if (info.precision, info.channels_last) == ("float32", False):
+            raise
+        return 0.0
+    finally:
+        torch.set_rng_state(state)
+
+
+def data_cost(loaders: Loaders) -> float:
+    """Seconds per image of gathering and augmenting."""
+    loader = replace(loaders.train, limit=3)
+    for _ in loader:
+        pass
+    return loader.seconds / max(1, len(loader) * loader.batch_size)
+
+
+@torch.no_grad()
+def probabilities(model: nn.Module, transforms: Transforms, images: Any, info: Info) -> np.ndarray:
+    """float32 [N, classes] for uint8 [N, C, H, W]: softmax averaged over the test-time views."""
+    model = place(model, info).eval()
+    size = max(8, min(512, 2**24 // max(1, images[0].size)))
+    rows = []
+    for start in range(0, len(images), size):
+        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + size])).to(info.device)
+        prepared = transformed(transforms.eval, batch, per_image=transforms.per_image)
+        views = transforms.views or [lambda same: same]
+        with autocast(info):
+            logits = [model(place(view(prepared), info)) for view in views]
+        rows.append(torch.stack([one.double().softmax(1) for one in logits]).mean(0).float().cpu().numpy())
+    return np.concatenate(rows)
+
+
+def restored(weights: Path, config: dict[str, Any]) -> tuple[nn.Module, Transforms, Info]:
+    """The trained model from its file alone."""
+    with safe_open(str(weights), "pt") as file:
+        facts = json.loads(file.metadata()["improve"])
+    known = {"precision": facts["precision"], "channels_last": facts["channels_last"]} | {
+        k: v for k, v in config.items() if v is not None
+    }
+    info = make_info(facts, known | {"restoring": True})
+    if info.device.type == "cpu" and info.precision == "float16":
+        info = replace(info, precision="float32")
+    set_up(info)
+    model = build_model(info)
+    model.load_state_dict(load_file(weights))
+    return model, build_transforms(info), info
+
+
+def predict_files(weights: Path, files: list[Path], config: dict[str, Any]) -> Iterator[str]:
+    model, transforms, info = restored(weights, config)
+    for file in files:
+        try:
+            image = decode(file, info.channels, info.height, info.width)
+        except (OSError, ValueError) as error:
+            yield f"{file}\tcannot be read: {error}"
+            continue
+        row = probabilities(model, transforms, image[None], info)[0]
+        top = row.argsort()[::-1][:3]
+        yield "\t".join([str(file), *(f"{info.classes[i]} {row[i]:.3f}" for i in top)])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    trainer = commands.add_parser("train", help="train on a folder of class folders")
+    trainer.add_argument("--data", type=Path, required=True, help="folder with one folder of images per class")
+    trainer.add_argument("--out", type=Path, required=True, help="where weights.safetensors and metrics.jsonl go")
+    for name, kind in (("seed", int), ("seconds", float), ("epochs", int), ("threads", int)):
+        trainer.add_argument(f"--{name}", type=kind)
+    trainer.add_argument("--weights-dir", type=Path, help="folder of pretrained safetensors, named after timm models")
+    predictor = commands.add_parser("predict", help="class and probability of images")
+    predictor.add_argument("--weights", type=Path, required=True, help="weights.safetensors of a training")
+    predictor.add_argument("--array", type=Path, help="a .npy of uint8 [N, C, H, W] instead of image files")
+    predictor.add_argument("--out", type=Path, help="with --array: where the probabilities go, float32 [N, classes]")
+    predictor.add_argument("images", type=Path, nargs="*", help="image files")
+    for command in (trainer, predictor):
+        command.add_argument("--device", choices=["auto", "cpu", "cuda"])
+        command.add_argument("--config", type=Path, help="a JSON file with these settings")
+    chosen = vars(parser.parse_args(arguments))
+    config = json.loads(chosen["config"].read_text()) if chosen["config"] else dict(DEFAULTS)
+    config |= {
+        key: chosen[key] for key in ("seed", "seconds", "epochs", "threads", "device") if chosen.get(key) is not None
+    }
+    if chosen["command"] == "train":
+        if chosen["weights_dir"]:
+            config["weights"] = {file.stem: str(file) for file in chosen["weights_dir"].glob("*.safetensors")}
+        chosen["out"].mkdir(parents=True, exist_ok=True)
+        print(f"weights: {run_training(read_data(chosen['data']), config, chosen['out'])}")
+    elif chosen["array"]:
+        model, transforms, info = restored(chosen["weights"], config)
+        with contextlib.suppress(FileNotFoundError):
+            chosen["out"].unlink()
+        np.save(chosen["out"], probabilities(model, transforms, np.load(chosen["array"], mmap_mode="r"), info))
+    else:
+        for line in predict_files(chosen["weights"], chosen["images"], config):
+            print(line)
+
+
+if __name__ == "__main__":
+    main()
