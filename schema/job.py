@@ -52,6 +52,7 @@ class JobSpec(Record):
         default=None, description="Known best for this model, None: measure"
     )
     channels_last: bool | None = None
+    weights_file: str | None = Field(default=None, description="Trained weights, for a job that only predicts")
     tier: Tier = "none"
     limits: Limits
 

@@ -1,0 +1,75 @@
+"""What machine this is, found without importing torch, and the limits that follow for a job."""
+
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from schema.errors import SettingsError
+from schema.job import Limits
+from schema.team import Hardware
+
+
+def hardware(device: Literal["auto", "cpu", "cuda"]) -> Hardware:
+    """Raises SettingsError where a GPU is asked for and none is found."""
+    gpu = None if device == "cpu" else _gpu()
+    if device == "cuda" and gpu is None:
+        raise SettingsError("--device cuda: no NVIDIA GPU answers (nvidia-smi). Use --device cpu, or check the driver.")
+    name, gpu_memory = gpu or (_processor(), 0)
+    return Hardware(
+        device="cuda" if gpu else "cpu", name=name, cores=_cores(), memory_bytes=_memory(), gpu_memory_bytes=gpu_memory
+    )
+
+
+def default_limits(machine: Hardware, train_seconds: float) -> Limits:
+    """A job may use most of the machine, and no more."""
+    return Limits(train_seconds=train_seconds, memory_bytes=int(machine.memory_bytes * 0.85))
+
+
+def _gpu() -> tuple[str, int] | None:
+    """Name and memory in bytes of the first GPU."""
+    program = shutil.which("nvidia-smi")
+    if program is None or not Path("/dev/nvidiactl").exists():
+        return None
+    query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = (
+            subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout.strip().split("\n")[0]
+        )
+        name, megabytes = answer.rsplit(",", 1)
+        return name.strip(), int(megabytes) * 2**20
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+
+
+def _cores() -> int:
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cgroup("cpu.max").split()
+    if len(quota) == 2 and quota[0].isdigit():
+        allowed = min(allowed, max(1, int(quota[0]) // int(quota[1])))
+    return allowed
+
+
+def _memory() -> int:
+    limit = _cgroup("memory.max")
+    physical = int(psutil.virtual_memory().total)
+    return min(physical, int(limit)) if limit.isdigit() else physical
+
+
+def _cgroup(name: str) -> str:
+    try:
+        return (Path("/sys/fs/cgroup") / name).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        lines = []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,222 @@
+# ruff: noqa: TID251 - runs inside a job, in a child of the warm process
+"""One step of a job, in its own process: smoke, train or predict with the script, and an exact account of what broke."""
+
+import importlib.util
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+SMOKE_CALLS = 2  # log() ends a smoke training at this call
+
+
+def run_step(step: str, job_dir: Path) -> int:
+    """Run one step with the work directory as the current one; returns the exit status. What went wrong is in work/fault.json."""
+    config = json.loads(Path("config.json").read_text(encoding="utf-8"))
+    steps: dict[str, Callable[[ModuleType, dict[str, Any]], None]] = {
+        "smoke": smoke,
+        "reload": reload,
+        "train": train,
+        "predict": predict,
+    }
+    try:
+        with blamed(None):
+            steps[step](_script(job_dir / "pipeline.py"), config)
+    except BaseException as error:
+        _account(step, error)
+        return 1
+    return 0
+
+
+def smoke(script: ModuleType, config: dict[str, Any]) -> None:
+    """Two real batches through everything; probes come in an order that makes blame certain."""
+    out = Path("smoke")
+    out.mkdir(exist_ok=True)
+    data = script.read_data(Path(config["data"]))
+    info = replace(script.make_info(data.facts, config), epochs=config.get("epochs") or 2, seconds=1e9)
+    script.set_up(info)
+    small = _subset(script, data)
+    with blamed("data"):
+        transforms = script.build_transforms(info)
+        prepared = _probe_data(script, transforms, small, info)
+    with blamed("model"):
+        model = script.place(script.build_model(info), info)
+        _probe_model(script, model, prepared, info)
+    script.set_up(info)
+    loaders = script.make_loaders(
+        small.images, small.labels, small.inner, transforms, info, deadline=1e18, batch_size=len(prepared), limit=2
+    )
+    _probe_batches(script, loaders, info)
+    model = script.place(script.build_model(info), info)
+    log = script.Log(
+        out,
+        script.metadata_of(data.facts | {"precision": info.precision, "channels_last": info.channels_last}),
+        1e18,
+        SMOKE_CALLS,
+    )
+    with blamed("training"):
+        _probe_training(script, model, loaders, info, log)
+    _write_plan(script, data, config)
+
+
+def reload(script: ModuleType, config: dict[str, Any]) -> None:
+    """In a fresh process: two batches predicted from the saved weights alone."""
+    with blamed("model"):
+        model, transforms, info = script.restored(Path("smoke/weights.safetensors"), config)
+        images = np.load(next(iter(config["heldout"].values())), mmap_mode="r")[:16]
+        _check_probabilities(script, script.probabilities(model, transforms, images, info))
+
+
+def train(script: ModuleType, config: dict[str, Any]) -> None:
+    plan = json.loads(Path("smoke.json").read_text(encoding="utf-8")) if Path("smoke.json").exists() else {}
+    Path("config.train.json").write_text(json.dumps(config | plan), encoding="utf-8")
+    script.main(["train", "--data", config["data"], "--out", ".", "--config", "config.train.json"])
+
+
+def predict(script: ModuleType, config: dict[str, Any]) -> None:
+    for split, array in config["heldout"].items():
+        arguments = ["predict", "--weights", config.get("weights_file") or "weights.safetensors", "--array", array]
+        script.main([*arguments, "--out", f"{split}.npy", "--config", "config.json"])
+
+
+def _script(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("pipeline", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"cannot load {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["pipeline"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _subset(script: ModuleType, data: Any) -> Any:
+    """At most 96 images of many classes: enough for two batches and an inner split."""
+    pixels = int(data.images[0].numel())
+    count = min(len(data.labels), 96 if pixels <= 64 * 64 * 3 else 32)
+    chosen = torch.linspace(0, len(data.labels) - 1, count).long()
+    inner = torch.arange(count) % 4 == 3
+    return script.Data(data.images[chosen], data.labels[chosen], inner, data.facts)
+
+
+def _probe_data(script: ModuleType, transforms: Any, small: Any, info: Any) -> torch.Tensor:
+    if not isinstance(transforms, script.Transforms):
+        raise script.ContractError(
+            "data", f"build_transforms returned {type(transforms).__name__}, expected Transforms(train=..., eval=...)"
+        )
+    images = small.images[~small.inner][: 32 if small.images[0].numel() <= 64 * 64 * 3 else 8].to(info.device)
+    outputs = {
+        name: script.transformed(getattr(transforms, name), images, per_image=transforms.per_image)
+        for name in ("train", "eval")
+    }
+    for name, out in outputs.items():
+        if not torch.isfinite(out).all():
+            raise script.ContractError("data", f"the {name} transform gives values that are not finite")
+        if out.shape[1] not in {1, 3}:
+            raise script.ContractError(
+                "data", f"the {name} transform gives {out.shape[1]} channels: {list(out.shape)}, expected 1 or 3"
+            )
+    again = script.transformed(transforms.eval, images, per_image=transforms.per_image)
+    if not torch.equal(outputs["eval"], again):
+        raise script.ContractError("data", "the eval transform is random: two calls on the same images differ")
+    return outputs["train"]
+
+
+def _probe_batches(script: ModuleType, loaders: Any, info: Any) -> None:
+    """The mixing of a batch, when there is one, keeps images and gives targets that a loss can use."""
+    with blamed("data"):
+        for images, targets in loaders.train:
+            soft = targets.ndim == 2 and targets.shape[1] == info.num_classes and targets.is_floating_point()
+            if len(images) != len(targets) or not (soft or targets.dtype == torch.int64):
+                raise script.ContractError(
+                    "data",
+                    f"a training batch has images {list(images.shape)} and targets {list(targets.shape)} {targets.dtype}, "
+                    f"expected labels int64 [B] or soft targets float [B, {info.num_classes}]",
+                )
+
+
+def _probe_model(script: ModuleType, model: Any, images: torch.Tensor, info: Any) -> None:
+    if not isinstance(model, torch.nn.Module):
+        raise script.ContractError("model", f"build_model returned {type(model).__name__}, expected an nn.Module")
+    with torch.no_grad(), script.autocast(info):
+        logits = model.train()(script.place(images, info))
+    if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != (len(images), info.num_classes):
+        shape = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise script.ContractError(
+            "model",
+            f"the model turned {list(images.shape)} into {shape}, expected logits [{len(images)}, {info.num_classes}]",
+        )
+    if not torch.isfinite(logits).all():
+        raise script.ContractError("model", "the logits of a fresh model are not finite")
+
+
+def _probe_training(script: ModuleType, model: Any, loaders: Any, info: Any, log: Any) -> None:
+    before = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    try:
+        trained = script.train(model, loaders, info, log)
+        if not isinstance(trained, torch.nn.Module):
+            raise script.ContractError(
+                "training", f"train returned {type(trained).__name__}, expected the trained model"
+            )
+        log.keep(trained)
+    except script.OutOfTime:
+        trained = model
+        if not log.kept:
+            log.keep(model)
+    changed = any(not torch.equal(before[n], v) for n, v in trained.state_dict().items() if n in before)
+    if not changed:
+        raise script.ContractError(
+            "training",
+            "two training steps changed no weight: is the optimiser given the model's parameters, and stepped?",
+        )
+
+
+def _write_plan(script: ModuleType, data: Any, config: dict[str, Any]) -> None:
+    info = replace(script.make_info(data.facts, config), epochs=config.get("epochs") or script.EPOCHS[-1])
+    script.set_up(info)
+    info = script.measured(data, info, config)
+    plan = {name: asdict(info)[name] for name in ("epochs", "precision", "channels_last", "images_per_second")}
+    Path("smoke.json").write_text(json.dumps(plan), encoding="utf-8")
+
+
+def _check_probabilities(script: ModuleType, rows: np.ndarray) -> None:
+    if not np.isfinite(rows).all():
+        raise script.ContractError("model", "after two training steps the predicted probabilities are not finite")
+
+
+@contextmanager
+def blamed(component: str | None) -> Iterator[None]:
+    """Marks what is raised inside as this component's, where the traceback shows nothing better."""
+    try:
+        yield
+    except BaseException as error:
+        if not hasattr(error, "component") and component:
+            error.probe = component  # type: ignore[attr-defined]
+        raise
+
+
+def _account(step: str, error: BaseException) -> None:
+    """work/fault.json: read by the trusted side as untrusted text."""
+    frames = [
+        {"file": Path(frame.filename).name, "line": frame.lineno, "name": frame.name, "text": (frame.line or "")[:200]}
+        for frame in traceback.extract_tb(error.__traceback__)
+    ][-40:]
+    fault = {
+        "stage": "smoke" if step == "reload" else step,
+        "kind": type(error).__name__,
+        "message": str(error)[:2000],
+        "component": getattr(error, "component", None),
+        "probe": getattr(error, "probe", None),
+        "frames": frames,
+        "at": time.time(),
+    }
+    traceback.print_exception(error)
+    Path("fault.json").write_text(json.dumps(fault), encoding="utf-8")

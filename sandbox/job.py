@@ -1,0 +1,178 @@
+"""Jobs as the nodes see them: start, attach, read, stop. A directory is the identity, so every call may come twice."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sandbox import artifacts
+from sandbox.environment import ROOT
+from schema.errors import HomeError, RunStopped
+from schema.events import JobProgress
+from schema.job import JobResult, JobSpec, JobStatus, Step
+
+POLL = 0.03
+
+
+def start(directory: Path, spec: JobSpec, /) -> None:
+    """Ask the run's supervisor for this job, unless it is done or running. Raises HomeError where the disk refuses."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if not (directory / "job.json").exists():
+            partial = directory / f"job.{os.getpid()}.partial"
+            partial.write_text(spec.model_dump_json(), encoding="utf-8")
+            partial.replace(directory / "job.json")
+        if result(directory) is None and not _held(directory / "lock"):
+            _request(directory)
+    except OSError as error:
+        raise HomeError(
+            f"The job {directory} cannot be written: {error.strerror}. Make room there, then: improve resume"
+        ) from None
+
+
+def wait(
+    directory: Path,
+    /,
+    on_progress: Callable[[JobProgress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> JobResult:
+    """Attach until the job is over. `stop` true raises RunStopped and leaves the job running; a dead supervisor is replaced."""
+    told, asked = 0.0, time.monotonic()
+    while (found := result(directory)) is None:
+        if stop and stop():
+            raise RunStopped(f"the job {directory.name} goes on in the background")
+        if (
+            not _held(directory / "lock")
+            and time.monotonic() - asked > 1.0
+            and not _held(_folder(directory) / "supervisor.lock")
+        ):
+            _request(directory)
+            asked = time.monotonic()
+        if on_progress and time.monotonic() - told > 0.5:
+            told = time.monotonic()
+            on_progress(_progress(directory))
+        time.sleep(POLL)
+    if on_progress:
+        on_progress(_progress(directory))
+    return found
+
+
+def result(directory: Path, /) -> JobResult | None:
+    try:
+        return JobResult.model_validate_json((directory / "result.json").read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def spec(directory: Path, /) -> JobSpec:
+    return JobSpec.model_validate_json((directory / "job.json").read_bytes())
+
+
+def status(directory: Path, /) -> JobStatus:
+    if result(directory):
+        return JobStatus(state="finished")
+    if not (directory / "job.json").exists():
+        return JobStatus(state="absent")
+    step, seconds = _step(directory)
+    if _held(directory / "lock"):
+        return JobStatus(state="running", step=step, seconds=seconds)
+    waiting = _held(_folder(directory) / "supervisor.lock") and not (directory / "starts").exists()
+    return JobStatus(state="waiting" if waiting else "interrupted", step=step)
+
+
+def stop(directory: Path, /) -> None:
+    """End the job; its result is a fault of kind `stopped`."""
+    (directory / "stop").touch()
+
+
+def warm(run_dir: Path) -> None:
+    """Start the run's supervisor early, so that it is warm when the first job comes."""
+    folder = run_dir / "supervisor"
+    (folder / "queue").mkdir(parents=True, exist_ok=True)
+    if not _held(folder / "supervisor.lock"):
+        subprocess.run(
+            [sys.executable, "-c", _DETACH, str(folder)],
+            check=True,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=(folder / "supervisor.log").open("ab"),
+        )
+
+
+# The caller's child forks and ends at once: the supervisor is nobody's child, in a session of its own.
+_DETACH = "import os, sys\nif os.fork() == 0:\n    os.setsid()\n    os.execv(sys.executable, [sys.executable, '-m', 'sandbox.supervisor', sys.argv[1]])"
+
+
+def shutdown(run_dir: Path) -> None:
+    """End the run's supervisor and whatever it runs."""
+    folder = run_dir / "supervisor"
+    if _held(folder / "supervisor.lock"):
+        os.kill(int((folder / "supervisor.lock").read_text(encoding="ascii")), 15)
+        while _held(folder / "supervisor.lock"):
+            time.sleep(POLL)
+
+
+def _folder(directory: Path) -> Path:
+    """runs/<run>/supervisor for runs/<run>/iterations/<n>/jobs/<job>."""
+    return next(parent for parent in directory.parents if parent.name == "iterations").parent / "supervisor"
+
+
+def _request(directory: Path) -> None:
+    folder = _folder(directory)
+    warm(folder.parent)
+    ticket = folder / "queue" / f"{time.time_ns()}-{os.getpid()}"
+    ticket.write_text(str(directory.absolute()), encoding="utf-8")
+    ticket.rename(ticket.with_name(ticket.name + ".job"))
+
+
+def _held(lock: Path) -> bool:
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _step(directory: Path) -> tuple[Step | None, float]:
+    raw = artifacts.read_json(directory, "status.json")
+    return (raw["step"], max(0.0, time.time() - raw["since"])) if raw else (None, 0.0)
+
+
+def _progress(directory: Path) -> JobProgress:
+    step, seconds = _step(directory)
+    asked = spec(directory)
+    limits = asked.limits
+    allowed = {"smoke": limits.smoke_seconds, "train": limits.train_seconds, "predict": limits.predict_seconds}
+    rows = _last_epoch(directory) if step in {"train", "predict"} else {}
+    epochs = rows.pop("epochs", None)
+    return JobProgress(
+        job=asked.name,
+        step=step,
+        seconds=round(seconds, 1),
+        limit_seconds=allowed[step] if step else 0.0,
+        epoch=int(rows.pop("epoch", 0)),
+        epochs=int(epochs) if epochs else None,
+        metrics=rows,
+    )
+
+
+def _last_epoch(directory: Path) -> dict[str, float]:
+    try:
+        lines = (
+            artifacts.read_bytes(directory, "work/metrics.jsonl", 4096, tail=True).decode(errors="replace").splitlines()
+        )
+        rows = [json.loads(line) for line in lines if line.startswith('{"epoch"') and line.endswith("}")]
+    except (artifacts.Unreadable, ValueError):
+        return {}
+    return {str(k)[:40]: float(v) for k, v in rows[-1].items() if isinstance(v, int | float)} if rows else {}
