@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -143,22 +144,23 @@ class StepRun:
 
 def _run_step(job_dir: Path, spec: JobSpec, step: Step, warm: "Warm", log: "Log") -> StepRun:
     """The smoke step is two processes: one trains and saves, a fresh one reloads and predicts."""
-    run = _run_child(job_dir, spec, step, _seconds(spec, step), warm, log)
+    run = _run_child(job_dir, spec, step, warm, log)
     if step == "smoke" and run.exit == 0 and run.limit is None:
-        again = _run_child(job_dir, spec, "reload", _seconds(spec, step), warm, log)
+        again = _run_child(job_dir, spec, "reload", warm, log)
         return StepRun(run.seconds + again.seconds, again.exit, again.limit, max(run.peak, again.peak))
     return run
 
 
-def _seconds(spec: JobSpec, step: Step) -> float:
+def _seconds(spec: JobSpec, step: str) -> float:
     limits = spec.limits
-    allowed = {"smoke": limits.smoke_seconds, "train": limits.train_seconds, "predict": limits.predict_seconds}
+    smoke = limits.smoke_seconds
+    allowed = {"smoke": smoke, "reload": smoke, "train": limits.train_seconds, "predict": limits.predict_seconds}
     return allowed[step] + (limits.grace_seconds if step == "train" else 0.0)
 
 
-def _run_child(job_dir: Path, spec: JobSpec, step: str, seconds: float, warm: "Warm", log: "Log") -> StepRun:
+def _run_child(job_dir: Path, spec: JobSpec, step: str, warm: "Warm", log: "Log") -> StepRun:
     (job_dir / "work" / "fault.json").unlink(missing_ok=True)
-    run, watch = StepRun(), Watch(job_dir, spec, seconds)
+    run, watch = StepRun(), Watch(job_dir, spec, _seconds(spec, step))
     with warm.child(job_dir, step, spec, log) as child:
         while (status := child.status(POLL)) is None and not run.limit:
             run.limit = watch.exceeded(warm.descendants(), log)
@@ -216,26 +218,23 @@ class Watch:
         return time.monotonic() - self.began
 
     def exceeded(self, processes: list[psutil.Process], log: "Log") -> str | None:
+        """The first limit that is passed. Memory is looked at ten times a second, the disk twice."""
         limits = self.spec.limits
-        if self.seconds > self.allowed:
-            return "time"
-        if log.received > limits.output_bytes:
-            return "output"
-        if (self.job_dir / "stop").exists():
-            return "stopped"
-        if time.monotonic() - self.checked < 0.1:
-            return None
-        self.checked = time.monotonic()
-        if len(processes) > limits.processes:
-            return "processes"
-        used = _memory(processes, limits.memory_bytes)
-        self.peak = max(self.peak, used)
-        if used > limits.memory_bytes:
-            return "memory"
+        passed = {
+            "time": self.seconds > self.allowed,
+            "output": log.received > limits.output_bytes,
+            "stopped": (self.job_dir / "stop").exists(),
+            "processes": len(processes) > limits.processes,
+        }
+        if time.monotonic() - self.checked > 0.1:
+            self.checked = time.monotonic()
+            used = _memory(processes, limits.memory_bytes)
+            self.peak = max(self.peak, used)
+            passed["memory"] = used > limits.memory_bytes
         if time.monotonic() - self.walked > 0.5:
             self.walked = time.monotonic()
-            return "disk" if _disk(self.job_dir / "work") > limits.disk_bytes else None
-        return None
+            passed["disk"] = _disk(self.job_dir / "work") > limits.disk_bytes
+        return next((name for name, yes in passed.items() if yes), None)
 
 
 def _memory(processes: list[psutil.Process], limit: int) -> int:
@@ -299,18 +298,22 @@ class Log:
 class Child:
     """A step's process. `status` is its exit status, negative for a signal, None while it runs."""
 
-    def __init__(self, channel: socket.socket, pid: int, log: Log) -> None:
+    def __init__(self, channel: socket.socket, pid: int, log: Log, ended: bytes) -> None:
         self.pid = pid
+        self._ended = ended  # its exit status, where it came together with the pid
         self._channel = channel
         self._log = log
 
     def status(self, wait: float) -> int | None:
+        if self._ended:
+            self._log.drain()
+            return int(self._ended)
         until = time.monotonic() + wait
         while True:
             left = max(0.0, until - time.monotonic())
-            ready, _, _ = select.select([self._channel, self._log.read_end], [], [], left)
+            ready, _, _ = select.select([self._channel.fileno(), self._log.read_end], [], [], left)
             self._log.drain()
-            if self._channel in ready:
+            if self._channel.fileno() in ready:
                 answer = self._channel.recv(64)
                 return int(answer) if answer else -9  # the warm process went down, and its child with it
             if time.monotonic() >= until:
@@ -324,6 +327,7 @@ class Warm:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
+        self._ready = False
         self.start()
 
     def start(self) -> None:
@@ -335,19 +339,18 @@ class Warm:
         self._channel = ours
 
     @contextlib.contextmanager
-    def child(self, job_dir: Path, step: str, spec: JobSpec, log: Log):  # type: ignore[no-untyped-def]
+    def child(self, job_dir: Path, step: str, spec: JobSpec, log: Log) -> Iterator["Child"]:
         """Fork one step's process."""
         if self._process is None or self._process.poll() is not None or self._channel is None:
             self.restart()
         channel = self._channel
         assert channel is not None
-        if not getattr(self, "_ready", False):
+        if not self._ready:
             self._ready = channel.recv(64) == b"ready\n"
         request = {"step": step, "job_dir": str(job_dir), "file_bytes": spec.limits.disk_bytes}
         socket.send_fds(channel, [json.dumps(request).encode()], [log.write_end])
-        answer = channel.recv(64).decode().split("\n")
-        child = Child(channel, int(answer[0] or -1), log)
-        yield child
+        pid, _, rest = channel.recv(64).partition(b"\n")
+        yield Child(channel, int(pid or -1), log, rest)
 
     def descendants(self) -> list[psutil.Process]:
         """Every process of the current step: below the warm process, or orphaned to us."""

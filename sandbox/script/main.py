@@ -188,7 +188,7 @@ def images_per_second(info: Info, images: torch.Tensor, targets: torch.Tensor) -
             began = time.perf_counter()
             with autocast(info):
                 logits = model(place(images, info))
-            soft_cross_entropy(logits, targets).backward()
+            soft_cross_entropy(logits, targets).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if info.device.type == "cuda":

@@ -370,7 +370,7 @@ def fit(
     return log.best(judged) if keep == "best" else judged
 
 
-def _epoch(
+def _epoch(  # noqa: PLR0917 - one loop, taken out of fit for its length
     model: nn.Module,
     batches: Any,
     info: Info,
