@@ -113,13 +113,17 @@ def _from_folder(root: Path, labels: str | None, file_column: str | None, label_
     split_folders = [folder for folder in folders if folder.name.lower() in SPLITS]
     class_folders = [folder for folder in folders if folder not in split_folders and _holds_images(folder)]
     with_classes = [folder for folder in split_folders if any(inner.is_dir() for inner in _entries(folder))]
-    if with_classes and class_folders:
+    if with_classes and len(class_folders) > 1:
         raise DatasetError(
             f"{root} is ambiguous: it holds split folders ({_names(with_classes)}) and class folders ({_names(class_folders)}). "
             "Give the folder that holds only the one or only the other."
         )
     if with_classes:
-        return _from_splits(root, with_classes)
+        beside = [
+            f"the folder {folder.name!r} beside {_names(with_classes)} is not a split and was not used"
+            for folder in class_folders
+        ]
+        return _from_splits(root, with_classes, beside)
     tables = [Path(entry.path) for entry in entries if entry.name.lower().endswith(".csv")]
     if tables and len(class_folders) < 2:
         return _from_tables(root, tables, file_column, label_column)
@@ -154,10 +158,9 @@ def _no_classes(root: Path, entries: list[os.DirEntry[str]]) -> str:
     return f"{root} holds no images in class folders (found: {', '.join(e.name for e in entries[:5])}). Expected one folder of images per class."
 
 
-def _from_splits(root: Path, folders: list[os.DirEntry[str]]) -> Listing:
+def _from_splits(root: Path, folders: list[os.DirEntry[str]], warnings: list[str]) -> Listing:
     samples: list[Sample] = []
     aside: list[SetAside] = []
-    warnings = []
     for folder in folders:
         found, left = _from_classes(root, [e for e in _entries(folder) if e.is_dir()], SPLITS[folder.name.lower()])
         samples += found

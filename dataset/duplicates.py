@@ -20,7 +20,7 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
         return np.resize(grey, SIDE * SIDE)  # tiny images are compared as they are
     blocks = np.add.reduceat(np.add.reduceat(grey, rows[:-1], 0), columns[:-1], 1)
     area = np.outer(np.diff(rows), np.diff(columns))
-    return (blocks / area).reshape(-1).astype(np.float32)
+    return np.asarray((blocks / area).reshape(-1), dtype=np.float32)
 
 
 def content_digest(pixels: np.ndarray) -> str:

@@ -203,7 +203,7 @@ def _decode_all(
     return digests, thumbnails, readable
 
 
-def _write_splits(
+def _write_splits(  # noqa: PLR0917 - the one place where everything comes together
     listing: Listing, audit: Audit, arrays: _Decoded, shape: tuple[int, int, int], partial: Path, began: float
 ) -> None:
     use = np.nonzero(arrays.readable)[0]
@@ -364,8 +364,8 @@ def _profile(  # noqa: PLR0917 - what is known of a data set
         channels=1 if shape[0] == 1 else 3,
         height=shape[1],
         width=shape[2],
-        mean=facts["mean"],  # type: ignore[arg-type]
-        std=facts["std"],  # type: ignore[arg-type]
+        mean=facts["mean"],
+        std=facts["std"],
         sizes=ImageSizes(
             width_min=min(widths),
             width_median=int(np.median(widths)),

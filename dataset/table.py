@@ -65,7 +65,9 @@ def table_listing(root: Path, table: Table, answers: Table | None = None) -> Lis
     parts: list[tuple[Table, Split | None]] = [(table, "train" if answers else None)]
     if answers:
         parts.append((answers, "test"))
-    samples, aside, warnings = [], [], []
+    samples: list[Sample] = []
+    aside: list[SetAside] = []
+    warnings: list[str] = []
     for part, split in parts:
         found, missing, noted = _samples(part, files, split)
         samples += found
@@ -99,7 +101,8 @@ def _samples(
         name = row.get(table.file or "", "").replace("\\", "/")
         labels.setdefault(name, set()).add(row.get(table.label or "", ""))
         counts[name] += 1
-    samples, aside = [], []
+    samples: list[Sample] = []
+    aside: list[SetAside] = []
     for name, given in labels.items():
         path = files.get(name) or files.get(name.rsplit("/", 1)[-1])
         if path is None:
