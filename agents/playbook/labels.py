@@ -6,7 +6,7 @@ proposed later as a change of its own, which the score then judges, and only `ke
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -35,7 +35,7 @@ class Symmetry:
 
 
 # What each finding says about the changes it knows about; the most severe finding wins.
-Effects = Mapping[str, Keeps]
+Effects = dict[str, Keeps]
 NO_HINT: Effects = {
     "flip": "unknown",
     "vertical": "unknown",
@@ -62,7 +62,7 @@ FINDINGS: dict[str, tuple[Effects, str]] = {
         "traffic signs point to a side, and some are each other's mirror image",
     ),
     "clocks": (ORIENTED, "a mirrored or turned dial shows another value"),
-    "flags": (SYMBOLS | {"colour": "changes"}, "some flags are mirror images or recolourings of each other"),
+    "flags": ({**SYMBOLS, "colour": "changes"}, "some flags are mirror images or recolourings of each other"),
     "position": (
         {"flip": "changes", "vertical": "changes", "shift": "changes", "scale": "changes", "hide": "unknown"},
         "the classes speak of a place in the picture",
@@ -183,9 +183,7 @@ def _in_classes(tokens: list[frozenset[str]], classes: tuple[str, ...]) -> list[
 def _characters(tokens: list[frozenset[str]], classes: tuple[str, ...]) -> bool:
     if _speaks(tokens, words.CHARACTERS, 0.2) or _share(tokens, words.NUMBER_WORDS) >= 0.5:
         return True
-    if _mostly(classes, r"[^\W\d_][\u0300-\u036f]?") or _mostly(
-        classes, r"(?i)(u\+?|0x|\\u)?[0-9a-f]{2,6}", letters=True
-    ):
+    if _mostly(classes, r"[^\W\d_][\u0300-\u036f]?") or _code_points(classes):
         return True
     if {re.sub(r"^0+(?=\d)", "", text) for text in classes} >= set("123456789") and len(classes) <= 10:
         return True
@@ -195,10 +193,15 @@ def _characters(tokens: list[frozenset[str]], classes: tuple[str, ...]) -> bool:
     return _share(tokens, words.LETTER_NAMES) >= 0.5 or (short and len(classes) >= 15)
 
 
-def _mostly(classes: tuple[str, ...], pattern: str, *, share: float = 0.5, letters: bool = False) -> bool:
-    """At least that share of the names matches as a whole; with `letters`, some of the matches hold a letter."""
-    matches = [text for text in classes if re.fullmatch(pattern, text.strip())]
-    return len(matches) >= share * len(classes) and (not letters or any(re.search("[a-fA-FuU]", m) for m in matches))
+def _code_points(classes: tuple[str, ...]) -> bool:
+    """Characters named by their code: `U+3042`, `0x41`, or the bare `4a`, `30` of NIST."""
+    bare = _mostly(classes, r"(?i)[0-9a-f]{2}") and any(re.fullmatch(r"(?i)\d[a-f]", text) for text in classes)
+    return bare or _mostly(classes, r"(?i)(u\+?|0x|\\u)[0-9a-f]{2,6}")
+
+
+def _mostly(classes: tuple[str, ...], pattern: str, *, share: float = 0.5) -> bool:
+    """At least that share of the names matches as a whole."""
+    return sum(bool(re.fullmatch(pattern, text.strip())) for text in classes) >= share * len(classes)
 
 
 def _angles(classes: tuple[str, ...]) -> bool:

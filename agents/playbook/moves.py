@@ -1,0 +1,243 @@
+"""The moves that a practitioner would make: each with its precondition, the evidence that calls for it, and what it changes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agents.playbook.labels import Symmetry, symmetry
+from agents.playbook.recipe import Recipe, Recipes, recipes_in
+from schema.pipeline import Component
+from schema.team import Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the analyst reads off the evidence."""
+
+    evidence: Evidence
+    recipes: Recipes
+    safe: Symmetry
+    train_accuracy: float
+    inner_accuracy: float
+    gap: float  # training minus inner validation accuracy; augmentation and mixing pull it down
+    rising: float  # inner accuracy gained over the last fifth of the curve
+    spare: float  # share of the training time left unused
+    epochs: int  # run
+    cut: bool
+    size: int  # training images
+    side: int  # shorter side of the images as the model sees them
+    worst_recall: float
+
+    @property
+    def mixed(self) -> bool:
+        return bool(self.recipes.data["mixup"] or self.recipes.data["cutmix"])
+
+    @property
+    def gpu(self) -> bool:
+        return self.evidence.brief.hardware.device == "cuda"
+
+    @property
+    def fine_tuning(self) -> bool:
+        return bool(self.recipes.model.get("pretrained"))
+
+    @property
+    def room(self) -> bool:
+        """Time for something slower."""
+        return self.spare > 0.3 or not self.cut
+
+
+def view_of(evidence: Evidence) -> View:
+    training, brief = evidence.training, evidence.brief
+    curve = [row.metrics for row in training.curve]
+    inner = [row["validation_accuracy"] for row in curve if "validation_accuracy" in row]
+    train = [row["train_accuracy"] for row in curve if "train_accuracy" in row]
+    recipes = recipes_in(evidence.pipeline, brief)
+    tail = inner[-max(2, len(inner) // 5) :]
+    size = recipes.data["size"] or [brief.profile.height, brief.profile.width]
+    return View(
+        evidence=evidence,
+        recipes=recipes,
+        safe=symmetry(brief),
+        train_accuracy=train[-1] if train else 0.0,
+        inner_accuracy=inner[-1] if inner else 0.0,
+        gap=(train[-1] if train else 0.0) - (inner[-1] if inner else 0.0),
+        rising=(tail[-1] - tail[0]) if len(tail) > 1 else 0.0,
+        spare=max(0.0, 1 - training.seconds / max(1e-9, brief.train_seconds)),
+        epochs=training.curve[-1].epoch if training.curve else 1,
+        cut=training.cut,
+        size=brief.profile.size("train"),
+        side=min(size),
+        worst_recall=min(training.score.per_class, default=1.0),
+    )
+
+
+Strength = Callable[[View], float]
+Change = Callable[[View], Recipe]
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """`applies` is the precondition, `strength` (0..1) how loudly the evidence calls for it, `prior` what it usually brings."""
+
+    name: str
+    component: Component
+    needs: str  # the precondition in words
+    evidence: str  # the sign in words
+    applies: Callable[[View], bool]
+    strength: Strength
+    prior: float
+    change: Change
+    longer: bool = False
+
+    def changed(self, view: View) -> Recipe:
+        recipe = view.recipes.of(self.component)
+        return {**recipe, **self.change(view)}
+
+    def title(self, view: View) -> str:
+        """The name with the values before and after: the same title is the same change."""
+        recipe = view.recipes.of(self.component)
+        parts = [
+            f"{key} {recipe.get(key)} -> {value}"
+            for key, value in self.change(view).items()
+            if recipe.get(key) != value
+        ]
+        return f"{self.name} ({', '.join(parts)})"
+
+
+def _overfit(v: View) -> float:
+    return min(1.0, max(0.1, 4 * v.gap + (0.3 if v.train_accuracy > 0.98 else 0.0)))
+
+
+def _underfit(v: View) -> float:
+    return min(1.0, max(0.1, 1.2 * (0.97 - v.train_accuracy) - max(0.0, v.gap)))
+
+
+def _always(level: float) -> Strength:
+    return lambda _: level
+
+
+def _scratch(v: View) -> bool:
+    return v.recipes.model["family"] == "convnet"
+
+
+def _resized(v: View, factor: float) -> list[int]:
+    brief = v.evidence.brief
+    height, width = v.recipes.data["size"] or [brief.profile.height, brief.profile.width]
+    return [max(8, round(height * factor / 8) * 8), max(8, round(width * factor / 8) * 8)]
+
+
+def _full(v: View) -> int:
+    return min(v.evidence.brief.profile.height, v.evidence.brief.profile.width)
+
+
+# One row a move reads as a table; the formatter would make each a dozen lines.
+# fmt: off
+MOVES: tuple[Move, ...] = (
+    # Data
+    Move("flip-views", "data", "a mirror image keeps its label", "predictions of mirror images may differ",
+         lambda v: v.safe.flip == "keeps" and "flip" not in v.recipes.data["views"], _always(0.8), 0.6, lambda v: {"views": [*v.recipes.data["views"], "flip"]}),
+    Move("shift-views", "data", "a small shift keeps its label; images of at least 24 pixels", "small shifts change predictions of small images",
+         lambda v: v.safe.shift == "keeps" and "shift" not in v.recipes.data["views"] and 24 <= v.side <= 128, _always(0.7), 0.45, lambda v: {"views": [*v.recipes.data["views"], "shift"]}),
+    Move("flip", "data", "nothing speaks against mirror images, and nothing vouches for them", "training accuracy above inner validation",
+         lambda v: v.safe.flip == "unknown" and not v.recipes.data["flip"], _overfit, 0.5, lambda _: {"flip": True}),
+    Move("vertical-flip", "data", "up and down mean nothing", "training accuracy above inner validation",
+         lambda v: v.safe.vertical == "keeps" and not v.recipes.data["vertical"], _overfit, 0.6, lambda _: {"vertical": True}),
+    Move("more-translation", "data", "a shift keeps its label", "training accuracy above inner validation",
+         lambda v: v.safe.shift == "keeps" and v.recipes.data["translate"] < v.side // 4 and not v.recipes.data["crop"], _overfit, 0.4, lambda v: {"translate": max(v.recipes.data["translate"] + 1, round(v.recipes.data["translate"] * 1.6))}),
+    Move("less-translation", "data", "translation is on", "training accuracy low and no gap",
+         lambda v: v.recipes.data["translate"] > 1, _underfit, 0.3, lambda v: {"translate": v.recipes.data["translate"] // 2}),
+    Move("small-rotation", "data", "a turn by 10 degrees keeps its label", "training accuracy above inner validation",
+         lambda v: v.safe.turn == "keeps" and not v.recipes.data["rotate"], _overfit, 0.55, lambda _: {"rotate": 10, "zoom": 0.1}),
+    Move("gentle-warp", "data", "a turn by 6 degrees is not known to change the label", "training accuracy above inner validation",
+         lambda v: v.safe.turn == "unknown" and not v.recipes.data["rotate"], _overfit, 0.35, lambda _: {"rotate": 6, "zoom": 0.05}),
+    Move("stronger-rotation", "data", "small rotation is on and keeps its label", "training accuracy still above inner validation",
+         lambda v: v.safe.turn == "keeps" and v.recipes.data["rotate"] == 10, _overfit, 0.35, lambda _: {"rotate": 18, "zoom": 0.15}),
+    Move("resized-crop", "data", "a zoom keeps its label; images of at least 48 pixels", "training accuracy above inner validation",
+         lambda v: v.safe.scale == "keeps" and not v.recipes.data["crop"] and v.side >= 48, _overfit, 0.6, lambda _: {"crop": 0.5, "translate": 0}),
+    Move("stronger-crop", "data", "random crops are on", "training accuracy above inner validation",
+         lambda v: v.recipes.data["crop"] >= 0.5, _overfit, 0.4, lambda _: {"crop": 0.25}),
+    Move("gentler-crop", "data", "random crops are on", "training accuracy low and no gap",
+         lambda v: 0 < v.recipes.data["crop"] <= 0.5, _underfit, 0.4, lambda v: {"crop": 0.75}),
+    Move("cutout", "data", "hiding a part keeps its label", "training accuracy above inner validation",
+         lambda v: v.safe.hide != "changes" and not v.recipes.data["cutout"] and v.side >= 16, _overfit, 0.4, lambda v: {"cutout": round(v.side / 4)}),
+    Move("no-cutout", "data", "cutout is on", "training accuracy low and no gap",
+         lambda v: v.recipes.data["cutout"] > 0, _underfit, 0.35, lambda _: {"cutout": 0}),
+    Move("colour-jitter", "data", "colour does not decide the label; colour images", "training accuracy above inner validation",
+         lambda v: v.safe.colour == "keeps" and not v.recipes.data["jitter"] and v.evidence.brief.profile.channels == 3, _overfit, 0.45, lambda _: {"jitter": 0.25}),
+    Move("stronger-jitter", "data", "colour jitter is on", "training accuracy still above inner validation",
+         lambda v: v.recipes.data["jitter"] == 0.25, _overfit, 0.25, lambda _: {"jitter": 0.4}),
+    Move("mixup", "data", "at least 20 epochs", "training accuracy well above inner validation",
+         lambda v: not v.mixed and v.epochs >= 20, _overfit, 0.35, lambda _: {"mixup": 0.2}),
+    Move("cutmix", "data", "hiding a part keeps its label; at least 20 epochs and 24 pixels", "training accuracy well above inner validation",
+         lambda v: v.safe.hide == "keeps" and not v.mixed and v.epochs >= 20 and v.side >= 24, _overfit, 0.45, lambda _: {"cutmix": 1.0, "cutout": 0}),
+    Move("no-mixing", "data", "MixUp or CutMix is on", "training accuracy low",
+         lambda v: v.mixed, _underfit, 0.3, lambda _: {"mixup": 0.0, "cutmix": 0.0}),
+    Move("higher-resolution", "data", "the stored images are larger than what the model sees, and there is time", "detail is thrown away",
+         lambda v: v.recipes.data["size"] is not None and v.side * 1.25 <= _full(v) and v.room, _always(0.8), 0.6, lambda v: {"size": _resized(v, 1.3)}),
+    Move("lower-resolution", "data", "images above 64 pixels", "the training was cut by time or saw few epochs",
+         lambda v: v.side > 64 and (v.cut or v.epochs < 8), _always(0.8), 0.4, lambda v: {"size": _resized(v, 0.75)}),
+    # Model
+    Move("wider", "model", "own network, and time for it", "training accuracy low, or time left",
+         lambda v: _scratch(v) and v.recipes.model["width"] < 160 and v.room, lambda v: max(_underfit(v), 0.6 * v.spare, 0.35), 0.65, lambda v: {"width": round(v.recipes.model["width"] * 1.5 / 8) * 8}),
+    Move("narrower", "model", "own network wider than 16", "cut by time, or few epochs",
+         lambda v: _scratch(v) and v.recipes.model["width"] > 16, lambda v: 0.7 if v.cut or v.epochs < 10 else 0.1, 0.4, lambda v: {"width": max(16, round(v.recipes.model["width"] / 1.5 / 8) * 8)}),
+    Move("deeper", "model", "own network with less than 4 layers a stage", "training accuracy low, or time left",
+         lambda v: _scratch(v) and v.recipes.model["depth"] < 4, lambda v: max(_underfit(v), 0.5 * v.spare, 0.3), 0.55, lambda v: {"depth": v.recipes.model["depth"] + 1}),
+    Move("shallower", "model", "own network with more than one layer a stage", "cut by time",
+         lambda v: _scratch(v) and v.recipes.model["depth"] > 1, lambda v: 0.5 if v.cut or v.epochs < 10 else 0.05, 0.3, lambda v: {"depth": v.recipes.model["depth"] - 1}),
+    Move("squeeze-and-excite", "model", "own network", "confusions between similar classes",
+         lambda v: _scratch(v) and not v.recipes.model["squeeze"], _always(0.45), 0.4, lambda _: {"squeeze": True}),
+    Move("mean-and-max-pooling", "model", "own network", "confusions between similar classes",
+         lambda v: _scratch(v) and v.recipes.model["pooling"] == "max", _always(0.5), 0.4, lambda _: {"pooling": "both"}),
+    Move("mean-pooling", "model", "own network", "the maximum listens to single cells",
+         lambda v: _scratch(v) and v.recipes.model["pooling"] != "mean", _always(0.3), 0.3, lambda _: {"pooling": "mean"}),
+    Move("dropout", "model", "no dropout yet", "training accuracy well above inner validation",
+         lambda v: v.recipes.model["dropout"] == 0, _overfit, 0.35, lambda _: {"dropout": 0.2}),
+    Move("no-dropout", "model", "dropout is on", "training accuracy low",
+         lambda v: v.recipes.model["dropout"] > 0, _underfit, 0.3, lambda _: {"dropout": 0.0}),
+    Move("other-padding", "model", "a mobile backbone with padding options", "ported weights expect the padding they were trained with",
+         lambda v: v.fine_tuning and v.recipes.model["name"].startswith(("mobilenet", "efficientnet", "tf_")), _always(0.3), 0.3, lambda v: {"pad_type": "" if v.recipes.model["pad_type"] else "same"}),
+    # Training
+    Move("train-longer", "training", "time left", "the curve still rises, or time is left unused",
+         lambda v: v.spare > 0.35 and not v.cut, lambda v: min(1.0, 0.4 + 10 * max(0.0, v.rising)), 0.7, lambda v: {"epochs": round(v.recipes.training["epochs"] * 1.8)}, longer=True),
+    Move("train-shorter", "training", "at least 20 epochs", "inner validation falls at the end",
+         lambda v: v.epochs >= 20, lambda v: 0.6 if v.rising < -0.005 else 0.05, 0.3, lambda v: {"epochs": round(v.epochs * 0.6)}),
+    Move("weight-averaging", "training", "no averaging yet", "the curve is noisy near its end",
+         lambda v: not v.recipes.training["ema"], _always(0.5), 0.45, lambda v: {"ema": 0.998 if v.size > 4000 else 0.99}),
+    Move("no-averaging", "training", "averaging is on", "short training: the average lags behind",
+         lambda v: bool(v.recipes.training["ema"]), lambda v: 0.5 if v.epochs < 12 else 0.2, 0.25, lambda _: {"ema": 0.0}),
+    Move("higher-learning-rate", "training", "finite losses", "training accuracy low at the end",
+         lambda v: v.recipes.training["lr"] < 0.8, lambda v: max(0.35, _underfit(v)), 0.4, lambda v: {"lr": round(v.recipes.training["lr"] * 2, 6)}),
+    Move("lower-learning-rate", "training", "learning rate above 1e-4", "training loss jumps, or fine-tuning forgets",
+         lambda v: v.recipes.training["lr"] > 1e-4, lambda v: 0.6 if v.fine_tuning else 0.3, 0.4, lambda v: {"lr": round(v.recipes.training["lr"] / 2, 6)}),
+    Move("more-weight-decay", "training", "from scratch or fine-tuning", "training accuracy well above inner validation",
+         lambda v: v.recipes.training["weight_decay"] < 0.2, _overfit, 0.35, lambda v: {"weight_decay": round(v.recipes.training["weight_decay"] * 3, 6)}),
+    Move("less-weight-decay", "training", "weight decay is on", "training accuracy low",
+         lambda v: v.recipes.training["weight_decay"] > 1e-5, _underfit, 0.3, lambda v: {"weight_decay": round(v.recipes.training["weight_decay"] / 3, 7)}),
+    Move("more-label-smoothing", "training", "cross-entropy with little smoothing", "confident mistakes: training accuracy above inner validation",
+         lambda v: v.recipes.training["loss"] == "cross-entropy" and v.recipes.training["smoothing"] < 0.2, _overfit, 0.3, lambda _: {"smoothing": 0.2}),
+    Move("no-label-smoothing", "training", "smoothing is on", "training accuracy low, many classes",
+         lambda v: v.recipes.training["smoothing"] > 0, _underfit, 0.25, lambda _: {"smoothing": 0.0}),
+    Move("smaller-batches", "training", "batch above 16", "few steps per epoch",
+         lambda v: v.recipes.training["batch"] > 16, lambda v: 0.6 if v.size / v.recipes.training["batch"] * v.epochs < 1500 else 0.25, 0.4, lambda v: {"batch": v.recipes.training["batch"] // 2}),
+    Move("larger-batches", "training", "at least 4,000 images", "noisy steps, time short",
+         lambda v: v.size >= 4000 and v.recipes.training["batch"] < 512, lambda v: 0.4 if v.cut else 0.15, 0.25, lambda v: {"batch": v.recipes.training["batch"] * 2}),
+    Move("cosine-schedule", "training", "linear schedule", "either may be better",
+         lambda v: v.recipes.training["schedule"] == "linear", _always(0.3), 0.25, lambda _: {"schedule": "cosine", "warmup": 0.1}),
+    Move("adamw", "training", "SGD so far", "plain SGD is sensitive to its learning rate",
+         lambda v: v.recipes.training["optimizer"] == "sgd", lambda v: max(0.35, _underfit(v)), 0.4, lambda _: {"optimizer": "adamw", "lr": 0.003, "weight_decay": 0.05}),
+    Move("train-on-everything", "training", "a schedule that ends at zero and keeps its last weights", "the inner split is a tenth of the images",
+         lambda v: not v.recipes.training["everything"] and v.recipes.training["keep"] == "last", _always(0.9), 0.6, lambda _: {"everything": True}),
+    Move("class-weights", "training", "classes differ in size by half or more", "a rare class has low recall",
+         lambda v: v.evidence.brief.profile.imbalance > 1.5 and not v.recipes.training["weighted"] and not v.recipes.training["balanced"], lambda v: max(0.1, 0.7 - v.worst_recall), 0.35, lambda _: {"weighted": True, "loss": "cross-entropy"}),
+    Move("balanced-batches", "training", "classes differ in size three times or more", "a rare class has low recall",
+         lambda v: v.evidence.brief.profile.imbalance > 3 and not v.recipes.training["balanced"], lambda v: max(0.1, 0.6 - v.worst_recall), 0.3, lambda _: {"balanced": True, "weighted": False}),
+    Move("focal-loss", "training", "at least 4 classes", "few classes take most of the mistakes",
+         lambda v: v.recipes.training["loss"] != "focal" and len(v.evidence.brief.profile.classes) >= 4, _always(0.15), 0.2, lambda _: {"loss": "focal", "weighted": False}),
+    Move("clip-gradients", "training", "no clipping yet", "training loss jumps",
+         lambda v: not v.recipes.training["clip"], _always(0.15), 0.2, lambda _: {"clip": 1.0}),
+    Move("flatter-layer-rates", "training", "layer-wise rates in fine-tuning", "training accuracy low: early layers hardly learn",
+         lambda v: 0 < v.recipes.training["layer_decay"] < 0.9, lambda v: max(0.4, _underfit(v)), 0.4, lambda _: {"layer_decay": 0.9}),
+    Move("steeper-layer-rates", "training", "layer-wise rates in fine-tuning", "training accuracy well above inner validation",
+         lambda v: v.recipes.training["layer_decay"] > 0.6, _overfit, 0.3, lambda v: {"layer_decay": round(v.recipes.training["layer_decay"] - 0.15, 2)}),
+)
+# fmt: on

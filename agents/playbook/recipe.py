@@ -1,0 +1,163 @@
+"""A component's recipe: a literal at the top of its source, so that the source alone tells what it is."""
+
+import ast
+from dataclasses import dataclass
+from typing import Any
+
+from agents.playbook.labels import Symmetry, symmetry
+from schema.pipeline import COMPONENTS, Component, Pipeline
+from schema.team import Brief
+
+Recipe = dict[str, Any]
+NAMES: dict[Component, str] = {"data": "DATA", "model": "MODEL", "training": "TRAINING"}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipes:
+    data: Recipe
+    model: Recipe
+    training: Recipe
+
+    def of(self, component: Component) -> Recipe:
+        return {"data": self.data, "model": self.model, "training": self.training}[component]
+
+
+def recipe_in(component: Component, source: str) -> Recipe | None:
+    """None where the source is not ours."""
+    try:
+        body = ast.parse(source).body
+        for node in body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == NAMES[component]:
+                found = ast.literal_eval(node.value)
+                return found if isinstance(found, dict) else None
+    except (SyntaxError, ValueError):
+        pass
+    return None
+
+
+def recipes_in(pipeline: Pipeline, brief: Brief) -> Recipes:
+    """Foreign components count as what we would have begun with."""
+    first = first_recipes(brief)
+    found = {
+        component: recipe_in(component, pipeline.code(component)) or first.of(component) for component in COMPONENTS
+    }
+    return Recipes(found["data"], found["model"], found["training"])
+
+
+def first_recipes(brief: Brief) -> Recipes:
+    """What a good practitioner would start from."""
+    profile = brief.profile
+    small = max(profile.height, profile.width) <= 64
+    backbone = None if small or profile.channels == 1 else best_backbone(brief)
+    safe = symmetry(brief)
+    if backbone:
+        return _fine_tuning(brief, backbone, safe)
+    return _from_scratch(brief, safe, small=small)
+
+
+def best_backbone(brief: Brief) -> str | None:
+    """The first of the weights on disk; families that fit a CPU come first."""
+    order = sorted(
+        brief.weights, key=lambda name: (not name.startswith(("mobilenet", "efficientnet", "resnet18")), name)
+    )
+    return order[0] if order else None
+
+
+def _fine_tuning(brief: Brief, backbone: str, safe: Symmetry) -> Recipes:
+    side = 224 if brief.hardware.device == "cuda" else 160
+    data = _data(brief, safe, longest=side) | {"stats": "imagenet", "crop": 0.5 if safe.scale == "keeps" else 0.0}
+    data |= {"translate": 0 if data["crop"] else side // 16, "cutout": 0}
+    model = {"family": "timm", "name": backbone, "pretrained": True, "pad_type": _pad_type(backbone), "dropout": 0.2}
+    training = _training(brief) | {
+        "optimizer": "adamw",
+        "lr": 1e-3,
+        "weight_decay": 0.02,
+        "epochs": 12,
+        "batch": 32,
+        "layer_decay": 0.75,
+        "clip": 1.0,
+        "ema": 0.99,
+    }
+    return Recipes(data, model, training)
+
+
+def _pad_type(name: str) -> str:
+    """TensorFlow-trained mobile families were trained with `same` padding."""
+    return "same" if name.startswith(("tf_", "mobilenetv2_100")) else ""
+
+
+def _from_scratch(brief: Brief, safe: Symmetry, *, small: bool) -> Recipes:
+    profile = brief.profile
+    data = _data(brief, safe, longest=None if small else (128 if brief.hardware.device == "cuda" else 96))
+    size = data["size"] or [profile.height, profile.width]
+    model = {
+        "family": "convnet",
+        "width": _width(brief, size),
+        "depth": 2,
+        "dropout": 0.0,
+        "pooling": "max",
+        "squeeze": False,
+    }
+    training = _training(brief) | {"epochs": 60 if brief.profile.size("train") < 20_000 else 40}
+    return Recipes(data, model, training)
+
+
+def _data(brief: Brief, safe: Symmetry, longest: int | None) -> Recipe:
+    """Only what certainly keeps the label is in a first pipeline."""
+    height, width = brief.profile.height, brief.profile.width
+    if longest and max(height, width) > longest:
+        scale = longest / max(height, width)
+        size = [max(8, round(height * scale / 8) * 8), max(8, round(width * scale / 8) * 8)]
+    else:
+        size = None
+    shortest = min(size or [height, width])
+    return {
+        "size": size,
+        "flip": safe.flip == "keeps",
+        "vertical": False,
+        "translate": max(1, round(shortest / 8)) if safe.shift == "keeps" else 0,
+        "crop": 0.0,
+        "rotate": 0,
+        "zoom": 0.0,
+        "jitter": 0.0,
+        "cutout": round(shortest / 4) if safe.hide == "keeps" and shortest >= 24 else 0,
+        "mixup": 0.0,
+        "cutmix": 0.0,
+        "views": ["flip"] if safe.flip == "keeps" else [],
+        "stats": "data",
+    }
+
+
+def _training(brief: Brief) -> Recipe:
+    few = brief.profile.size("train") < 2000
+    return {
+        "optimizer": "sgd",
+        "lr": 0.1,
+        "weight_decay": 5e-4,
+        "epochs": 60,
+        "batch": 32 if few else 128,
+        "schedule": "linear",
+        "warmup": 0.2,
+        "smoothing": 0.1,
+        "ema": 0.0,
+        "clip": 0.0,
+        "keep": "last",
+        "loss": "cross-entropy",
+        "weighted": brief.metric in {"balanced_accuracy", "macro_f1"} and brief.profile.imbalance > 1.5,
+        "balanced": False,
+        "everything": False,
+        "layer_decay": 0.0,
+    }
+
+
+def _width(brief: Brief, size: list[int]) -> int:
+    """As wide as about 25 passes in the time allow, from the speed of such nets on this kind of machine."""
+    pixels = size[0] * size[1]
+    speed = (
+        60_000.0 if brief.hardware.device == "cuda" else 700.0 * brief.hardware.cores
+    )  # images/s at width 32, 32 x 32
+    passes = 0.8 * brief.train_seconds * speed * 1024 / pixels / max(1, brief.profile.size("train"))
+    for width in (64, 48, 32, 24):
+        if passes * (32 / width) ** 2 >= 25:
+            return width
+    return 16
