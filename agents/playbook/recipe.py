@@ -135,7 +135,7 @@ def _training(brief: Brief) -> Recipe:
         "lr": 0.1,
         "weight_decay": 5e-4,
         "epochs": 60,
-        "batch": 32 if few else 128,
+        "batch": 64 if few else 128,
         "schedule": "linear",
         "warmup": 0.2,
         "smoothing": 0.1,
@@ -158,6 +158,6 @@ def _width(brief: Brief, size: list[int]) -> int:
     )  # images/s at width 32, 32 x 32
     passes = 0.8 * brief.train_seconds * speed * 1024 / pixels / max(1, brief.profile.size("train"))
     for width in (64, 48, 32, 24):
-        if passes * (32 / width) ** 2 >= 25:
+        if width <= 4 * min(size) and passes * (32 / width) ** 2 >= 25:
             return width
     return 16

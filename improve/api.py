@@ -1,0 +1,88 @@
+"""The Python face: run, resume, load; works in a script and in a notebook."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from checkpoints.home import prepare_home, run_dir
+from checkpoints.store import open_store
+from schema.errors import SettingsError
+from schema.events import Event
+from schema.score import Score
+from schema.settings import Settings
+from schema.team import LedgerRow
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run has come to. `test` is None until the run is finished."""
+
+    name: str
+    status: str
+    script: Path  # the winner's pipeline.py
+    weights: Path
+    report: Path
+    validation: Score | None
+    test: Score | None
+    history: list[LedgerRow]
+
+
+def run(
+    data: str | Path, *, name: str | None = None, on_event: Callable[[Event], None] | None = None, **settings: Any
+) -> Result:
+    """Run to the end. `settings` are the fields of schema.settings.Settings, e.g. iterations=5, train_seconds=60, describe="...".
+
+    Raises InputError for what you can mend, RunStopped after Ctrl-C (resume(name) goes on), ImproveError for the rest.
+    """
+    from graph.run import run as run_graph  # noqa: PLC0415 - LangGraph takes a second to import
+
+    return load(run_graph(make_settings({"dataset": str(data), **settings}), name=name, on_event=on_event))
+
+
+def resume(
+    name: str,
+    *,
+    iterations: int | None = None,
+    budget_seconds: float | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Result:
+    """Go on with a stopped run, or give a finished one more iterations."""
+    from graph.run import resume as resume_graph  # noqa: PLC0415 - as above
+
+    return load(resume_graph(name, iterations=iterations, budget_seconds=budget_seconds, on_event=on_event))
+
+
+def load(name: str) -> Result:
+    """A run as the experiment store knows it. Raises UnknownRun."""
+    prepare_home()
+    store = open_store()
+    row, history = store.run(name), store.ledger(name)
+    best = (
+        row.best.iteration
+        if row.best
+        else max((r.iteration for r in history if r.verdict in {"first", "accepted"}), default=0)
+    )
+    folder = run_dir(name) / "iterations" / f"{best:04d}"
+    return Result(
+        name=name,
+        status=row.status,
+        script=folder / "pipeline.py",
+        weights=folder / "weights.safetensors",
+        report=run_dir(name) / "report.md",
+        validation=row.best.validation if row.best else store.score(name, best, 0, "validation"),
+        test=row.best.test if row.best else None,
+        history=history,
+    )
+
+
+def make_settings(values: dict[str, Any]) -> Settings:
+    """Raises SettingsError, which names the option, what was given and what is known."""
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = str(first["loc"][0]) if first["loc"] else "settings"
+        raise SettingsError(f"{option} = {first.get('input')!r}: {first['msg']}.") from None

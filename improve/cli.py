@@ -1,0 +1,318 @@
+"""The `improve` command. Imports of substance happen inside the commands, so that --help comes at once."""
+
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from schema.errors import ImproveError, InputError, RunStopped, SettingsError
+
+if TYPE_CHECKING:
+    from schema.settings import Settings
+
+app = typer.Typer(
+    name="improve",
+    help="Turns a folder of labelled images into a trained classifier, one component at a time.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+AsJson = Annotated[bool, typer.Option("--json", help="For machines: JSON instead of text")]
+RunName = Annotated[str, typer.Argument(help="Name of a run; `improve runs` lists them")]
+
+
+def duration(text: str, option: str) -> float:
+    """Seconds of 90s, 20m, 1h30m, or a plain number. Raises SettingsError."""
+    match = DURATION.fullmatch(text.strip())
+    seconds = (
+        sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0.0
+    )
+    if seconds <= 0:
+        raise SettingsError(f"{option} {text!r} is not a duration. Expected e.g. 90s, 20m, 1h30m, or seconds.")
+    return seconds
+
+
+@app.command()
+def run(
+    data: Annotated[str, typer.Argument(help="Folder, archive, .npz or CSV of labelled images, or a torchvision name")],
+    describe: Annotated[str, typer.Option(help="What the images show, in your own words")] = "",
+    model: Annotated[str, typer.Option(help="Who writes the code: playbook")] = "playbook",
+    iterations: Annotated[int, typer.Option(help="Changes to try after the first pipeline")] = 20,
+    budget: Annotated[str | None, typer.Option(help="Time for the whole run: 2h, 45m")] = None,
+    train_limit: Annotated[str, typer.Option(help="Time for one training: 20m, 90s")] = "20m",
+    strategy: Annotated[str, typer.Option(help="iterative, global or zero-shot")] = "iterative",
+    init: Annotated[str, typer.Option(help="unified or bottom-up")] = "unified",
+    accept: Annotated[str, typer.Option(help="When a change is kept: expected, paired or better")] = "expected",
+    metric: Annotated[
+        str, typer.Option(help="accuracy, balanced_accuracy, macro_f1, auroc, log_loss or quadratic_kappa")
+    ] = "accuracy",
+    select_on: Annotated[
+        str, typer.Option(help="validation, or test (the paper's protocol; optimistic)")
+    ] = "validation",
+    target: Annotated[float | None, typer.Option(help="Stop at this validation score")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the trainings")] = 0,
+    max_seeds: Annotated[int, typer.Option(help="Trainings per pipeline where a comparison is undecided")] = 2,
+    labels: Annotated[str | None, typer.Option(help="CSV of file and label")] = None,
+    file_column: Annotated[str | None, typer.Option(help="Its column of file names")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Its column of labels")] = None,
+    weights_dir: Annotated[
+        str | None, typer.Option(help="Folder of safetensors files named after timm models (or IMPROVE_WEIGHTS)")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    sandbox: Annotated[str, typer.Option(help="Isolation of generated code: none")] = "none",
+    as_json: AsJson = False,
+) -> None:
+    """Make a classifier from DATA and keep improving it."""
+    from improve.api import make_settings  # noqa: PLC0415
+
+    settings = make_settings(
+        {
+            "dataset": data,
+            "describe": describe,
+            "model": model,
+            "iterations": iterations,
+            "budget_seconds": duration(budget, "--budget") if budget else None,
+            "train_seconds": duration(train_limit, "--train-limit"),
+            "strategy": strategy,
+            "init": init,
+            "accept": accept,
+            "metric": metric,
+            "select_on": select_on,
+            "target": target,
+            "seed": seed,
+            "max_seeds": max_seeds,
+            "labels": labels,
+            "file_column": file_column,
+            "label_column": label_column,
+            "weights_dir": weights_dir or os.environ.get("IMPROVE_WEIGHTS"),
+            "device": device,
+            "tier": sandbox,
+        }
+    )
+    _start(settings, name, as_json=as_json)
+
+
+@app.command()
+def demo(as_json: AsJson = False) -> None:
+    """The main job on scikit-learn's 1,797 handwritten digits: a few minutes, no download."""
+    from checkpoints.home import fresh_name  # noqa: PLC0415
+    from improve.api import make_settings  # noqa: PLC0415
+
+    if not as_json:
+        typer.echo(
+            "A run on scikit-learn's digits: 1,797 grey images of 8 x 8 pixels, ten classes, a few minutes on two cores."
+        )
+        typer.echo("The playbook writes the code here: curated moves, not a language model.")
+    settings = make_settings({"dataset": "digits", "iterations": 6, "train_seconds": 15.0, "budget_seconds": 170.0})
+    _start(settings, fresh_name("demo"), as_json=as_json)
+
+
+def _start(settings: "Settings", name: str | None, *, as_json: bool) -> None:
+    from agents.team import make_team  # noqa: PLC0415
+    from graph.run import run as run_graph  # noqa: PLC0415
+    from improve.view import watching  # noqa: PLC0415
+
+    make_team(settings.model)
+    with watching(settings, as_json=as_json) as show:
+        made = run_graph(settings, name=name, on_event=show)
+    _conclude(made, as_json=as_json)
+
+
+@app.command()
+def resume(
+    name: RunName,
+    iterations: Annotated[int | None, typer.Option(help="A new number of iterations")] = None,
+    budget: Annotated[str | None, typer.Option(help="A new time for the whole run: 2h, 45m")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a stopped run, or give a finished one more."""
+    from graph.run import resume as resume_graph  # noqa: PLC0415
+    from improve.view import watching  # noqa: PLC0415
+
+    settings = _store().run(name).settings
+    if iterations:
+        settings = settings.model_copy(update={"iterations": iterations})
+    seconds = duration(budget, "--budget") if budget else None
+    with watching(settings, as_json=as_json) as show:
+        resume_graph(name, iterations=iterations, budget_seconds=seconds, on_event=show)
+    _conclude(name, as_json=as_json)
+
+
+def _conclude(name: str, *, as_json: bool) -> None:
+    from improve.show import as_json as in_json  # noqa: PLC0415
+    from improve.show import final_line, ledger_table  # noqa: PLC0415
+
+    store = _store()
+    row = store.run(name)
+    if row.status == "failed":
+        raise ImproveError(f"Run {name!r} failed: {row.reason}")
+    if as_json:
+        typer.echo(json.dumps(in_json(name, store)))
+        return
+    if sys.stdout.isatty():
+        from rich.console import Console  # noqa: PLC0415
+
+        Console().print(ledger_table(name, store))
+    typer.echo(f"use it: improve predict {name} IMAGE...   take it home: improve export {name} --to DIR")
+    typer.echo(final_line(row))
+
+
+@app.command()
+def runs(as_json: AsJson = False) -> None:
+    """All runs with their status and best scores."""
+    from improve.show import status_of  # noqa: PLC0415
+
+    rows = _store().runs()
+    listed = [
+        {
+            "run": row.name,
+            "status": status_of(row),
+            "created": row.created,
+            "dataset": row.settings.dataset,
+            "test": row.best.test.value if row.best and row.best.test else None,
+        }
+        for row in rows
+    ]
+    if as_json:
+        typer.echo(json.dumps(listed))
+    elif not listed:
+        typer.echo("There is no run yet: improve run FOLDER, or improve demo")
+    for item in [] if as_json else listed:
+        score = "" if item["test"] is None else f"test {item['test']:.4f}"
+        typer.echo(f"{item['run']:<24} {item['status']:<9} {item['created'][:16]}  {score:<12} {item['dataset']}")
+
+
+@app.command()
+def show(name: RunName, as_json: AsJson = False) -> None:
+    """One run: scores, what was tried, where things are."""
+    from rich.console import Console  # noqa: PLC0415
+
+    from improve.show import as_json as in_json  # noqa: PLC0415
+    from improve.show import final_line, ledger_table  # noqa: PLC0415
+    from improve.view import dataset_lines  # noqa: PLC0415
+
+    store = _store()
+    facts = in_json(name, store)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    row = store.run(name)
+    typer.echo(f"run {name}: {facts['status']}{f' ({row.reason})' if row.reason else ''} · sandbox {row.sandbox}")
+    for line in dataset_lines(row.profile) if row.profile else []:
+        typer.echo(line)
+    Console(width=None if sys.stdout.isatty() else 180).print(ledger_table(name, store))
+    for label in ("script", "weights", "report"):
+        typer.echo(f"{label}: {facts['paths'][label] or 'not yet'}")
+    typer.echo(final_line(row))
+
+
+@app.command()
+def report(name: RunName) -> None:
+    """The report of a finished run, as Markdown."""
+    from improve.api import load  # noqa: PLC0415
+
+    path = load(name).report
+    if not path.exists():
+        raise InputError(f"Run {name!r} has no report yet. Finish it: improve resume {name}")
+    typer.echo(path.read_text(encoding="utf-8"))
+
+
+@app.command()
+def predict(
+    name: RunName, images: Annotated[list[Path], typer.Argument(help="Image files")], as_json: AsJson = False
+) -> None:
+    """Classes of new images, with the run's winner."""
+    from improve.predict import predict as predict_images  # noqa: PLC0415
+    from improve.view import clean  # noqa: PLC0415
+
+    found = predict_images(name, images, _store())
+    if as_json:
+        rows: list[dict[str, Any]] = [
+            {"file": str(p.file), "problem": p.problem, "classes": dict(p.classes)} for p in found
+        ]
+        typer.echo(json.dumps(rows))
+    for p in [] if as_json else found:
+        text = p.problem or "  ".join(f"{clean(label)} {share:.2f}" for label, share in p.classes[:3])
+        typer.echo(f"{p.file}  {text}")
+    if all(p.problem for p in found):
+        raise InputError("None of the images could be read.")
+
+
+@app.command()
+def export(name: RunName, to: Annotated[Path, typer.Option(help="A new or empty folder")]) -> None:
+    """Copy the winner's script and weights, with all that using them needs."""
+    from improve.export import export as export_run  # noqa: PLC0415
+
+    for path in export_run(name, to, _store()):
+        typer.echo(str(path))
+
+
+@app.command()
+def doctor() -> None:
+    """Is this machine ready?"""
+    from improve.doctor import findings  # noqa: PLC0415
+
+    bad = 0
+    for finding in findings(os.environ.get("IMPROVE_WEIGHTS")):
+        typer.echo(f"{'ok   ' if finding.ok else 'WRONG'} {finding.text}")
+        bad += not finding.ok
+    if bad:
+        raise ImproveError(f"{bad} things to mend before a run.")
+
+
+def _store() -> Any:
+    from checkpoints.home import prepare_home  # noqa: PLC0415
+    from checkpoints.store import open_store  # noqa: PLC0415
+
+    prepare_home()
+    return open_store()
+
+
+def main() -> None:
+    """Exit codes: 0 done, 1 fault, 2 usage or input, 3 stopped and resumable. A person's mistake shows no traceback; a bug does."""
+    from improve.doctor import shadowed  # noqa: PLC0415
+
+    try:
+        if taken := shadowed():
+            raise ImproveError(
+                f"Other packages shadow IMPROVE's folders: {', '.join(taken)}. Install IMPROVE in an environment of its own."
+            )
+        app()
+    except RunStopped as stop:
+        typer.echo(str(stop), err=True)
+        _offer_to_end()
+        sys.exit(stop.exit_code)
+    except ImproveError as error:
+        typer.echo(f"improve: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+def _offer_to_end() -> None:
+    """A second Ctrl-C within three seconds ends a training that would go on by itself."""
+    from checkpoints.home import runs_dir  # noqa: PLC0415
+    from sandbox import job  # noqa: PLC0415
+
+    running = [
+        path.parent
+        for path in runs_dir().glob("*/iterations/*/jobs/*/job.json")
+        if job.status(path.parent).state == "running"
+    ]
+    if not running or not sys.stdin.isatty():
+        return
+    typer.echo("A training goes on in the background and is read on resume. Ctrl-C within 3 s ends it now.", err=True)
+    try:
+        time.sleep(3)
+    except KeyboardInterrupt:
+        for directory in running:
+            job.stop(directory)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Is this machine ready? One line per thing that a run needs, with what to do where it is missing."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from shutil import disk_usage
+from typing import NamedTuple
+
+from checkpoints.home import prepare_home
+from sandbox.hardware import hardware
+from sandbox.weights import on_disk
+from schema.errors import ImproveError
+
+ROOMS = ("agents", "checkpoints", "dataset", "graph", "improve", "nodes", "sandbox", "schema")
+PACKAGES = ("torch", "torchvision", "timm", "langgraph", "scikit-learn", "ruff", "ty")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Finding(NamedTuple):
+    ok: bool
+    text: str
+
+
+def shadowed() -> list[str]:
+    """Rooms whose name another installed package has taken."""
+    found = []
+    for room in ROOMS:
+        spec = find_spec(room)
+        origin = Path(spec.origin).resolve() if spec and spec.origin else None
+        if origin is None or not origin.is_relative_to(ROOT):
+            found.append(f"{room} ({origin})")
+    return found
+
+
+def findings(weights_dir: str | None) -> Iterator[Finding]:
+    yield Finding(sys.version_info >= (3, 11), f"Python {sys.version.split()[0]} (3.11 or newer is needed)")
+    taken = shadowed()
+    yield Finding(
+        not taken,
+        f"other packages shadow IMPROVE's folders: {', '.join(taken)}; use an environment of its own"
+        if taken
+        else "package names are free",
+    )
+    for package in PACKAGES:
+        yield _installed(package)
+    yield _torch_pair()
+    machine = hardware("auto")
+    memory = f"{machine.memory_bytes / 2**30:.0f} GB of memory"
+    gpu = f", {machine.gpu_memory_bytes / 2**30:.0f} GB on the GPU" if machine.device == "cuda" else ""
+    yield Finding(True, f"trains on {machine.device}: {machine.name}, {machine.cores} cores, {memory}{gpu}")
+    yield _home()
+    yield Finding(
+        True,
+        "sandbox none: generated code runs as you, with a scrubbed environment and limits, but can read your files and the network",
+    )
+    try:
+        names = ", ".join(on_disk(weights_dir)) or "none (--weights-dir or IMPROVE_WEIGHTS)"
+        yield Finding(True, f"pretrained weights on disk: {names}")
+    except ImproveError as error:
+        yield Finding(False, str(error))
+
+
+def _installed(package: str) -> Finding:
+    try:
+        return Finding(True, f"{package} {version(package)}")
+    except PackageNotFoundError:
+        return Finding(False, f"{package} is not installed: run make test, or pip install {package}")
+
+
+def _torch_pair() -> Finding:
+    """In a process of its own: this one does not import torch."""
+    code = "import torch, torchvision; torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5); print(torch.cuda.is_available())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return Finding(True, "torch and torchvision belong together")
+    reason = done.stderr.strip().split("\n")[-1][:200]
+    return Finding(
+        False,
+        f"torch and torchvision do not work together ({reason}); reinstall both: pip install --force-reinstall torch torchvision",
+    )
+
+
+def _home() -> Finding:
+    try:
+        root = prepare_home()
+    except ImproveError as error:
+        return Finding(False, str(error))
+    return Finding(True, f"IMPROVE_HOME {root}, {disk_usage(root).free / 2**30:.0f} GB free")

@@ -1,0 +1,82 @@
+"""Classes of new images with a run's winner: the images are decoded here, the generated script runs in a job."""
+
+import hashlib
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from checkpoints.home import run_dir
+from checkpoints.store import Store
+from dataset.decode import decode
+from improve.api import load
+from sandbox import artifacts, job
+from sandbox.hardware import default_limits, hardware
+from schema.errors import ImproveError, InputError
+from schema.job import JobSpec
+from schema.pipeline import Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Classes with their probabilities, best first; or the reason why the image has none."""
+
+    file: Path
+    classes: list[tuple[str, float]]
+    problem: str | None = None
+
+
+def predict(name: str, files: list[Path], store: Store) -> list[Prediction]:
+    """Unreadable images are named, the others predicted all the same. Raises InputError where the run has no trained pipeline."""
+    row, result = store.run(name), load(name)
+    profile = row.profile
+    if profile is None or not result.weights.exists():
+        raise InputError(f"Run {name!r} has no trained pipeline yet. `improve show {name}` tells where it is.")
+    readable, images, problems = [], [], {}
+    for file in files:
+        try:
+            images.append(decode(file, profile.channels, profile.height, profile.width))
+            readable.append(file)
+        except (OSError, ValueError) as error:
+            problems[file] = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
+    rows = (
+        _probabilities(name, result.script, result.weights, np.stack(images), row.settings.device, len(profile.classes))
+        if images
+        else []
+    )
+    found = {
+        file: sorted(zip(profile.classes, map(float, p), strict=True), key=lambda c: -c[1])
+        for file, p in zip(readable, rows, strict=True)
+    }
+    return [Prediction(file, found.get(file, []), problems.get(file)) for file in files]
+
+
+def _probabilities(name: str, script: Path, weights: Path, images: np.ndarray, device: str, classes: int) -> np.ndarray:  # noqa: PLR0917
+    digest = hashlib.sha256(images.tobytes()).hexdigest()[:12]
+    folder = run_dir(name) / "iterations" / "predict" / "jobs" / f"{digest}-{time.time_ns()}"
+    folder.mkdir(parents=True)
+    try:
+        np.save(folder / "images.npy", images)
+        machine = hardware(device)  # type: ignore[arg-type]
+        spec = JobSpec(
+            name=f"{name}/predict",
+            pipeline=script.read_text(encoding="utf-8"),
+            data="",
+            heldout={"images": str(folder / "images.npy")},
+            weights_file=str(weights),
+            steps=("predict",),
+            device=machine.device,
+            threads=machine.cores,
+            limits=default_limits(machine, 60.0),
+        )
+        job.start(folder, spec)
+        result = job.wait(folder)
+        rows = artifacts.probabilities(folder, "images", len(images), classes)
+        fault = result.fault or (rows if isinstance(rows, Fault) else None)
+        if fault or isinstance(rows, Fault):
+            raise ImproveError(f"The winner's script could not predict: {fault}")
+        return rows
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,122 @@
+"""A run in numbers: the JSON that scripts read, and the summary that people read. From the experiment store alone."""
+
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from checkpoints.home import run_dir
+from checkpoints.lock import is_driven
+from checkpoints.store import Store
+from improve.api import load
+from schema.run import Final, RunRow
+
+
+def status_of(row: RunRow) -> str:
+    """A run that says running, and that no process drives, was killed: it is stopped, and can be resumed."""
+    return "stopped" if row.status == "running" and not is_driven(row.name) else row.status
+
+
+def as_json(name: str, store: Store) -> dict[str, Any]:
+    row, ledger, totals, result = store.run(name), store.ledger(name), store.totals(name), load(name)
+    fields = (
+        "iteration",
+        "component",
+        "move",
+        "verdict",
+        "validation",
+        "delta",
+        "expected",
+        "low",
+        "high",
+        "attempts",
+        "seconds",
+        "summary",
+    )
+    return {
+        "run": name,
+        "status": status_of(row),
+        "reason": row.reason,
+        "sandbox": row.sandbox,
+        "metric": row.settings.metric,
+        "first": _final(row.first),
+        "best": _final(row.best),
+        "iterations": [r.model_dump(mode="json", include=set(fields)) for r in ledger],
+        "totals": totals.model_dump(mode="json"),
+        "dataset": _dataset(row),
+        "paths": {
+            "run": str(run_dir(name)),
+            "script": str(result.script) if result.script.exists() else None,
+            "weights": str(result.weights) if result.weights.exists() else None,
+            "report": str(result.report) if result.report.exists() else None,
+        },
+    }
+
+
+def _final(final: Final | None) -> dict[str, Any] | None:
+    if final is None:
+        return None
+    test = final.test
+    return {
+        "iteration": final.iteration,
+        "validation": final.validation.value,
+        "test": test.value if test else None,
+        "n": test.n if test else final.validation.n,
+    }
+
+
+def _dataset(row: RunRow) -> dict[str, Any] | None:
+    profile = row.profile
+    if profile is None:
+        return None
+    return {
+        "name": profile.name,
+        "layout": profile.layout,
+        "classes": profile.classes,
+        "counts": {split: sum(counts) for split, counts in profile.counts.items()},
+        "set_aside": profile.set_aside_total,
+        "set_aside_files": [aside.model_dump() for aside in profile.set_aside],
+        "duplicates": profile.duplicates.model_dump(),
+        "imbalance": profile.imbalance,
+        "warnings": profile.warnings,
+    }
+
+
+def final_line(row: RunRow) -> str:
+    """The last line of `run`, `resume` and `demo`."""
+    if row.best is None or row.best.test is None:
+        return f"no result · run {row.name}"
+    metric, test, validation = row.settings.metric, row.best.test, row.best.validation
+    return f"test {metric} {test.value:.4f} (n={test.n}) · validation {validation.value:.4f} · run {row.name}"
+
+
+def ledger_table(name: str, store: Store) -> Table:
+    table = Table(title=None, box=None, pad_edge=False)
+    for column in (
+        "#",
+        "component",
+        "change",
+        "verdict",
+        "validation",
+        "difference",
+        "expected gain [95 %]",
+        "tries",
+        "s",
+    ):
+        table.add_column(
+            column, overflow="fold", justify="left" if column in {"component", "change", "verdict"} else "right"
+        )
+    for row in store.ledger(name):
+        interval = "" if row.expected is None else f"{row.expected:+.4f} [{row.low:+.4f}, {row.high:+.4f}]"
+        table.add_row(
+            str(row.iteration),
+            row.component,
+            escape(row.move),
+            row.verdict,
+            "" if row.validation is None else f"{row.validation:.4f}",
+            "" if row.delta is None else f"{row.delta:+.4f}",
+            escape(interval),
+            str(row.attempts),
+            f"{row.seconds:.0f}",
+        )
+    return table

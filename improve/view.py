@@ -1,0 +1,163 @@
+"""What a run looks like while it goes on: a live table on a terminal, one line per event elsewhere, JSON lines for machines."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from schema.dataset import DatasetProfile
+from schema.events import (
+    ComponentWritten,
+    DatasetReady,
+    Designed,
+    Event,
+    FaultFound,
+    Finished,
+    JobProgress,
+    NodeEntered,
+    Proposed,
+    RunStarted,
+    Settled,
+)
+from schema.settings import Settings
+from schema.team import LedgerRow
+
+
+@contextmanager
+def watching(settings: Settings, *, as_json: bool) -> Iterator[Callable[[Event], None]]:
+    """The function that shows events, in the form that this output calls for."""
+    if as_json:
+        yield lambda event: print(json.dumps(event.model_dump(mode="json")), flush=True)  # noqa: T201 - the output
+    elif sys.stdout.isatty():
+        screen = Screen(settings)
+        with Live(get_renderable=screen.draw, refresh_per_second=4, transient=True, console=screen.console):
+            yield screen.take
+    else:
+        yield lambda event: _print_line(event, settings)
+
+
+def _print_line(event: Event, settings: Settings) -> None:
+    line = plain_line(event, settings)
+    if line:
+        print(line, flush=True)  # noqa: T201 - the output
+
+
+def clean(text: str, limit: int = 300) -> str:
+    """Text of the data or of generated code, without what a terminal would obey."""
+    return "".join(c for c in text.replace("\n", " ") if c.isprintable())[:limit]
+
+
+def plain_line(event: Event, settings: Settings) -> str | None:
+    """One line for an event worth reading, else None."""
+    match event:
+        case RunStarted():
+            verb = "resumed" if event.resumed else "started"
+            return f"run {event.run} {verb} · written by {event.model} · sandbox {event.sandbox}"
+        case DatasetReady():
+            return "\n".join(dataset_lines(event.profile))
+        case Designed():
+            return f"design: {clean(event.text, 1000)}"
+        case Proposed() if event.proposal.action != "stop":
+            return f"[{event.iteration}/{settings.iterations}] {event.proposal.component}: {clean(event.proposal.move)} · {clean(event.proposal.diagnosis)}"
+        case FaultFound():
+            return f"[{event.iteration}] attempt {event.attempt} failed: {clean(str(event.fault))}"
+        case Settled():
+            return settled_line(event.row, event.reason, event.best_validation)
+        case Finished():
+            return f"ended: {clean(event.reason)} · report {event.report}"
+    return None
+
+
+def dataset_lines(profile: DatasetProfile) -> list[str]:
+    sizes = " · ".join(f"{split} {profile.size(split)}" for split in ("train", "validation", "test"))
+    colour = "grey" if profile.channels == 1 else "colour"
+    lines = [
+        f"data {clean(profile.name)}: {len(profile.classes)} classes · {sizes} · {profile.width} x {profile.height} {colour} ({profile.layout})"
+    ]
+    d = profile.duplicates
+    if d.exact or d.near:
+        lines.append(
+            f"duplicates: {d.exact} exact, {d.near} near, {d.across_splits} across splits, {d.contradicting} with contradicting labels"
+        )
+    if profile.set_aside_total:
+        shown = "; ".join(f"{clean(a.file, 80)} {clean(a.reason, 80)}" for a in profile.set_aside[:3])
+        lines.append(f"set aside: {profile.set_aside_total} ({shown})")
+    return lines + [f"note: {clean(warning)}" for warning in profile.warnings]
+
+
+def settled_line(row: LedgerRow, reason: str, best: float | None) -> str:
+    score = "" if row.validation is None else f" · validation {row.validation:.4f}"
+    top = "" if best is None else f" · best {best:.4f}"
+    return f"[{row.iteration}] {row.verdict}: {clean(row.move)}{score}{top} · {row.seconds:.0f} s · {clean(reason)}"
+
+
+class Screen:
+    """The live view. It holds what was last heard of each thing that it shows."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.console = Console()
+        self._settings = settings
+        self._began = time.monotonic()
+        self._node, self._text, self._iteration = "profile", "", 0
+        self._progress: JobProgress | None = None
+        self._rows: list[LedgerRow] = []
+        self._best: float | None = None
+
+    def take(self, event: Event) -> None:
+        match event:
+            case NodeEntered():
+                self._node, self._iteration = event.node, event.iteration
+                self._progress = None
+            case Proposed():
+                self._text = clean(event.proposal.move)
+            case ComponentWritten():
+                self._text = self._text or clean(event.note)
+            case JobProgress():
+                self._progress = event
+            case Settled():
+                self._rows.append(event.row)
+                self._best, self._text = event.best_validation, ""
+            case RunStarted() | DatasetReady() | Designed() | FaultFound() | Finished():
+                line = plain_line(event, self._settings)
+                if line:
+                    self.console.print(escape(line))
+
+    def draw(self) -> Group:
+        seconds = time.monotonic() - self._began
+        budget = self._settings.budget_seconds
+        left = f", {max(0.0, budget - seconds) / 60:.0f} min left" if budget else ""
+        best = "" if self._best is None else f" · best validation {self._best:.4f}"
+        head = Text(
+            f"{self._node} · iteration {self._iteration}/{self._settings.iterations} · {seconds / 60:.1f} min{left}{best}",
+            style="bold",
+        )
+        return Group(self._ledger(), head, Text(self._text), Text(self._job()))
+
+    def _ledger(self) -> Table:
+        table = Table(box=None, pad_edge=False)
+        for column in ("#", "component", "change", "verdict", "validation", "expected gain"):
+            table.add_column(column)
+        for row in self._rows[-12:]:
+            value = "" if row.validation is None else f"{row.validation:.4f}"
+            gain = "" if row.expected is None else f"{row.expected:+.4f}"
+            style = {"accepted": "green", "first": "cyan", "failed": "red"}.get(row.verdict, "dim")
+            table.add_row(
+                str(row.iteration), row.component, escape(clean(row.move, 70)), row.verdict, value, gain, style=style
+            )
+        return table
+
+    def _job(self) -> str:
+        p = self._progress
+        if p is None or p.step is None:
+            return ""
+        epochs = f" epoch {p.epoch}/{p.epochs}" if p.epochs else f" epoch {p.epoch}" if p.epoch else ""
+        shown = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+        numbers = " ".join(f"{name.replace('_', ' ')} {p.metrics[name]:.3f}" for name in shown if name in p.metrics)
+        return f"{p.step}{epochs} · {p.seconds:.0f} s of at most {p.limit_seconds:.0f} s · {numbers}"

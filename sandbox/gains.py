@@ -1,0 +1,143 @@
+"""What changes usually bring, and how lucky the incumbent is: learned from the run's own ledger, so that a measured difference can be shrunk.
+
+The model is written out in docs/acceptance.md. Every function takes arrays over runs, so that `benchmarks/acceptance` simulates with this very code.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schema.settings import Metric
+from schema.team import LedgerRow
+
+Floats = NDArray[np.float64]
+
+# Gains are counted as the share of the incumbent's error that a change removes: 1 point at 80 % is 0.05, as is 0.15 points at 97 %.
+# The weakly informative belief before the first row (benchmarks/acceptance): the mean gain is -0.01 ± 0.025, single changes
+# scatter around it by 0.03, give or take a factor of two.
+_MEAN_BELIEF, _SPREAD_BELIEF = (-0.01, 0.025), (0.03, 0.7)
+_MEANS = np.array([-0.12, -0.08, -0.05, -0.03, -0.02, -0.01, -0.005, 0.0, 0.005, 0.01, 0.02, 0.03, 0.05])
+_SPREADS = np.array([0.005, 0.01, 0.02, 0.035, 0.06, 0.1])
+_MEAN, _SPREAD = (axis.ravel() for axis in np.meshgrid(_MEANS, _SPREADS, indexing="ij"))
+# A candidate that collapses says little about the next one: residuals count as Student's t with so many degrees of freedom.
+_TAIL = 4.0
+# A disappointing candidate may mean poor changes or a lucky incumbent, and one comparison cannot tell which; so a rejection moves the
+# estimate of the luck by half of what it would if the mean gain were known. All of it lost accuracy where nearly all changes
+# harm, none of it where many help (benchmarks/acceptance).
+_BLAME = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """What to expect of the next change. `mean` and `sd` are shares of the incumbent's error; `luck` is in units of the score."""
+
+    mean: float
+    sd: float
+    luck: float = 0.0  # by how much the incumbent's shown score is thought too good
+    luck_sd: float | None = None  # None: the incumbent was never compared, so its luck is as wide as the candidate's
+
+
+@dataclass(frozen=True, slots=True)
+class Beliefs:
+    """The state of learning of R runs: weights over the grid of (mean, spread) [R, G], and the incumbent's luck [R] (variance NaN: unknown)."""
+
+    log_weights: Floats
+    luck: Floats
+    luck_variance: Floats
+
+
+class Posterior(NamedTuple):
+    """Of one comparison, each [R], in units of the score: the true gain, and the luck in both shown scores."""
+
+    gain: Floats
+    gain_sd: Floats
+    candidate_luck: Floats
+    candidate_variance: Floats
+    incumbent_luck: Floats
+    incumbent_variance: Floats
+
+
+def prior_from(ledger: list[LedgerRow], metric: Metric = "accuracy") -> Prior:
+    """The belief after the rows of a run, in their order; with an empty ledger the default. Rows without a comparison count for nothing."""
+    beliefs, incumbent = start(1), None
+    scores = {row.iteration: row.validation for row in ledger}
+    for row in sorted(ledger, key=lambda row: row.iteration):
+        base = None if row.base is None else scores.get(row.base)
+        if base is None or row.delta is None or not row.standard_error:
+            continue
+        if row.base != incumbent:
+            beliefs = Beliefs(beliefs.log_weights, np.zeros(1), np.full(1, np.nan))
+        kept = row.verdict == "accepted"
+        delta, error = np.array([row.delta]), np.array([row.standard_error])
+        beliefs = learn(beliefs, delta, error, headroom(metric, np.array([base]), error), np.array([kept]))
+        incumbent = row.iteration if kept else row.base
+    mean, sd = expectation(beliefs)
+    luck_sd = None if np.isnan(beliefs.luck_variance[0]) else float(np.sqrt(beliefs.luck_variance[0]))
+    return Prior(float(mean[0]), float(sd[0]), float(beliefs.luck[0]), luck_sd)
+
+
+def headroom(metric: Metric, score: Floats, standard_error: Floats) -> Floats:
+    """How much better the score could be: 1 - score, or the loss itself; at least a standard error, so that a perfect score divides nothing by 0."""
+    left: Floats = np.maximum(score if metric == "log_loss" else 1.0 - score, standard_error)
+    return left
+
+
+def start(runs: int) -> Beliefs:
+    """Before the first comparison."""
+    mean, spread = (_MEAN - _MEAN_BELIEF[0]) / _MEAN_BELIEF[1], np.log(_SPREAD / _SPREAD_BELIEF[0]) / _SPREAD_BELIEF[1]
+    log_weights = np.tile(-0.5 * (mean**2 + spread**2), (runs, 1))
+    return Beliefs(log_weights, np.zeros(runs), np.full(runs, np.nan))
+
+
+def expectation(beliefs: Beliefs) -> tuple[Floats, Floats]:
+    """Mean and standard deviation [R] of the next change's gain, as shares of the error."""
+    weights = np.exp(beliefs.log_weights - beliefs.log_weights.max(axis=1, keepdims=True))
+    weights /= weights.sum(axis=1, keepdims=True)
+    mean = weights @ _MEAN
+    return mean, np.sqrt(weights @ (_SPREAD**2 + _MEAN**2) - mean**2)
+
+
+def posterior(
+    mean: Floats, sd: Floats, luck: Floats, luck_variance: Floats, *, delta: Floats, standard_error: Floats
+) -> Posterior:
+    """Measured difference = true gain + the candidate's luck - the incumbent's luck, all normal; everything in units of the score, [R].
+
+    Each of two fresh pipelines carries half of the difference's sampling variance.
+    """
+    fresh = standard_error**2 / 2
+    held = np.where(np.isnan(luck_variance), fresh, luck_variance)
+    total = sd**2 + fresh + held
+    surprise = delta - (mean - luck)
+    weight = _trust(surprise**2 / total)
+    return Posterior(
+        gain=mean + sd**2 / total * surprise,
+        gain_sd=np.sqrt(sd**2 - sd**4 / total),
+        candidate_luck=fresh / total * surprise,
+        candidate_variance=fresh - fresh**2 / total,
+        incumbent_luck=luck - _BLAME * weight * held / total * surprise,
+        incumbent_variance=held - _BLAME * weight * held**2 / total,
+    )
+
+
+def learn(beliefs: Beliefs, delta: Floats, standard_error: Floats, left: Floats, kept: NDArray[np.bool_]) -> Beliefs:
+    """The beliefs after one comparison per run; `left` is the headroom, all arrays are [R]."""
+    mean, sd = expectation(beliefs)
+    after = posterior(
+        mean * left, sd * left, beliefs.luck, beliefs.luck_variance, delta=delta, standard_error=standard_error
+    )
+    fair = ((delta + beliefs.luck) / left)[:, None]
+    scale = _SPREAD**2 + (standard_error / left)[:, None] ** 2
+    likelihood = -0.5 * np.log(scale) - (_TAIL + 1) / 2 * np.log1p((fair - _MEAN) ** 2 / scale / _TAIL)
+    return Beliefs(
+        log_weights=beliefs.log_weights + likelihood,
+        luck=np.where(kept, after.candidate_luck, after.incumbent_luck),
+        luck_variance=np.where(kept, after.candidate_variance, after.incumbent_variance),
+    )
+
+
+def _trust(squared: Floats) -> Floats:
+    """Weight of an observation under Student's t, given its squared standardised residual: 1 in the middle, falling in the tails."""
+    weight: Floats = (_TAIL + 1) / (_TAIL + np.maximum(squared, 1.0))
+    return weight
