@@ -10,7 +10,8 @@ MODELS = ("playbook",)
 
 
 class Team(Protocol):
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def design(self, brief: Brief) -> Design:
         """The Project Architect: a technical design, and with `unified` initialisation the whole first pipeline."""

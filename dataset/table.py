@@ -69,14 +69,14 @@ def table_listing(root: Path, table: Table, answers: Table | None = None) -> Lis
     aside: list[SetAside] = []
     warnings: list[str] = []
     for part, split in parts:
-        found, missing, noted = _samples(part, files, split)
+        found, absent, noted = _samples(part, files, split)
         samples += found
-        aside += missing
+        aside += absent
         warnings += noted
-        if len(missing) > len(found):
-            shown = missing[0].file if missing else "?"
+        if len(absent) > len(found):
+            shown = absent[0].file
             raise DatasetError(
-                f"{part.path}: {len(missing)} of its {len(found) + len(missing)} files are not below {root}; "
+                f"{part.path}: {len(absent)} of its {len(found) + len(absent)} files are not below {root}; "
                 f"looked e.g. for {shown!r}. Is {part.file!r} the column of file names (--file-column)?"
             )
     classes = tuple(sorted({sample.label for sample in samples}))

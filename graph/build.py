@@ -1,7 +1,7 @@
 """The graph: the whole control flow on one page. Node names are part of the file format: a renamed node orphans old runs."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from langgraph.graph import END, START, StateGraph
@@ -22,12 +22,13 @@ from schema.settings import Settings
 from schema.state import State
 
 Node = Callable[[Any, Services], dict[str, Any]]
+Edges = dict[Hashable, str]
 
 
 def build_graph(services: Services) -> StateGraph[State, None, Settings, State]:
     """Every node and edge of DESIGN.md section 2, and one more: `decide` asks for another seed where the scores leave it undecided."""
     graph = StateGraph(State, input_schema=Settings)
-    engineers = routes.ENGINEERS
+    engineers: Edges = {component: node for component, node in routes.ENGINEERS.items()}  # noqa: C416 - a dict of another key type
 
     graph.add_node("profile", _first(profile, services))
     for node in (
@@ -48,7 +49,7 @@ def build_graph(services: Services) -> StateGraph[State, None, Settings, State]:
     graph.add_edge(START, "profile")
     graph.add_edge("profile", "project_architect")
     graph.add_edge("project_architect", "data_engineer")
-    for name in engineers.values():
+    for name in routes.ENGINEERS.values():
         graph.add_conditional_edges(name, routes.next_engineer, {**_after(name), "assemble": "assemble"})
     graph.add_conditional_edges("assemble", routes.after_assemble, {"check failed": "repair", "fits": "sandbox"})
     graph.add_conditional_edges("sandbox", routes.after_sandbox, {"failed": "repair", "scored": "decide"})
@@ -71,14 +72,14 @@ def build_graph(services: Services) -> StateGraph[State, None, Settings, State]:
     return graph
 
 
-def _after(name: str) -> dict[str, str]:
+def _after(name: str) -> Edges:
     """The engineers that may follow one: those after it in the order of writing."""
     names = list(routes.ENGINEERS.items())
     position = [node for _, node in names].index(name)
-    return dict(names[position + 1 :])
+    return {component: node for component, node in names[position + 1 :]}  # noqa: C416 - as above
 
 
-def _bound(node: Node, services: Services) -> Callable[[State], dict[str, Any]]:
+def _bound(node: Node, services: Services) -> Any:
     """A LangGraph node: runs ours with the services, and adds the seconds it took to the run's clock."""
 
     def run(state: State) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def _bound(node: Node, services: Services) -> Callable[[State], dict[str, Any]]:
     return run
 
 
-def _first(node: Callable[[Settings, Services], dict[str, Any]], services: Services) -> Callable[[Settings], Any]:
+def _first(node: Callable[[Settings, Services], dict[str, Any]], services: Services) -> Any:
     """As `_bound`; its annotation makes LangGraph validate the input."""
 
     def run(state: Settings) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from graph.build import build_graph
 from nodes.services import Services
 from schema.errors import ImproveError, InputError, NothingToResume, RunNameTaken, RunStopped, UnknownRun
 from schema.events import EVENTS, Event, RunStarted
+from schema.run import Status
 from schema.settings import Settings
 from schema.state import SCHEMA_VERSION, State
 
@@ -66,7 +67,7 @@ def _drive(
 ) -> str:
     services = services or Services()
     with SqliteCheckpointer.open(checkpoints_path()) as saver, _stop_between_steps() as control:
-        compiled = build_graph(services).compile(checkpointer=saver, name="improve")
+        compiled: Any = build_graph(services).compile(checkpointer=saver, name="improve")
         config: dict[str, Any] = {"configurable": {"thread_id": name}, "recursion_limit": _step_limit(settings)}
         try:
             if inputs is None:
@@ -102,9 +103,12 @@ def _prepare_resume(compiled: Any, config: dict[str, Any], name: str, settings: 
             raise NothingToResume(
                 f"Run {name!r} is finished: {open_store().run(name).reason}. Give it more: improve resume {name} --iterations {settings.iterations + 10}"
             )
+        open_store().set_settings(name, settings)
+        open_store().set_status(name, "running")
         return dict(compiled.update_state(config, {**changed, "stop": None}, as_node="summarize")) | {
             "recursion_limit": config["recursion_limit"]
         }
+    open_store().set_settings(name, settings)
     if changed:
         compiled.update_state(config, changed)
     open_store().set_status(name, "running")
@@ -129,7 +133,7 @@ def _settle_failure(name: str, saver: SqliteCheckpointer, error: BaseException) 
     if not _exists(name):
         saver.delete_thread(name)
     elif not isinstance(error, InputError):
-        status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+        status: Status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
         open_store().set_status(name, status, f"{type(error).__name__}: {error}")
 
 

@@ -70,7 +70,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Make a classifier from DATA and keep improving it."""
-    from improve.api import make_settings  # noqa: PLC0415
+    from improve.api import make_settings
 
     settings = make_settings(
         {
@@ -102,8 +102,8 @@ def run(
 @app.command()
 def demo(as_json: AsJson = False) -> None:
     """The main job on scikit-learn's 1,797 handwritten digits: a few minutes, no download."""
-    from checkpoints.home import fresh_name  # noqa: PLC0415
-    from improve.api import make_settings  # noqa: PLC0415
+    from checkpoints.home import fresh_name
+    from improve.api import make_settings
 
     if not as_json:
         typer.echo(
@@ -115,9 +115,9 @@ def demo(as_json: AsJson = False) -> None:
 
 
 def _start(settings: "Settings", name: str | None, *, as_json: bool) -> None:
-    from agents.team import make_team  # noqa: PLC0415
-    from graph.run import run as run_graph  # noqa: PLC0415
-    from improve.view import watching  # noqa: PLC0415
+    from agents.team import make_team
+    from graph.run import run as run_graph
+    from improve.view import watching
 
     make_team(settings.model)
     with watching(settings, as_json=as_json) as show:
@@ -133,8 +133,8 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Go on with a stopped run, or give a finished one more."""
-    from graph.run import resume as resume_graph  # noqa: PLC0415
-    from improve.view import watching  # noqa: PLC0415
+    from graph.run import resume as resume_graph
+    from improve.view import watching
 
     settings = _store().run(name).settings
     if iterations:
@@ -146,8 +146,8 @@ def resume(
 
 
 def _conclude(name: str, *, as_json: bool) -> None:
-    from improve.show import as_json as in_json  # noqa: PLC0415
-    from improve.show import final_line, ledger_table  # noqa: PLC0415
+    from improve.show import as_json as in_json
+    from improve.show import final_line, ledger_table
 
     store = _store()
     row = store.run(name)
@@ -157,7 +157,7 @@ def _conclude(name: str, *, as_json: bool) -> None:
         typer.echo(json.dumps(in_json(name, store)))
         return
     if sys.stdout.isatty():
-        from rich.console import Console  # noqa: PLC0415
+        from rich.console import Console
 
         Console().print(ledger_table(name, store))
     typer.echo(f"use it: improve predict {name} IMAGE...   take it home: improve export {name} --to DIR")
@@ -167,7 +167,7 @@ def _conclude(name: str, *, as_json: bool) -> None:
 @app.command()
 def runs(as_json: AsJson = False) -> None:
     """All runs with their status and best scores."""
-    from improve.show import status_of  # noqa: PLC0415
+    from improve.show import status_of
 
     rows = _store().runs()
     listed = [
@@ -192,11 +192,11 @@ def runs(as_json: AsJson = False) -> None:
 @app.command()
 def show(name: RunName, as_json: AsJson = False) -> None:
     """One run: scores, what was tried, where things are."""
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
-    from improve.show import as_json as in_json  # noqa: PLC0415
-    from improve.show import final_line, ledger_table  # noqa: PLC0415
-    from improve.view import dataset_lines  # noqa: PLC0415
+    from improve.show import as_json as in_json
+    from improve.show import final_line, ledger_table
+    from improve.view import dataset_lines
 
     store = _store()
     facts = in_json(name, store)
@@ -216,7 +216,7 @@ def show(name: RunName, as_json: AsJson = False) -> None:
 @app.command()
 def report(name: RunName) -> None:
     """The report of a finished run, as Markdown."""
-    from improve.api import load  # noqa: PLC0415
+    from improve.api import load
 
     path = load(name).report
     if not path.exists():
@@ -229,8 +229,8 @@ def predict(
     name: RunName, images: Annotated[list[Path], typer.Argument(help="Image files")], as_json: AsJson = False
 ) -> None:
     """Classes of new images, with the run's winner."""
-    from improve.predict import predict as predict_images  # noqa: PLC0415
-    from improve.view import clean  # noqa: PLC0415
+    from improve.predict import predict as predict_images
+    from improve.view import clean
 
     found = predict_images(name, images, _store())
     if as_json:
@@ -248,7 +248,7 @@ def predict(
 @app.command()
 def export(name: RunName, to: Annotated[Path, typer.Option(help="A new or empty folder")]) -> None:
     """Copy the winner's script and weights, with all that using them needs."""
-    from improve.export import export as export_run  # noqa: PLC0415
+    from improve.export import export as export_run
 
     for path in export_run(name, to, _store()):
         typer.echo(str(path))
@@ -257,7 +257,7 @@ def export(name: RunName, to: Annotated[Path, typer.Option(help="A new or empty 
 @app.command()
 def doctor() -> None:
     """Is this machine ready?"""
-    from improve.doctor import findings  # noqa: PLC0415
+    from improve.doctor import findings
 
     bad = 0
     for finding in findings(os.environ.get("IMPROVE_WEIGHTS")):
@@ -268,8 +268,8 @@ def doctor() -> None:
 
 
 def _store() -> Any:
-    from checkpoints.home import prepare_home  # noqa: PLC0415
-    from checkpoints.store import open_store  # noqa: PLC0415
+    from checkpoints.home import prepare_home
+    from checkpoints.store import open_store
 
     prepare_home()
     return open_store()
@@ -277,7 +277,7 @@ def _store() -> Any:
 
 def main() -> None:
     """Exit codes: 0 done, 1 fault, 2 usage or input, 3 stopped and resumable. A person's mistake shows no traceback; a bug does."""
-    from improve.doctor import shadowed  # noqa: PLC0415
+    from improve.doctor import shadowed
 
     try:
         if taken := shadowed():
@@ -296,8 +296,8 @@ def main() -> None:
 
 def _offer_to_end() -> None:
     """A second Ctrl-C within three seconds ends a training that would go on by itself."""
-    from checkpoints.home import runs_dir  # noqa: PLC0415
-    from sandbox import job  # noqa: PLC0415
+    from checkpoints.home import runs_dir
+    from sandbox import job
 
     running = [
         path.parent

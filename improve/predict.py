@@ -41,11 +41,9 @@ def predict(name: str, files: list[Path], store: Store) -> list[Prediction]:
             readable.append(file)
         except (OSError, ValueError) as error:
             problems[file] = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
-    rows = (
-        _probabilities(name, result.script, result.weights, np.stack(images), row.settings.device, len(profile.classes))
-        if images
-        else []
-    )
+    rows = np.zeros((0, len(profile.classes)))
+    if images:
+        rows = _probabilities(name, result.script, result.weights, np.stack(images), row.settings.device, rows.shape[1])
     found = {
         file: sorted(zip(profile.classes, map(float, p), strict=True), key=lambda c: -c[1])
         for file, p in zip(readable, rows, strict=True)

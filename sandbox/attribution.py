@@ -65,7 +65,7 @@ def _place(frames: list[dict[str, Any]], script: str) -> tuple[Component | None,
 
 def _excerpt(frames: list[dict[str, Any]], script: str, account: dict[str, Any]) -> str:
     """The traceback's own lines, from the first one in a component on, with component-relative numbers."""
-    lines = []
+    lines: list[str] = []
     for frame in frames:
         component, line = _place([frame], script)
         where = f"{component} component, line {line}" if component else f"{frame.get('file')}"

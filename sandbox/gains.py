@@ -26,7 +26,7 @@ _TAIL = 4.0
 # A disappointing candidate may mean poor changes or a lucky incumbent, and one comparison cannot tell which; so a rejection moves the
 # estimate of the luck by half of what it would if the mean gain were known. All of it lost accuracy where nearly all changes
 # harm, none of it where many help (benchmarks/acceptance).
-_BLAME = 0.5
+BLAME = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +100,18 @@ def expectation(beliefs: Beliefs) -> tuple[Floats, Floats]:
 
 
 def posterior(
-    mean: Floats, sd: Floats, luck: Floats, luck_variance: Floats, *, delta: Floats, standard_error: Floats
+    mean: Floats,
+    sd: Floats,
+    luck: Floats,
+    luck_variance: Floats,
+    *,
+    delta: Floats,
+    standard_error: Floats,
+    blame: float = BLAME,
 ) -> Posterior:
     """Measured difference = true gain + the candidate's luck - the incumbent's luck, all normal; everything in units of the score, [R].
 
-    Each of two fresh pipelines carries half of the difference's sampling variance.
+    Each of two fresh pipelines carries half of the difference's sampling variance. `blame`: see BLAME.
     """
     fresh = standard_error**2 / 2
     held = np.where(np.isnan(luck_variance), fresh, luck_variance)
@@ -116,12 +123,20 @@ def posterior(
         gain_sd=np.sqrt(sd**2 - sd**4 / total),
         candidate_luck=fresh / total * surprise,
         candidate_variance=fresh - fresh**2 / total,
-        incumbent_luck=luck - _BLAME * weight * held / total * surprise,
-        incumbent_variance=held - _BLAME * weight * held**2 / total,
+        incumbent_luck=luck - blame * weight * held / total * surprise,
+        incumbent_variance=held - blame * weight * held**2 / total,
     )
 
 
-def learn(beliefs: Beliefs, delta: Floats, standard_error: Floats, left: Floats, kept: NDArray[np.bool_]) -> Beliefs:
+def learn(
+    beliefs: Beliefs,
+    delta: Floats,
+    standard_error: Floats,
+    left: Floats,
+    kept: NDArray[np.bool_],
+    *,
+    blame: float = BLAME,
+) -> Beliefs:
     """The beliefs after one comparison per run; `left` is the headroom, all arrays are [R]."""
     mean, sd = expectation(beliefs)
     after = posterior(

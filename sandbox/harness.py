@@ -127,7 +127,8 @@ def _probe_data(script: ModuleType, transforms: Any, small: Any, info: Any) -> t
     again = script.transformed(transforms.eval, images, per_image=transforms.per_image)
     if not torch.equal(outputs["eval"], again):
         raise script.ContractError("data", "the eval transform is random: two calls on the same images differ")
-    return outputs["train"]
+    prepared: torch.Tensor = outputs["train"]
+    return prepared
 
 
 def _probe_batches(script: ModuleType, loaders: Any, info: Any) -> None:

@@ -4,7 +4,6 @@ It keeps no memory of its own: the pipeline's source and the ledger tell it wher
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 from agents.playbook.labels import symmetry
 from agents.playbook.moves import MOVES, Move, View, view_of
@@ -20,7 +19,7 @@ SHRINK = {"time", "memory", "OutOfMemoryError"}
 class Playbook:
     """A fixed set of moves, chosen by evidence. Deterministic."""
 
-    name: Literal["playbook"] = "playbook"
+    name: str = "playbook"
 
     def design(self, brief: Brief) -> Design:
         recipes = first_recipes(brief)

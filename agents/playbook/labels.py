@@ -45,8 +45,8 @@ NO_HINT: Effects = {
     "hide": "unknown",
     "colour": "unknown",
 }
-PHOTOGRAPHS: Effects = dict.fromkeys(NO_HINT, "keeps") | {"vertical": "unknown"}
-FROM_ABOVE: Effects = dict.fromkeys(NO_HINT, "keeps") | {"colour": "unknown"}
+PHOTOGRAPHS: Effects = {**dict.fromkeys(NO_HINT, "keeps"), "vertical": "unknown"}
+FROM_ABOVE: Effects = {**dict.fromkeys(NO_HINT, "keeps"), "colour": "unknown"}
 ORIENTED: Effects = {"flip": "changes", "vertical": "changes", "turn": "changes", "hide": "unknown"}
 SYMBOLS: Effects = {"flip": "changes", "vertical": "changes", "turn": "keeps", "hide": "changes", "scale": "unknown"}
 FINDINGS: dict[str, tuple[Effects, str]] = {

@@ -116,7 +116,7 @@ def _always(level: float) -> Strength:
 
 
 def _scratch(v: View) -> bool:
-    return v.recipes.model["family"] == "convnet"
+    return bool(v.recipes.model["family"] == "convnet")
 
 
 def _resized(v: View, factor: float) -> list[int]:
@@ -156,7 +156,7 @@ MOVES: tuple[Move, ...] = (
     Move("stronger-crop", "data", "random crops are on", "training accuracy above inner validation",
          lambda v: v.recipes.data["crop"] >= 0.5, _overfit, 0.4, lambda _: {"crop": 0.25}),
     Move("gentler-crop", "data", "random crops are on", "training accuracy low and no gap",
-         lambda v: 0 < v.recipes.data["crop"] <= 0.5, _underfit, 0.4, lambda v: {"crop": 0.75}),
+         lambda v: 0 < v.recipes.data["crop"] <= 0.5, _underfit, 0.4, lambda _: {"crop": 0.75}),
     Move("cutout", "data", "hiding a part keeps its label", "training accuracy above inner validation",
          lambda v: v.safe.hide != "changes" and not v.recipes.data["cutout"] and v.side >= 16, _overfit, 0.4, lambda v: {"cutout": round(v.side / 4)}),
     Move("no-cutout", "data", "cutout is on", "training accuracy low and no gap",
