@@ -100,7 +100,9 @@ def _header(sample: Sample) -> Header | Unreadable:
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 if image.width * image.height > LARGEST_PIXELS:
-                    return Unreadable(f"has {image.width} x {image.height} pixels, more than is decoded")
+                    return Unreadable(
+                        f"has {image.width} x {image.height} pixels: a decompression bomb, or too large to decode"
+                    )
                 width, height = image.size
                 if image.getexif().get(0x0112, 1) in {5, 6, 7, 8}:
                     width, height = height, width

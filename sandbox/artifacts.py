@@ -33,7 +33,10 @@ class Unreadable(Exception):
 
 def open_regular(job_dir: Path, name: str) -> int:
     """A descriptor of a regular file beneath the job's directory. Raises Unreadable."""
-    directory = os.open(job_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        directory = os.open(job_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Unreadable(f"the job left no directory ({error.strerror})") from None
     try:
         *folders, last = name.split("/")
         for folder in folders:

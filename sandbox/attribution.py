@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from sandbox.assemble import sections
+from sandbox.assemble import sections, toolbox_signatures
 from schema.job import Limits, Step
 from schema.pipeline import Component, Fault, Stage
 
@@ -15,8 +15,38 @@ LIMITS = {
     "processes": "the job started more than {processes} processes and was ended; the loaders need no workers",
     "stopped": "the job was stopped by you",
 }
-FRAME = re.compile(r'File "[^"]*pipeline\.py", line (\d+) in (\w+)')
+FRAME = re.compile(r'File "[^"]*pipeline\.py", line (\d+) in ([^\n]+)')
+PATH = re.compile(r"/(?:[^/\s'\"]+/)+([^/\s'\"]+)")
 EXCERPT = 1800
+# What usually helps, by what the exception says. The first that fits is told.
+WAYS_OUT = (
+    (
+        r"LocalEntryNotFound|OfflineMode|offline mode|Hugging ?Face|huggingface|urlopen error|Name or service not known",
+        "A job has no network: build the model without pretrained=True and use load_pretrained(model, info, name) for weights on disk.",
+    ),
+    (
+        r"mat1 and mat2 shapes cannot be multiplied|size mismatch|Given groups=|expected input.*to have \d+ channels|normalized_shape",
+        "A layer's input size does not fit what comes in: follow the shapes from info.channels and the image size, or pool to 1x1 before the head.",
+    ),
+    (
+        r"Expected all tensors to be on the same device|Input type .* and weight type .* should be the same|on device",
+        "Keep everything on info.device and in one dtype; batches and model are there already.",
+    ),
+    (r"out of memory|can't allocate memory|DefaultCPUAllocator", "Use a smaller batch, model or resolution."),
+    (
+        r"does not require grad",
+        "Something froze the parameters or left the graph: look for detach(), no_grad() or requires_grad_(False).",
+    ),
+    (
+        r"scalar outputs|Expected floating point type for target|Target \d+ is out of bounds|expected scalar type|multi-target not supported|Expected target size",
+        "The loss gets logits [B, num_classes] and either labels int64 [B] or soft targets float [B, num_classes].",
+    ),
+    (
+        r"The size of tensor a .* must match",
+        "Two tensors of different sizes meet: check strides, padding and the crop or resize before.",
+    ),
+    (r"deepcopy protocol", "Copy a model before it has seen a batch, or use EMA(model) of the toolbox."),
+)
 
 
 def fault_from(
@@ -46,9 +76,21 @@ def fault_from(
         kind=str(account.get("kind"))[:80],
         component=explicit or component or probe,
         line=line,
-        message=_printable(str(account.get("message")))[:800] or "no message",
+        message=_message(account, frames),
         excerpt=_excerpt(frames, script, account),
     )
+
+
+def _message(account: dict[str, Any], frames: list[dict[str, Any]]) -> str:
+    """The exception's own words without the machine's paths, and what usually helps."""
+    kind, said = str(account.get("kind")), _printable(PATH.sub(r"\1", str(account.get("message"))))[:800].strip()
+    if kind == "SystemExit":
+        said = f"the code left the process by itself (exit status {said or 0})"
+    hint = next((hint for pattern, hint in WAYS_OUT if re.search(pattern, f"{kind}: {said}")), "")
+    known = toolbox_signatures()
+    called = next((frame.get("name") for frame in reversed(frames) if frame.get("name") in known), None)
+    signature = f"In the toolbox: {known[str(called)]}." if called and frames[-1].get("file") == "pipeline.py" else ""
+    return " ".join(part for part in (said or "no message", hint, signature) if part)
 
 
 def _place(frames: list[dict[str, Any]], script: str) -> tuple[Component | None, int | None]:
@@ -72,7 +114,7 @@ def _excerpt(frames: list[dict[str, Any]], script: str, account: dict[str, Any])
         if component or lines:
             lines.append(f"  {where}, in {frame.get('name')}\n    {frame.get('text')}")
     text = "\n".join([*lines[:4], *lines[4:][-8:], f"{account.get('kind')}: {account.get('message')}"])
-    return "\n".join(_printable(line) for line in text.split("\n"))[-EXCERPT:]
+    return "\n".join(_printable(PATH.sub(r"\1", line)) for line in text.split("\n"))[-EXCERPT:]
 
 
 def _limit_fault(stage: Stage, limit: str, log: str, script: str, limits: Limits) -> Fault:
@@ -103,7 +145,7 @@ def _died(stage: Stage, log: str, script: str, exit_status: int | None) -> Fault
 
 
 def _tail(log: str) -> str:
-    return "\n".join(_printable(line)[:300] for line in log.split("\n")[-15:])[-EXCERPT:]
+    return "\n".join(_printable(PATH.sub(r"\1", line))[:300] for line in log.split("\n")[-15:])[-EXCERPT:]
 
 
 def _printable(text: str) -> str:

@@ -1,138 +1,100 @@
 """The checks that cost half a second: syntax and contract, then ruff for undefined names, then ty for wrong arguments and removed names."""
 
-import json
-import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from sandbox.assemble import sections, toolbox_signatures
-from sandbox.contract import contract_fault, suggestions
+from sandbox.assemble import sections
+from sandbox.contract import contract_fault
+from sandbox.findings import Finding, from_ruff, from_ty
 from schema.pipeline import Component, Fault, Pipeline
 
-# Each of these is an error when it runs; style is nobody's business here.
-RUFF_RULES = "F821,F822,F823,F502,F507,F706,F704,E9,PLE0116,PLE0118,PLE0100,PLE0101"
-# ty's certain mistakes. The rest of its rules guess at types that PyTorch leaves open.
-TY_RULES = frozenset(
-    {
-        "unresolved-import",
-        "unresolved-reference",
-        "unknown-argument",
-        "missing-argument",
-        "too-many-positional-arguments",
-        "parameter-already-assigned",
-        "not-iterable",
-        "call-non-callable",
-    }
+# Each of these is an error when it runs (undefined names, broken formats, misplaced statements, repeated keywords); style is nobody's business here.
+RUFF_RULES = (
+    "E9,F821,F822,F823,F502,F503,F505,F507,F521,F524,F633,F701,F702,F704,F706,F707,F901,"
+    "PLE0100,PLE0101,PLE0115,PLE0117,PLE0118,PLE0241,PLE0302,PLE1132"
 )
-TOOLS = Path(sys.executable).parent
+# ty sees the contract's parameters with their types, so that `info.num_class` is found though the engineer wrote no annotations.
+FACES = {
+    "def build_transforms(info):": 'def build_transforms(info: "Info"):',
+    "def build_model(info):": 'def build_model(info: "Info"):',
+    "def train(model, loaders, info, log):": 'def train(model, loaders: "Loaders", info: "Info", log: "Log"):',
+}
 TIMEOUT = 60
+MESSAGE, EXCERPT = 900, 900  # characters
+MORE = 4  # further findings in the same component that are shown
 
 
 def check(pipeline: Pipeline, script: str, *, weights: Mapping[str, str]) -> Fault | None:
     """The first fault that can be found without running anything; None where the pipeline fits."""
-    return contract_fault(pipeline, weights) or _lint(script)
+    return contract_fault(pipeline, weights) or _fault(_findings(script), script)
 
 
-def _lint(script: str) -> Fault | None:
+def _findings(script: str) -> list[Finding]:
+    """Of ruff and ty, side by side; a tool that does not answer in time finds nothing."""
+    typed = script
+    for face, annotated in FACES.items():
+        typed = typed.replace(f"\n{face}", f"\n{annotated}")
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "pipeline.py"
-        file.write_text(script, encoding="utf-8")
-        typed = subprocess.Popen(
-            [
-                TOOLS / "ty",
-                "check",
-                "--python",
-                sys.prefix,
-                "--output-format",
-                "gitlab",
-                "--exit-zero",
-                "--no-progress",
-                file.name,
-            ],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        ruff = subprocess.run(
-            [
-                TOOLS / "ruff",
-                "check",
-                "--isolated",
-                "--no-cache",
-                "--select",
-                RUFF_RULES,
-                "--output-format",
-                "json",
-                file.name,
-            ],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=TIMEOUT,
-        )
-        try:
-            answer, _ = typed.communicate(timeout=TIMEOUT)
-        except subprocess.TimeoutExpired:
-            typed.kill()
-            answer = "[]"
-    return _from_ruff(ruff.stdout, script) or _from_ty(answer, script)
+        (Path(folder) / "pipeline.py").write_text(typed, encoding="utf-8")
+        ty = ["check", "--python", sys.prefix, "--output-format", "full", "--color", "never", "--exit-zero", "."]
+        ruff = ["check", "--isolated", "--no-cache", "--select", RUFF_RULES, "--output-format", "json", "pipeline.py"]
+        running = [_start("ruff", ruff, folder), _start("ty", ty, folder)]
+        ruff_answer, ty_answer = (_answer(process) for process in running)
+    return [*from_ruff(ruff_answer), *from_ty(ty_answer, typed)]
 
 
-def _from_ruff(answer: str, script: str) -> Fault | None:
-    for found in json.loads(answer or "[]"):
-        place = _place(int(found["location"]["row"]), script)
-        if place:
-            name = re.search(r"`(\w+)`", found["message"])
-            hint = suggestions(name.group(1)) if name and found["code"] == "F821" else ""
-            return _fault(
-                place, str(found["code"]), f"{found['message']}.{hint}", script, int(found["location"]["row"])
-            )
-    return None
+def _start(tool: str, arguments: list[str], folder: str) -> subprocess.Popen[str]:
+    """The tool of this environment; no settings of the person or the machine reach it."""
+    return subprocess.Popen(
+        [Path(sys.executable).parent / tool, *arguments],
+        cwd=folder,
+        env={"HOME": folder, "XDG_CONFIG_HOME": folder},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
 
 
-def _from_ty(answer: str, script: str) -> Fault | None:
+def _answer(process: subprocess.Popen[str]) -> str:
     try:
-        rows: list[dict[str, Any]] = json.loads(answer or "[]")
-    except ValueError:
+        return process.communicate(timeout=TIMEOUT)[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return ""
+
+
+def _fault(findings: list[Finding], script: str) -> Fault | None:
+    """The first finding inside a component, with what else is wrong there: one repair should mend it all."""
+    lines = script.split("\n")
+    placed = [(place, found) for found in findings if (place := _place(found.row, script))]
+    if not placed:
         return None
-    for found in rows:
-        rule, row = str(found.get("check_name")), int(found["location"]["positions"]["begin"]["line"])
-        text = str(found.get("description", "")).removeprefix(f"{rule}: ")
-        place = _place(row, script)
-        if place and (rule in TY_RULES or (rule == "unresolved-attribute" and "Module `" in text)):
-            return _fault(place, rule, f"{text}.{_signature(script, row)}", script, row)
-    return None
-
-
-def _signature(script: str, row: int) -> str:
-    """The signature of a toolbox function that the line calls."""
-    line = script.split("\n")[row - 1]
-    known = toolbox_signatures()
-    called = next((name for name in re.findall(r"(\w+)\(", line) if name in known), None)
-    return f" The signature is {known[called]}." if called else ""
+    (component, line), first = placed[0]
+    here = {place[1] for place, _ in placed if place[0] == component}
+    own = {number: lines[row - 1].strip()[:200] for number in here if (row := _row(component, number, script))}
+    others = {found.message: place[1] for place, found in placed[1:] if place[0] == component}
+    more = [f"line {n}: {own[n]}\n  also: {text[:200]}" for text, n in list(others.items())[:MORE]]
+    return Fault(
+        stage="contract",
+        kind=first.rule,
+        component=component,
+        line=line,
+        message=first.message[:MESSAGE],
+        excerpt="\n".join([f"line {line}: {own[line]}", *more])[:EXCERPT],
+    )
 
 
 def _place(row: int, script: str) -> tuple[Component, int] | None:
-    for component, lines in sections(script).items():
-        if row in lines:
-            return component, row - lines.start + 1
+    for component, rows in sections(script).items():
+        if row in rows:
+            return component, row - rows.start + 1
     return None
 
 
-def _fault(place: tuple[Component, int], kind: str, message: str, script: str, row: int) -> Fault:
-    component, line = place
-    source = script.split("\n")[row - 1].strip()[:200]
-    return Fault(
-        stage="contract",
-        kind=kind,
-        component=component,
-        line=line,
-        message=message[:800],
-        excerpt=f"line {line}: {source}",
-    )
+def _row(component: Component, line: int, script: str) -> int:
+    return sections(script)[component].start + line - 1

@@ -1,11 +1,13 @@
 """What each component has to define, and what it may not: found from its syntax tree, before anything runs."""
 
 import ast
-import builtins
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from functools import cache
 
-from sandbox.assemble import toolbox_names
+from sandbox.assemble import PARTS, toolbox_names
+from sandbox.weights import known_to_timm
 from schema.pipeline import COMPONENTS, Component, Fault, Pipeline
 
 FACES: dict[Component, tuple[str, tuple[str, ...]]] = {
@@ -14,6 +16,10 @@ FACES: dict[Component, tuple[str, tuple[str, ...]]] = {
     "training": ("train", ("model", "loaders", "info", "log")),
 }
 LARGEST = 60_000  # characters
+ROOMS = frozenset(
+    {"agents", "checkpoints", "dataset", "graph", "improve", "nodes", "sandbox", "schema", "toolbox", "pipeline"}
+)
+ASKING = frozenset({"input", "breakpoint", "exit", "quit", "sys.exit", "os._exit", "pdb.set_trace"})
 
 
 def contract_fault(pipeline: Pipeline, weights: Mapping[str, str]) -> Fault | None:
@@ -25,8 +31,9 @@ def contract_fault(pipeline: Pipeline, weights: Mapping[str, str]) -> Fault | No
             return tree
         trees[component] = tree
     for component, tree in trees.items():
-        fault = _face(component, tree) or _work_at_import(component, tree) or _weights(component, tree, weights)
-        if fault:
+        rules = (_face, _work_at_import, _imports, _asks)
+        fault = next((found for rule in rules if (found := rule(component, tree))), None)
+        if fault := fault or _weights(component, tree, weights):
             return fault
     return _clashes(trees)
 
@@ -35,11 +42,16 @@ def parsed(component: Component, code: str) -> ast.Module | Fault:
     if len(code) > LARGEST:
         return _fault(component, "size", None, f"The component has {len(code)} characters; at most {LARGEST} are read.")
     try:
-        return ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an odd escape is the engineer's business
+            tree = ast.parse(code)
+            compile(tree, component, "exec", dont_inherit=True)  # finds `return` outside a function and the like
+        return tree
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         shown = code.split("\n")[line - 1].strip()[:200] if line and line <= code.count("\n") + 1 else ""
-        message = f"{getattr(error, 'msg', error)} in line {line}: {shown}"
+        fence = " Give the source text alone, without Markdown fences." if shown.startswith("```") else ""
+        message = f"{getattr(error, 'msg', None) or error} in line {line}: {shown}{fence}"
         return Fault(stage="parse", kind="SyntaxError", component=component, line=line, message=message)
 
 
@@ -84,17 +96,43 @@ def _own_nodes(function: ast.FunctionDef) -> list[ast.AST]:
 
 
 def _work_at_import(component: Component, tree: ast.Module) -> Fault | None:
-    """Components are definitions; what they do, they do when called."""
+    """Components are definitions; what they do, they do when called. A setting such as `torch.set_float32_matmul_precision("high")` may stay."""
+    imported = {name for node in tree.body for name, _ in _import_targets(node)}
     for node in tree.body:
-        if isinstance(node, ast.For | ast.While | ast.With | ast.Expr) and not _is_text(node):
+        if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test):
+            return _fault(component, "import", node.lineno, "The script has its own main; remove `if __name__ == ...`.")
+        setting = isinstance(node, ast.Expr) and ast.unparse(node).split(".")[0] in imported
+        if isinstance(node, ast.For | ast.While | ast.With | ast.Expr) and not _is_text(node) and not setting:
             return _fault(
                 component,
                 "import",
                 node.lineno,
                 f"Line {node.lineno} does work when the script is loaded: {ast.unparse(node)[:120]!r}. Put it into a function.",
             )
-        if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test):
-            return _fault(component, "import", node.lineno, "The script has its own main; remove `if __name__ == ...`.")
+    return None
+
+
+def _imports(component: Component, tree: ast.Module) -> Fault | None:
+    """The script is free-standing: the toolbox is inlined, and names have to be visible."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
+            message = f"`{ast.unparse(node)}` hides which names it brings; import them by name."
+            return _fault(component, "import", node.lineno, message)
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            relative = isinstance(node, ast.ImportFrom) and node.level > 0
+            if relative or any(module.split(".")[0] in ROOMS for module in modules):
+                message = f"`{ast.unparse(node)}`: the toolbox and the other components are in the same script already; remove this import."
+                return _fault(component, "import", node.lineno, message)
+    return None
+
+
+def _asks(component: Component, tree: ast.Module) -> Fault | None:
+    """Nobody sits at a job's terminal, and a job that leaves by itself is a failure."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and (called := ast.unparse(node.func)) in ASKING:
+            message = f"`{called}(...)` waits for a person or ends the process; raise an exception or return instead."
+            return _fault(component, "interactive", node.lineno, message)
     return None
 
 
@@ -110,7 +148,10 @@ def _weights(component: Component, tree: ast.Module, weights: Mapping[str, str])
             continue
         called = ast.unparse(node.func).rsplit(".", 1)[-1]
         keywords = {keyword.arg: keyword.value for keyword in node.keywords}
-        if _is_true(keywords.get("pretrained")):
+        if fault := _unknown_model(component, called, node):
+            return fault
+        from_file = {"pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path"} & set(keywords)
+        if _is_true(keywords.get("pretrained")) and not from_file:
             way = "call timm.create_model without pretrained and then load_pretrained(model, info, name)"
             return _fault(
                 component,
@@ -138,6 +179,19 @@ def _weights(component: Component, tree: ast.Module, weights: Mapping[str, str])
     return None
 
 
+def _unknown_model(component: Component, called: str, node: ast.Call) -> Fault | None:
+    """`timm.create_model` of a name that timm does not know."""
+    named = node.args[0] if called == "create_model" and node.args else None
+    if not isinstance(named, ast.Constant) or not isinstance(named.value, str):
+        return None
+    name = named.value.split(".")[0]
+    known = known_to_timm()
+    if ":" in name or "/" in name or name in known:
+        return None
+    close = ", ".join(get_close_matches(name, known, n=5)) or "none"
+    return _fault(component, "model", node.lineno, f"timm has no model {named.value!r}. Names close to it: {close}.")
+
+
 def _name_asked_for(called: str, node: ast.Call) -> str | None:
     position = {"load_pretrained": 2, "pretrained": 0}.get(called)
     if position is None or len(node.args) <= position:
@@ -151,34 +205,49 @@ def _is_true(node: ast.expr | None) -> bool:
 
 
 def _clashes(trees: Mapping[Component, ast.Module]) -> Fault | None:
-    """All components share one script: a name defined twice would silently be the later one."""
-    owner: dict[str, str] = dict.fromkeys(toolbox_names(), "the toolbox")
+    """All components share one script: a name that is bound twice would silently be the later one."""
+    ours = "the script around the components"
+    owner = {name: (ours, what) for name, what in {**dict.fromkeys(toolbox_names(), ""), **_script_imports()}.items()}
     for component, tree in trees.items():
         for node in tree.body:
-            for name in _defined(node):
-                if owner.get(name, component) != component:
-                    return _fault(
-                        component,
-                        "clash",
-                        node.lineno,
-                        f"`{name}` is already defined by {owner[name]}; use that, or choose another name.",
-                    )
-                owner[name] = f"the {component} component" if owner.get(name) is None else owner[name]
-                owner[name] = component
+            for name, what in [*((name, f"{component}:{name}") for name in _defined(node)), *_import_targets(node)]:
+                before, meant = owner.setdefault(name, (f"the {component} component", what))
+                own = before == f"the {component} component"
+                if meant != what and not own:
+                    shown = f" (as {meant})" if meant and ":" not in meant else ""
+                    message = f"`{name}` is already defined by {before}{shown}, and all share one script; use that, or choose another name."
+                    return _fault(component, "clash", node.lineno, message)
     return None
+
+
+@cache
+def _script_imports() -> dict[str, str]:
+    """What the parts of the script import: a component that binds `time` or `F` to something else would break them."""
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in sorted(PARTS.glob("*.py"))]
+    found = {name: what for tree in trees for node in tree.body for name, what in _import_targets(node)}
+    return {name: what for name, what in found.items() if not what.startswith("sandbox.")}
+
+
+def _import_targets(node: ast.stmt) -> Iterator[tuple[str, str]]:
+    """Each name that an import binds, and what it then stands for."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield alias.asname or alias.name.split(".")[0], alias.name if alias.asname else alias.name.split(".")[0]
+    elif isinstance(node, ast.ImportFrom):
+        for alias in node.names:
+            yield alias.asname or alias.name, f"{node.module}.{alias.name}"
 
 
 def _defined(node: ast.stmt) -> list[str]:
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return [node.name]
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-    return [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
-
-
-def suggestions(name: str) -> str:
-    """A hint for an unknown name."""
-    close = get_close_matches(name, [*toolbox_names(), *dir(builtins), "torch", "nn", "F"], n=3)
-    return f" Did you mean {', '.join(close)}?" if close else ""
+    return [
+        name.id
+        for target in targets
+        for name in ast.walk(target)
+        if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
+    ]
 
 
 def _fault(component: Component, kind: str, line: int | None, message: str) -> Fault:

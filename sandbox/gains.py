@@ -21,7 +21,8 @@ _MEAN_BELIEF, _SPREAD_BELIEF = (-0.01, 0.025), (0.03, 0.7)
 _MEANS = np.array([-0.12, -0.08, -0.05, -0.03, -0.02, -0.01, -0.005, 0.0, 0.005, 0.01, 0.02, 0.03, 0.05])
 _SPREADS = np.array([0.005, 0.01, 0.02, 0.035, 0.06, 0.1])
 _MEAN, _SPREAD = (axis.ravel() for axis in np.meshgrid(_MEANS, _SPREADS, indexing="ij"))
-# A candidate that collapses says little about the next one: residuals count as Student's t with so many degrees of freedom.
+# True gains have the tails of Student's t with so many degrees of freedom: a candidate that collapses is believed, and says little about
+# the next one or about the incumbent's luck.
 _TAIL = 4.0
 # A disappointing candidate may mean poor changes or a lucky incumbent, and one comparison cannot tell which; so a rejection moves the
 # estimate of the luck by half of what it would if the mean gain were known. All of it lost accuracy where nearly all changes
@@ -109,22 +110,23 @@ def posterior(
     standard_error: Floats,
     blame: float = BLAME,
 ) -> Posterior:
-    """Measured difference = true gain + the candidate's luck - the incumbent's luck, all normal; everything in units of the score, [R].
+    """Measured difference = true gain + the candidate's luck - the incumbent's luck; everything in units of the score, [R].
 
     Each of two fresh pipelines carries half of the difference's sampling variance. `blame`: see BLAME.
     """
     fresh = standard_error**2 / 2
     held = np.where(np.isnan(luck_variance), fresh, luck_variance)
-    total = sd**2 + fresh + held
     surprise = delta - (mean - luck)
-    weight = _trust(surprise**2 / total)
+    tail = np.where(surprise < 0, _trust(surprise**2 / (sd**2 + fresh + held)), 1.0)
+    variance = sd**2 / tail
+    total = variance + fresh + held
     return Posterior(
-        gain=mean + sd**2 / total * surprise,
-        gain_sd=np.sqrt(sd**2 - sd**4 / total),
+        gain=mean + variance / total * surprise,
+        gain_sd=np.sqrt(variance - variance**2 / total),
         candidate_luck=fresh / total * surprise,
         candidate_variance=fresh - fresh**2 / total,
-        incumbent_luck=luck - blame * weight * held / total * surprise,
-        incumbent_variance=held - blame * weight * held**2 / total,
+        incumbent_luck=luck - blame * tail * held / total * surprise,
+        incumbent_variance=held - blame * tail * held**2 / total,
     )
 
 
@@ -140,7 +142,13 @@ def learn(
     """The beliefs after one comparison per run; `left` is the headroom, all arrays are [R]."""
     mean, sd = expectation(beliefs)
     after = posterior(
-        mean * left, sd * left, beliefs.luck, beliefs.luck_variance, delta=delta, standard_error=standard_error
+        mean * left,
+        sd * left,
+        beliefs.luck,
+        beliefs.luck_variance,
+        delta=delta,
+        standard_error=standard_error,
+        blame=blame,
     )
     fair = ((delta + beliefs.luck) / left)[:, None]
     scale = _SPREAD**2 + (standard_error / left)[:, None] ** 2
@@ -153,6 +161,6 @@ def learn(
 
 
 def _trust(squared: Floats) -> Floats:
-    """Weight of an observation under Student's t, given its squared standardised residual: 1 in the middle, falling in the tails."""
+    """By how much Student's t is wider than the normal at a squared standardised residual: 1 in the middle, less in the tails."""
     weight: Floats = (_TAIL + 1) / (_TAIL + np.maximum(squared, 1.0))
     return weight

@@ -181,7 +181,7 @@ def _probe_training(script: ModuleType, model: Any, loaders: Any, info: Any, log
 
 
 def _write_plan(script: ModuleType, data: Any, config: dict[str, Any]) -> None:
-    info = replace(script.make_info(data.facts, config), epochs=config.get("epochs") or script.EPOCHS[-1])
+    info = replace(script.make_info(data.facts, config), epochs=config.get("epochs") or script.PLANNED_EPOCHS[-1])
     script.set_up(info)
     info = script.measured(data, info, config)
     plan = {name: asdict(info)[name] for name in ("epochs", "precision", "channels_last", "images_per_second")}

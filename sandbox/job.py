@@ -94,14 +94,11 @@ def warm(run_dir: Path) -> None:
     folder = run_dir / "supervisor"
     (folder / "queue").mkdir(parents=True, exist_ok=True)
     if not _held(folder / "supervisor.lock"):
-        subprocess.run(
-            [sys.executable, "-c", _DETACH, str(folder)],
-            check=True,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=(folder / "supervisor.log").open("ab"),
-        )
+        with (folder / "supervisor.log").open("ab") as log:
+            command = [sys.executable, "-c", _DETACH, str(folder)]
+            subprocess.run(
+                command, check=True, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
+            )
 
 
 # The caller's child forks and ends at once: the supervisor is nobody's child, in a session of its own.

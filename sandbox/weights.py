@@ -45,3 +45,16 @@ def timm_models() -> frozenset[str]:
     sources = (Path(spec.origin).parent / "models").glob("*.py")
     pattern = re.compile(r"^@register_model\s*\ndef (\w+)\(", re.MULTILINE)
     return frozenset(name for source in sources for name in pattern.findall(source.read_text(encoding="utf-8")))
+
+
+@cache
+def known_to_timm() -> frozenset[str]:
+    """Registered names, and retired ones that timm still accepts."""
+    spec = find_spec("timm")
+    if spec is None or spec.origin is None:
+        return frozenset()
+    texts = [file.read_text(encoding="utf-8") for file in (Path(spec.origin).parent / "models").glob("*.py")]
+    retired = re.compile(r"^    '(\w+)': '", re.MULTILINE)
+    return timm_models() | {
+        name for text in texts if "register_model_deprecations" in text for name in retired.findall(text)
+    }

@@ -26,7 +26,7 @@ from sandbox.script.logbook import Log, metadata_of
 from sandbox.script.toolbox import autocast, place, soft_cross_entropy
 
 DEFAULTS: dict[str, Any] = {}
-EPOCHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 27, 33, 40, 50, 60, 75, 90, 110, 135, 165, 200, 250, 300)
+PLANNED_EPOCHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 27, 33, 40, 50, 60, 75, 90, 110, 135, 165, 200, 250, 300)
 IN_MEMORY = 4 * 2**30
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 
@@ -94,7 +94,7 @@ def make_info(facts: dict[str, Any], config: dict[str, Any]) -> Info:
         device=torch.device(device),
         threads=config.get("threads") or len(os.sched_getaffinity(0)),
         seconds=config.get("seconds") or 1200.0,
-        epochs=config.get("epochs") or EPOCHS[-1],
+        epochs=config.get("epochs") or PLANNED_EPOCHS[-1],
         images_per_second=config.get("images_per_second"),
         precision=config.get("precision") or "float32",
         channels_last=bool(config.get("channels_last")),
@@ -165,8 +165,8 @@ def measured(data: Data, info: Info, config: dict[str, Any]) -> Info:
             best, speed = (precision, channels_last), found
     speed = 1 / (1 / speed + data_cost(loaders))
     fits = 0.85 * info.seconds * speed / max(1, info.train_size + int(data.inner.sum()) // 3)
-    epochs = config.get("epochs") or max((count for count in EPOCHS if count <= fits), default=1)
-    epochs = epochs if epochs <= fits else max((count for count in EPOCHS if count <= fits), default=1)
+    epochs = config.get("epochs") or max((count for count in PLANNED_EPOCHS if count <= fits), default=1)
+    epochs = epochs if epochs <= fits else max((count for count in PLANNED_EPOCHS if count <= fits), default=1)
     return replace(info, precision=best[0], channels_last=best[1], epochs=epochs, images_per_second=speed)
 
 

@@ -1,0 +1,265 @@
+"""R runs of one rule in one world, step by step: the decisions are those of `sandbox.gains` and `sandbox.acceptance`, on arrays."""
+
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import bdtr, ndtr
+
+from benchmarks.acceptance.world import TRAININGS, Bools, Draw, Floats, threshold
+from sandbox import gains
+from sandbox.acceptance import LOWEST_KEPT, PAIRED_ASK, PAIRED_LEVEL, SEED_SHARE
+
+EARLY = 6  # trainings after which the true score is noted as well
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`ask`: an undecided change costs one more seed of both; p below it (paired) or |gain| below so many sd (expected). 0: never."""
+
+    name: str
+    family: Literal["oracle", "better", "paired", "expected"]
+    level: float = PAIRED_LEVEL
+    ask: float = 0.0
+    learned: bool = True
+    luck: bool = True
+    blame: float = gains.BLAME
+    lowest: float = LOWEST_KEPT
+
+
+DEFAULT = "expected"
+RULES = (
+    Rule("oracle (knows the truth)", "oracle"),
+    Rule("better", "better"),
+    Rule("paired p<0.40", "paired", 0.4),
+    Rule("paired p<0.20", "paired", 0.2),
+    Rule("paired p<0.05", "paired"),
+    Rule("paired p<0.05, seed if p<0.20", "paired", ask=0.2),
+    Rule("paired p<0.05, seed if p<0.40", "paired", ask=PAIRED_ASK),
+    Rule("paired p<0.05, seed if p<1", "paired", ask=1.01),
+    Rule("expected, fixed prior, no luck", "expected", learned=False, luck=False),
+    Rule("expected, fixed prior, no luck, seed", "expected", learned=False, luck=False, ask=0.3),
+    Rule("expected, learned, no luck", "expected", luck=False),
+    Rule("expected, learned, no luck, seed", "expected", luck=False, ask=0.3),
+    Rule("expected, fixed prior", "expected", learned=False),
+    Rule(DEFAULT, "expected"),
+    Rule("expected, seed if |gain|<0.1 sd", "expected", ask=0.1),
+    Rule("expected, seed if |gain|<0.3 sd", "expected", ask=0.3),
+    Rule("expected, never a lower score", "expected", lowest=0.0),
+    Rule("expected, any lower score", "expected", lowest=9.0),
+    Rule("expected, all blame on luck", "expected", blame=1.0),
+)
+
+
+class Setting(NamedTuple):
+    """One cell of the grid."""
+
+    mix: str
+    base: float
+    seed_share: float
+    n: int
+
+
+@dataclass(slots=True)
+class Race:
+    """Where the runs stand; every array is over runs. `right`: the incumbent's correct answers [R, N] by seed."""
+
+    rule: Rule
+    setting: Setting
+    difficulty: NDArray[np.float32]
+    world: Draw
+    error: Floats
+    holder: NDArray[np.int64]
+    right: list[Bools]
+    repeated: Bools
+    left: Floats
+    beliefs: gains.Beliefs
+    counts: dict[str, Floats]
+    early: Floats
+
+
+class Measured(NamedTuple):
+    delta: Floats
+    error: Floats
+    headroom: Floats
+    p_value: Floats
+    gain: Floats
+    gain_sd: Floats
+
+
+def race(rule: Rule, setting: Setting, difficulty: NDArray[np.float32], world: Draw) -> dict[str, Floats]:
+    """Run TRAININGS trainings beyond the first pipeline's, and report what came of it, per run."""
+    runs = world.removed.shape[1]
+    state = _begin(rule, setting, difficulty, world, runs)
+    for step in range(TRAININGS):
+        live = state.left >= 1
+        if not live.any():
+            break
+        state.left -= live
+        _try(state, step, live)
+        state.early = np.where(state.left >= TRAININGS - EARLY, _true(state), state.early)
+    return _outcome(state)
+
+
+def _begin(rule: Rule, setting: Setting, difficulty: NDArray[np.float32], world: Draw, runs: int) -> Race:
+    names = ("compared", "kept", "useless", "lower", "claims", "false", "covered", "trusty", "seeds")
+    state = Race(
+        rule=rule,
+        setting=setting,
+        difficulty=difficulty,
+        world=world,
+        error=np.full(runs, 1 - setting.base),
+        holder=np.zeros(runs, np.int64),
+        right=[],
+        repeated=np.zeros(runs, bool),
+        left=np.full(runs, float(TRAININGS)),
+        beliefs=gains.start(runs),
+        counts={name: np.zeros(runs) for name in names},
+        early=np.zeros(runs),
+    )
+    state.right = [_answers(state, 0, state.error, state.holder, np.arange(runs))]
+    state.right.append(np.zeros_like(state.right[0]))
+    return state
+
+
+def _try(state: Race, step: int, live: Bools) -> None:
+    """One candidate: train it, compare, perhaps with one more seed of both, and settle."""
+    runs = np.arange(len(live))
+    error = np.clip(state.error * (1 - state.world.removed[step]), 0.001, 0.97)
+    candidate = np.full(len(live), step + 1)
+    right = [_answers(state, 0, error, candidate, runs)]
+    measured = _measure(state, right[0], state.right[0], seeds=1)
+    price = np.where(state.repeated, 1.0, 2.0)
+    asked = live & _undecided(state.rule, measured) & (state.left >= price)
+    if asked.any():
+        right.append(_repeat(state, error, candidate, asked))
+        second = _measure(state, _sum(right), _sum(state.right), seeds=2)
+        measured = Measured(*(np.where(asked, new, old) for new, old in zip(second, measured, strict=True)))
+        state.left -= np.where(asked, price, 0.0)
+        state.counts["seeds"] += np.where(asked, price, 0.0)
+    kept = live & _keeps(state.rule, measured, state.world.removed[step])
+    _count(state, measured, state.error - error, live, kept)
+    _learn(state, measured, live, kept)
+    state.error, state.holder = np.where(kept, error, state.error), np.where(kept, candidate, state.holder)
+    for ours, theirs in zip(right, state.right, strict=False):
+        theirs[kept] = ours[kept]
+    state.repeated = np.where(kept, asked, state.repeated | asked)
+
+
+def _repeat(state: Race, error: Floats, candidate: NDArray[np.int64], asked: Bools) -> Bools:
+    """The candidate's answers with its second seed, where asked for; the incumbent's too, where it has none yet."""
+    rows, lacking = np.flatnonzero(asked), np.flatnonzero(asked & ~state.repeated)
+    state.right[1][lacking] = _answers(state, 1, state.error, state.holder, lacking)
+    answers = np.zeros_like(state.right[1])
+    answers[rows] = _answers(state, 1, error, candidate, rows)
+    return answers
+
+
+def _sum(right: list[Bools]) -> NDArray[np.int8]:
+    return right[0].astype(np.int8) + right[1]
+
+
+def _answers(state: Race, seed: int, error: Floats, pipeline: NDArray[np.int64], rows: NDArray[np.int64]) -> Bools:
+    """Which validation images a training answers correctly [len(rows), N]."""
+    effect = state.world.seeds[seed, pipeline[rows], rows]
+    limit = threshold(error[rows], effect, state.setting.seed_share).astype(np.float32)
+    difficulty = state.difficulty[seed, :, :, : state.setting.n]
+    whole = len(rows) == len(error) and pipeline.min() == pipeline.max()  # then a view does, without a copy
+    answers: Bools = (difficulty[pipeline[0]] if whole else difficulty[pipeline[rows], rows]) < limit[:, None]
+    return answers
+
+
+def _measure(state: Race, ours: NDArray[np.generic], theirs: NDArray[np.generic], seeds: int) -> Measured:
+    """What `sandbox.acceptance.compare` computes for accuracy, for all runs at once."""
+    n, level = state.setting.n, 1 - np.count_nonzero(state.right[0], axis=1) / state.setting.n
+    if seeds == 1:
+        discordant = np.count_nonzero(ours != theirs, axis=1).astype(float)
+        delta = (np.count_nonzero(ours, axis=1) - np.count_nonzero(theirs, axis=1)) / n
+        squares = discordant
+    else:
+        difference = ours.astype(np.int8) - theirs.astype(np.int8)
+        delta = difference.mean(axis=1) / seeds
+        squares = np.square(difference, dtype=np.int16).sum(axis=1) / seeds**2
+        discordant = np.zeros(len(delta))
+    images = (squares + 1) / n**2 - delta**2 / n
+    error = np.sqrt(images + 2 / seeds * (SEED_SHARE * np.maximum(level, 1 / n)) ** 2)
+    headroom = np.maximum(level, error)
+    exact = 2 * bdtr(np.rint((discordant - np.abs(delta) * n) / 2), np.maximum(discordant, 1).astype(int), 0.5)
+    p_value = np.maximum(2 * ndtr(-np.abs(delta) / error), np.where(discordant > 0, np.minimum(exact, 1), 0))
+    after = _posterior(state, delta, error, headroom)
+    return Measured(delta, error, headroom, p_value, after.gain, after.gain_sd)
+
+
+def _posterior(state: Race, delta: Floats, error: Floats, headroom: Floats) -> gains.Posterior:
+    mean, sd = gains.expectation(state.beliefs)
+    luck = (state.beliefs.luck, state.beliefs.luck_variance)
+    return gains.posterior(mean * headroom, sd * headroom, *luck, delta=delta, standard_error=error)
+
+
+def _undecided(rule: Rule, measured: Measured) -> Bools:
+    if rule.family == "paired":
+        return (measured.delta > 0) & (measured.p_value >= rule.level) & (measured.p_value < rule.ask)
+    if rule.family == "expected":
+        return np.abs(measured.gain) < rule.ask * measured.gain_sd
+    return np.zeros(len(measured.delta), bool)
+
+
+def _keeps(rule: Rule, measured: Measured, removed: Floats) -> Bools:
+    if rule.family == "oracle":
+        return removed > 0
+    if rule.family == "better":
+        return measured.delta > 0
+    if rule.family == "paired":
+        return (measured.delta > 0) & (measured.p_value < rule.level)
+    return (measured.gain > 0) & (measured.delta >= -rule.lowest * measured.error)
+
+
+def _learn(state: Race, measured: Measured, live: Bools, kept: Bools) -> None:
+    rule, old = state.rule, state.beliefs
+    new = gains.learn(old, measured.delta, measured.error, measured.headroom, kept, blame=rule.blame)
+    if not rule.learned:
+        new = replace(new, log_weights=old.log_weights)
+    if not rule.luck:
+        new = replace(new, luck=old.luck, luck_variance=old.luck_variance)
+    state.beliefs = gains.Beliefs(
+        np.where(live[:, None], new.log_weights, old.log_weights),
+        np.where(live, new.luck, old.luck),
+        np.where(live, new.luck_variance, old.luck_variance),
+    )
+
+
+def _count(state: Race, measured: Measured, truth: Floats, live: Bools, kept: Bools) -> None:
+    claim = kept & (measured.gain - 1.96 * measured.gain_sd > 0)
+    found = {
+        "compared": live,
+        "kept": kept,
+        "useless": kept & (truth <= 0),
+        "lower": kept & (measured.delta <= 0),
+        "claims": claim,
+        "false": claim & (truth <= 0),
+        "trusty": kept & (np.abs(truth - measured.gain) <= 1.96 * measured.gain_sd),
+        "covered": live & (np.abs(truth - measured.gain) <= 1.96 * measured.gain_sd),
+    }
+    for name, where in found.items():
+        state.counts[name] += where
+
+
+def _true(state: Race) -> Floats:
+    """True accuracy of the model that the person would take home: the incumbent's first training."""
+    effect = state.world.seeds[0, state.holder, np.arange(len(state.error))]
+    accuracy: Floats = ndtr(threshold(state.error, effect, state.setting.seed_share))
+    return accuracy
+
+
+def _outcome(state: Race) -> dict[str, Floats]:
+    base = np.full(len(state.error), 1 - state.setting.base)
+    first = ndtr(threshold(base, state.world.seeds[0, 0], state.setting.seed_share))
+    shown, true = state.right[0].mean(axis=1), _true(state)
+    return {
+        "gain": true - first,
+        "early": state.early - first,
+        "shown": shown - true,
+        "corrected": shown - state.beliefs.luck - true,
+        **state.counts,
+    }

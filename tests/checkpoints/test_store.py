@@ -1,0 +1,87 @@
+"""The experiment store keeps what is written, once, however often a node runs."""
+
+import subprocess
+import sys
+
+import pytest
+
+from checkpoints.home import prepare_home
+from checkpoints.store import Store, open_store
+from schema.errors import RunNameTaken, UnknownRun
+from schema.job import JobResult, StepOutcome
+from schema.pipeline import Fault, Pipeline
+from schema.score import Score
+from schema.settings import Settings
+from schema.team import LedgerRow, Proposal, Usage
+
+SETTINGS = Settings(dataset="photos")
+PIPELINE = Pipeline(data="d = 1", model="m = 1", training="t = 1")
+ROW = LedgerRow(iteration=0, base=None, component="all", move="first pipeline", verdict="first", validation=0.9)
+SCORE = Score(metric="accuracy", value=0.9, n=10, low=0.6, high=0.98, accuracy=0.9, per_class=[0.8, 1.0], confusions=[])
+RESULT = JobResult(ok=True, steps=[StepOutcome(step="train", seconds=2.5, exit=0)], seconds=3.0)
+
+
+@pytest.fixture
+def store() -> Store:
+    prepare_home()
+    made = open_store()
+    made.create_run("demo", SETTINGS, "none")
+    return made
+
+
+def test_a_run_comes_back_as_it_was_asked_for(store: Store) -> None:
+    row = store.run("demo")
+    assert (row.settings, row.status, row.sandbox) == (SETTINGS, "running", "none")
+
+
+def test_a_name_is_given_once(store: Store) -> None:
+    with pytest.raises(RunNameTaken, match="improve resume demo"):
+        store.create_run("demo", SETTINGS, "none")
+
+
+def test_an_unknown_run_brings_close_names(store: Store) -> None:
+    with pytest.raises(UnknownRun, match="Did you mean demo"):
+        store.run("dem")
+
+
+def test_an_iteration_written_twice_is_there_once(store: Store) -> None:
+    fault = Fault(stage="smoke", kind="TypeError", message="no")
+    for _ in range(2):
+        store.put_iteration(
+            "demo", ROW, pipeline=PIPELINE, proposal=Proposal(action="stop"), fault=fault, training=None
+        )
+    assert store.ledger("demo") == [ROW]
+    assert store.pipeline("demo", 0) == PIPELINE
+    assert store.fault("demo", 0) == fault
+    assert store.training("demo", 0) is None
+
+
+def test_totals_count_each_job_and_call_once(store: Store) -> None:
+    usage = Usage(role="analyst", model="m", tokens_in=10, tokens_out=5, cost=0.5)
+    for _ in range(2):
+        store.put_job("demo", 0, 1, 0, RESULT)
+        store.add_call("demo", 0, "analyst", usage, "demo/0/1/analyst/0")
+    totals = store.totals("demo")
+    assert (totals.jobs, totals.training_seconds, totals.tokens, totals.cost) == (1, 2.5, 15, 0.5)
+
+
+def test_the_cost_is_unknown_where_a_price_is(store: Store) -> None:
+    store.add_call("demo", 0, "analyst", Usage(role="analyst", model="m", tokens_in=10), "1")
+    assert store.totals("demo").cost is None
+
+
+def test_scores_are_kept_by_seed_and_split(store: Store) -> None:
+    store.put_score("demo", 0, 0, "validation", SCORE)
+    assert store.score("demo", 0, 0, "validation") == SCORE
+    assert store.score("demo", 0, 1, "validation") is None
+    assert store.score("demo", 0, 0, "test") is None
+
+
+def test_two_processes_write_at_once(store: Store) -> None:
+    code = (
+        "import sys\nfrom checkpoints.store import open_store\nfrom tests.checkpoints.test_store import RESULT\n"
+        "for i in range(40):\n    open_store().put_job('demo', i, 1, int(sys.argv[1]), RESULT)\n"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(seed)]) for seed in range(3)]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    assert len(store.jobs("demo")) == 120

@@ -1,0 +1,47 @@
+"""The graph's shape: the picture in the README is the graph, and the server finds it."""
+
+import json
+from pathlib import Path
+
+from graph.build import graph
+
+ROOT = Path(__file__).resolve().parents[2]
+NODES = {
+    "profile",
+    "project_architect",
+    "data_engineer",
+    "model_engineer",
+    "training_engineer",
+    "assemble",
+    "sandbox",
+    "repair",
+    "decide",
+    "summarize",
+    "performance_analyst",
+    "report",
+}
+
+
+def test_the_nodes_have_the_names_that_old_runs_wait_at() -> None:
+    assert set(graph.get_graph().nodes) == NODES | {"__start__", "__end__"}
+
+
+def test_the_picture_in_the_readme_is_drawn_from_the_code() -> None:
+    assert graph.get_graph().draw_mermaid().strip() in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_exported_graph_brings_no_checkpointer() -> None:
+    assert graph.checkpointer is None
+
+
+def test_the_server_finds_the_graph_and_the_checkpointer() -> None:
+    config = json.loads((ROOT / "langgraph.json").read_text(encoding="utf-8"))
+    assert config["graphs"]["improve"]["path"] == "graph.build:graph"
+    module, name = config["checkpointer"]["path"].split(":")
+    assert f"def {name}(" in (ROOT / module).read_text(encoding="utf-8")
+
+
+def test_the_input_form_describes_every_setting() -> None:
+    properties = graph.get_input_jsonschema()["properties"]
+    assert {"dataset", "iterations", "train_seconds", "metric"} <= properties.keys()
+    assert all("description" in field for field in properties.values())

@@ -1,0 +1,110 @@
+"""The command as a person types it: in a process of its own, with exit codes and messages."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from improve.cli import duration
+from schema.errors import SettingsError
+from tests.scripted import image_folder
+
+
+def improve(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "improve.cli", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("2m", 120), ("1h30m", 5400), ("45", 45), ("1.5h", 5400), ("0.5", 0.5), ("1m30s", 90)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert duration(text, "--budget") == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-5", "0", "5d", "m", "1h 30m"])
+def test_bad_durations_name_the_option_and_the_forms(text: str) -> None:
+    with pytest.raises(SettingsError, match="--budget.*90s, 20m, 1h30m"):
+        duration(text, "--budget")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nowhere"], "no folder or file nowhere"),
+        (["run", "digits", "--model", "openai:gpt-4o"], "playbook"),
+        (["run", "digits", "--strategy", "luck"], "'iterative', 'global' or 'zero-shot'"),
+        (["run", "digits", "--metric", "beauty"], "'accuracy'"),
+        (["run", "digits", "--accept", "always"], "'better', 'paired' or 'expected'"),
+        (["run", "digits", "--train-limit", "soon"], "--train-limit 'soon' is not a duration"),
+        (["run", "digits", "--name", "a/b"], "1 to 64 letters"),
+        (["run", "digits", "--weights-dir", "nowhere"], "no folder nowhere"),
+        (["run", "digits", "--iterations", "-1"], "greater than or equal to 0"),
+        (["resume", "nothing"], "No run named 'nothing'"),
+        (["show", "nothing"], "No run named 'nothing'"),
+        (["predict", "nothing", "a.jpg"], "No run named 'nothing'"),
+        (["export", "nothing", "--to", "x"], "No run named 'nothing'"),
+    ],
+)
+def test_a_mistake_is_exit_code_2_and_a_sentence(arguments: list[str], message: str) -> None:
+    done = improve(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unwritable_home_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMPROVE_HOME", "/proc/improve")
+    done = improve("run", str(image_folder(tmp_path / "photos")))
+    assert done.returncode == 2
+    assert "IMPROVE_HOME /proc/improve cannot be written" in done.stderr
+
+
+def test_without_runs_the_list_says_how_to_begin() -> None:
+    done = improve("runs")
+    assert done.returncode == 0
+    assert "improve run FOLDER" in done.stdout
+
+
+def test_the_command_line_does_not_import_torch() -> None:
+    code = (
+        "import sys, improve.cli, graph.run, improve.view, improve.show, agents.team; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_a_person_runs_shows_predicts_and_takes_home(tmp_path: Path) -> None:
+    photos = image_folder(tmp_path / "photos")
+    done = improve("run", str(photos), "--iterations", "1", "--train-limit", "10s", "--name", "mine")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("test accuracy ")
+    assert done.stdout.splitlines()[-1].endswith("run mine")
+    assert "mine" in improve("runs").stdout
+    predicted = improve("predict", "mine", str(photos / "left" / "0.png"), str(tmp_path / "absent.png"))
+    assert "left 0." in predicted.stdout or "left 1." in predicted.stdout
+    assert "no such file" in predicted.stdout
+    home = tmp_path / "home-taken"
+    assert improve("export", "mine", "--to", str(home)).returncode == 0
+    alone = subprocess.run(
+        [
+            sys.executable,
+            "-I",
+            "pipeline.py",
+            "predict",
+            "--weights",
+            "weights.safetensors",
+            str(photos / "right" / "1.png"),
+        ],
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert alone.returncode == 0, alone.stderr
+    assert "right" in alone.stdout
+    refused = improve("export", "mine", "--to", str(photos))
+    assert refused.returncode == 2
