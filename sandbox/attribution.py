@@ -73,23 +73,23 @@ def fault_from(
         line = None
     return Fault(
         stage=stage,
-        kind=str(account.get("kind"))[:80],
+        kind=_printable(str(account.get("kind")))[:80],
         component=explicit or component or probe,
         line=line,
-        message=_message(account, frames),
+        message=_message(account),
         excerpt=_excerpt(frames, script, account),
     )
 
 
-def _message(account: dict[str, Any], frames: list[dict[str, Any]]) -> str:
+def _message(account: dict[str, Any]) -> str:
     """The exception's own words without the machine's paths, and what usually helps."""
     kind, said = str(account.get("kind")), _printable(PATH.sub(r"\1", str(account.get("message"))))[:800].strip()
     if kind == "SystemExit":
         said = f"the code left the process by itself (exit status {said or 0})"
     hint = next((hint for pattern, hint in WAYS_OUT if re.search(pattern, f"{kind}: {said}")), "")
     known = toolbox_signatures()
-    called = next((frame.get("name") for frame in reversed(frames) if frame.get("name") in known), None)
-    signature = f"In the toolbox: {known[str(called)]}." if called and frames[-1].get("file") == "pipeline.py" else ""
+    miscalled = re.match(r"(\w+?)(?:\.__init__)?\(\) (?:missing|got|takes)", said)
+    signature = f"In the toolbox: {known[miscalled[1]]}." if miscalled and miscalled[1] in known else ""
     return " ".join(part for part in (said or "no message", hint, signature) if part)
 
 

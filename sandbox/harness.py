@@ -2,6 +2,7 @@
 """One step of a job, in its own process: smoke, train or predict with the script, and an exact account of what broke."""
 
 import importlib.util
+import itertools
 import json
 import sys
 import time
@@ -16,7 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
-SMOKE_CALLS = 2  # log() ends a smoke training at this call
+SMOKE_EPOCHS = 2  # a smoke training runs to its end, so that what comes after the last epoch is tried too
+SMOKE_CALLS = 3  # log() ends a training that does not keep to info.epochs at this call
+
+MIXINGS = 4  # epochs of two batches: a transform that chooses between two mixings has shown both
 
 
 def run_step(step: str, job_dir: Path) -> int:
@@ -42,15 +46,19 @@ def smoke(script: ModuleType, config: dict[str, Any]) -> None:
     out = Path("smoke")
     out.mkdir(exist_ok=True)
     data = script.read_data(Path(config["data"]))
-    info = replace(script.make_info(data.facts, config), epochs=config.get("epochs") or 2, seconds=1e9)
+    info = replace(script.make_info(data.facts, config), epochs=SMOKE_EPOCHS, seconds=1e9)
     script.set_up(info)
     small = _subset(script, data)
     with blamed("data"):
         transforms = script.build_transforms(info)
         prepared = _probe_data(script, transforms, small, info)
     with blamed("model"):
-        model = script.place(script.build_model(info), info)
+        model = script.build_model(info)
+        if not isinstance(model, torch.nn.Module):
+            raise script.ContractError("model", f"build_model returned {type(model).__name__}, expected an nn.Module")
+        model = script.place(model, info)
         _probe_model(script, model, prepared, info)
+        _probe_eval_size(script, model, transforms, small, info)
     script.set_up(info)
     loaders = script.make_loaders(
         small.images, small.labels, small.inner, transforms, info, deadline=1e18, batch_size=len(prepared), limit=2
@@ -134,7 +142,7 @@ def _probe_data(script: ModuleType, transforms: Any, small: Any, info: Any) -> t
 def _probe_batches(script: ModuleType, loaders: Any, info: Any) -> None:
     """The mixing of a batch, when there is one, keeps images and gives targets that a loss can use."""
     with blamed("data"):
-        for images, targets in loaders.train:
+        for images, targets in itertools.chain.from_iterable([loaders.train] * MIXINGS):
             soft = targets.ndim == 2 and targets.shape[1] == info.num_classes and targets.is_floating_point()
             if len(images) != len(targets) or not (soft or targets.dtype == torch.int64):
                 raise script.ContractError(
@@ -145,10 +153,18 @@ def _probe_batches(script: ModuleType, loaders: Any, info: Any) -> None:
 
 
 def _probe_model(script: ModuleType, model: Any, images: torch.Tensor, info: Any) -> None:
-    if not isinstance(model, torch.nn.Module):
-        raise script.ContractError("model", f"build_model returned {type(model).__name__}, expected an nn.Module")
-    with torch.no_grad(), script.autocast(info):
-        logits = model.train()(script.place(images, info))
+    try:
+        with torch.no_grad(), script.autocast(info):
+            logits = model.train()(script.place(images, info))
+    except RuntimeError as error:
+        stored = torch.zeros(len(images), info.channels, info.height, info.width, device=info.device)
+        if images.shape == stored.shape or not _takes(script, model, stored, info):
+            raise
+        raise script.ContractError(
+            "data",
+            f"the model takes the stored images {list(stored.shape)} but not what the train transform makes of them, "
+            f"{list(images.shape)}: {error}",
+        ) from error
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != (len(images), info.num_classes):
         shape = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise script.ContractError(
@@ -159,8 +175,26 @@ def _probe_model(script: ModuleType, model: Any, images: torch.Tensor, info: Any
         raise script.ContractError("model", "the logits of a fresh model are not finite")
 
 
+def _takes(script: ModuleType, model: Any, images: torch.Tensor, info: Any) -> bool:
+    try:
+        with torch.no_grad(), script.autocast(info):
+            model(script.place(images, info))
+    except RuntimeError:
+        return False
+    return True
+
+
+def _probe_eval_size(script: ModuleType, model: Any, transforms: Any, small: Any, info: Any) -> None:
+    """The model has taken the train transform's images; where it cannot take those of eval, the two differ in size."""
+    images = small.images[:2].to(info.device)
+    prepared = script.transformed(transforms.eval, images, per_image=transforms.per_image)
+    if not _takes(script, model.eval(), prepared, info):
+        message = f"the model takes the train transform's images but not those of eval, {list(prepared.shape)}: give both the same size"
+        raise script.ContractError("data", message)
+
+
 def _probe_training(script: ModuleType, model: Any, loaders: Any, info: Any, log: Any) -> None:
-    before = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
     try:
         trained = script.train(model, loaders, info, log)
         if not isinstance(trained, torch.nn.Module):
@@ -172,7 +206,7 @@ def _probe_training(script: ModuleType, model: Any, loaders: Any, info: Any, log
         trained = model
         if not log.kept:
             log.keep(model)
-    changed = any(not torch.equal(before[n], v) for n, v in trained.state_dict().items() if n in before)
+    changed = any(not torch.equal(before[n], v) for n, v in trained.named_parameters() if n in before)
     if not changed:
         raise script.ContractError(
             "training",

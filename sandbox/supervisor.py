@@ -418,12 +418,22 @@ def _fault(job_dir: Path, spec: JobSpec, step: Step, run: StepRun) -> Fault | No
     return fault_from(
         step,
         account,
-        artifacts.log_tail(job_dir, 60),
+        artifacts.log_tail(job_dir, 60) + _stack(job_dir, limit),
         spec.pipeline,
         exit_status=run.exit,
         limit=limit,
         limits=spec.limits,
     )
+
+
+def _stack(job_dir: Path, limit: str | None) -> str:
+    """Where a step was when its limit ended it."""
+    if limit is None:
+        return ""
+    try:
+        return "\n" + artifacts.read_bytes(job_dir, "work/stack.txt", 2**14).decode(errors="replace")
+    except artifacts.Unreadable:
+        return ""
 
 
 def _write(path: Path, text: str) -> None:

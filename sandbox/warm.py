@@ -57,8 +57,9 @@ def _child(request: dict[str, Any], log: int) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_bytes"],) * 2)
         faulthandler.enable()
-        faulthandler.register(signal.SIGUSR1, all_threads=False)
         os.chdir(Path(request["job_dir"]) / "work")
+        stack = Path("stack.txt").open("w", encoding="utf-8")  # noqa: SIM115 - a dump in the log would drown in what the job prints
+        faulthandler.register(signal.SIGUSR1, file=stack, all_threads=False)
         Path("tmp").mkdir(exist_ok=True)
         os.environ |= {"HOME": str(Path.cwd()), "TMPDIR": str(Path("tmp").absolute())}
         from sandbox.harness import run_step  # noqa: PLC0415

@@ -28,28 +28,26 @@ class Rule:
     lowest: float = LOWEST_KEPT
 
 
-DEFAULT = "expected"
 RULES = (
-    Rule("oracle (knows the truth)", "oracle"),
+    Rule("oracle, which knows the truth", "oracle"),
     Rule("better", "better"),
-    Rule("paired p<0.40", "paired", 0.4),
-    Rule("paired p<0.20", "paired", 0.2),
-    Rule("paired p<0.05", "paired"),
-    Rule("paired p<0.05, seed if p<0.20", "paired", ask=0.2),
-    Rule("paired p<0.05, seed if p<0.40", "paired", ask=PAIRED_ASK),
-    Rule("paired p<0.05, seed if p<1", "paired", ask=1.01),
+    Rule("paired at 0.20", "paired", 0.2),
+    Rule("paired at 0.05, without seeds", "paired"),
+    Rule("paired at 0.05, a seed if p < 0.20", "paired", ask=0.2),
+    Rule("paired", "paired", ask=PAIRED_ASK),
+    Rule("paired at 0.20, a seed if p < 0.60", "paired", 0.2, ask=0.6),
     Rule("expected, fixed prior, no luck", "expected", learned=False, luck=False),
-    Rule("expected, fixed prior, no luck, seed", "expected", learned=False, luck=False, ask=0.3),
-    Rule("expected, learned, no luck", "expected", luck=False),
-    Rule("expected, learned, no luck, seed", "expected", luck=False, ask=0.3),
+    Rule("expected, learned prior, no luck", "expected", luck=False),
+    Rule("expected, learned prior, no luck, a seed within 0.3 sd", "expected", luck=False, ask=0.3),
     Rule("expected, fixed prior", "expected", learned=False),
-    Rule(DEFAULT, "expected"),
-    Rule("expected, seed if |gain|<0.1 sd", "expected", ask=0.1),
-    Rule("expected, seed if |gain|<0.3 sd", "expected", ask=0.3),
+    Rule("expected", "expected"),
+    Rule("expected, a seed within 0.1 sd", "expected", ask=0.1),
+    Rule("expected, a seed within 0.3 sd", "expected", ask=0.3),
     Rule("expected, never a lower score", "expected", lowest=0.0),
     Rule("expected, any lower score", "expected", lowest=9.0),
     Rule("expected, all blame on luck", "expected", blame=1.0),
 )
+SHIPPED = ("better", "paired", "expected")  # as --accept offers them
 
 
 class Setting(NamedTuple):

@@ -36,10 +36,10 @@ MISTAKES = (
     Mistake(
         "undefined name",
         "import forgotten",
-        "own-loop",
-        "training",
-        "import torch\nfrom torch import nn\n",
-        "import torch\n",
+        "torchvision",
+        "model",
+        "import torchvision\n",
+        "",
     ),
     Mistake(
         "undefined name",
@@ -496,11 +496,19 @@ MISTAKES = (
     ),
     Mistake(
         "leaves by itself",
-        "sys.exit after training",
+        "SystemExit after training",
         "own-loop",
         "training",
-        "import torch\n",
-        "import sys\n\nimport torch\n\nstop = sys.exit\n",
+        "    return model",
+        "    raise SystemExit(0)\n    return model",
+    ),
+    Mistake(
+        "late",
+        "a phase from the fourth epoch on",
+        "own-loop",
+        "training",
+        "        scheduler.step()",
+        "        scheduler.step()\n        if epoch >= 4:\n            optimizer.param_groups[1]['lr'] = 1e-4",
     ),
     # Wrong, but running: they must lose
     Mistake(

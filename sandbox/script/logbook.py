@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sandbox.script.info import OutOfTime
+from sandbox.script.info import NonFiniteLoss, OutOfTime
 
 
 class Log:
-    """`log(epoch, **metrics)` writes a line of metrics.jsonl and raises OutOfTime at the deadline; `log.keep(model)` saves the best so far."""
+    """`log(epoch, **metrics)` writes a line of metrics.jsonl, raises OutOfTime at the deadline and NonFiniteLoss when the loss is none; `log.keep(model)` saves the best so far."""
 
     def __init__(self, out: Path, metadata: dict[str, str], deadline: float, calls: int | None = None) -> None:
         self.weights = out / "weights.safetensors"
@@ -28,6 +28,11 @@ class Log:
 
     def __call__(self, epoch: int, **metrics: float) -> None:
         numbers = {k: float(v) for k, v in metrics.items()}
+        diverged = [k for k, v in numbers.items() if "loss" in k and "val" not in k and not math.isfinite(v)]
+        if diverged:
+            raise NonFiniteLoss(
+                f"{diverged[0]} is {numbers[diverged[0]]} in epoch {epoch}: lower the learning rate, or check the loss"
+            )
         row = {"epoch": int(epoch), "seconds": round(time.monotonic() - self._began, 3)}
         line = json.dumps(row | {k: round(v, 6) for k, v in numbers.items() if math.isfinite(v)})
         with self._metrics.open("a", encoding="utf-8") as file:

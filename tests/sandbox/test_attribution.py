@@ -92,7 +92,8 @@ def test_message_has_no_path_of_the_machine() -> None:
 
 
 def test_wrong_call_of_the_toolbox_shows_its_signature() -> None:
-    assert "random_translate(images" in blamed(raised(TRAINING, frame(30, "random_translate"))).message
+    said = "EMA.__init__() got an unexpected keyword argument 'beta'"
+    assert "EMA(model: nn.Module, decay" in blamed(raised(TRAINING, kind="TypeError", message=said)).message
 
 
 DUMP = f"""epoch 1

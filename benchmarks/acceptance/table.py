@@ -1,0 +1,157 @@
+"""The tables of RESULTS.md."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from benchmarks.acceptance.race import EARLY, SHIPPED, Setting
+from benchmarks.acceptance.world import BASES, MIXES, SEED_SHARES, SIZES, TRAININGS, Floats
+
+Outcomes = dict[str, dict[Setting, dict[str, Floats]]]
+
+_INTRODUCTION = """# Which acceptance rule ends with the best classifier?
+
+Command: `python -m benchmarks.acceptance`. Seeds: {seeds}. {runs} simulated runs of each rule in each of {cells} cells: {mixes} mixes of changes ({mix_names}),
+first accuracies {bases}, seed sd {shares} of the error, {sizes} validation images. Every rule may spend {trainings} trainings after the
+first pipeline's, extra seeds included, and meets the same images, candidates and seeds. The world is `world.py`, the decisions are
+those of `sandbox/gains.py` and `sandbox/acceptance.py`. Bold: the rules as `--accept` offers them.
+
+**Gain** is the true accuracy of the model taken home (all images, its own seed) minus that of the first one, in points; **error removed** is the same as a share of the
+first pipeline's error, so that cells of all accuracies count alike: the criterion. **Regret** is the error removed by the best rule of a cell minus by this one, in the worst cell.
+The oracle is left out of both comparisons. Per run: changes **kept**, those of them that truly help **nothing** or harm, those that did not score
+**higher**; **claims**, which are kept changes whose shrunken interval lies above 0, and the **false** ones among them. **Inside**: kept changes whose true gain lies in
+its shrunken 95 % interval. **Optimism**: the winner's shown validation score minus its true one, and after subtracting its estimated luck, in points. **Seeds**: trainings spent on second seeds."""
+
+_READING = """## Reading
+
+- Best in mean over the grid: **{best}** ({best_share:.2f} % of the error removed; `better` {better:.2f}, `paired` {paired:.2f}). Smallest worst-case regret of the offered
+  rules: **{safest}**. The default of `--accept` is `{default}`.
+- The gain over `better` comes from the incumbent's luck: a pipeline that won by chance shows too good a score, and blocks true gains after it. A fixed or learned prior
+  without luck is too strict, and loses.
+- One more seed of both pipelines, when undecided, costs `expected` more in candidates not tried than it brings. It pays for `paired`, whose rule is to be sure.
+- `expected` without its floor (any lower score) is {floor:+.2f} in mean; the floor keeps verdicts such that a person can follow them.
+- In `hostile` (19 of 20 candidates useless) only caution pays: there `paired` is the best of the three."""
+
+
+def summary(outcomes: Outcomes) -> str:
+    """The main table, as Markdown."""
+    header = "| rule | error removed % | gain | worst regret | kept | nothing | not higher | claims | false | inside % | optimism | corrected | seeds |"
+    lines = [header, "|---" + "|---:" * 12 + "|"]
+    return "\n".join([*lines, *(_row(rule, outcomes) for rule in outcomes)])
+
+
+def report(outcomes: Outcomes, batches: int, runs: int) -> str:
+    cells = list(next(iter(outcomes.values())))
+    introduction = _INTRODUCTION.format(
+        seeds=f"0 to {batches - 1}, {runs} runs each",
+        runs=batches * runs,
+        cells=len(cells),
+        mixes=len(MIXES),
+        mix_names=", ".join(mix.name for mix in MIXES),
+        bases=", ".join(f"{base:g}" for base in BASES),
+        shares=" and ".join(f"{share:.1%}" for share in SEED_SHARES),
+        sizes=" / ".join(f"{size:,}" for size in SIZES),
+        trainings=TRAININGS,
+    )
+    parts = [
+        introduction,
+        summary(outcomes),
+        "## Error removed (%), by validation images",
+        _by(outcomes, lambda c: f"{c.n:,}"),
+    ]
+    parts += ["## Error removed (%), by mix of changes", _by(outcomes, lambda c: c.mix)]
+    parts += ["## Error removed (%), by first accuracy and seed sd (% of the error)"]
+    parts += [_by(outcomes, lambda c: f"{c.base:g}, {c.seed_share:.1%}")]
+    parts += ["## Gain in points at a first accuracy of 0.9, by validation images", _points(outcomes)]
+    parts += [f"## Error removed (%) after the first {EARLY} trainings", _early(outcomes), _reading(outcomes)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _row(rule: str, outcomes: Outcomes) -> str:
+    mean = {
+        name: _mean(outcomes[rule], name) for name in ("kept", "useless", "lower", "claims", "false", "trusty", "seeds")
+    }
+    gain, shown, corrected = (100 * _mean(outcomes[rule], name) for name in ("gain", "shown", "corrected"))
+    removed, error = _with_error(outcomes[rule])
+    inside = 100 * mean["trusty"] / max(mean["kept"], 1e-9)
+    cells = (
+        f"{removed:.2f} ± {error:.2f}",
+        f"{gain:.2f}",
+        "-" if rule.startswith("oracle") else f"{_regret(rule, outcomes):.1f}",
+        *(f"{mean[name]:.2f}" for name in ("kept", "useless", "lower")),
+        *(f"{mean[name]:.3f}" for name in ("claims", "false")),
+        f"{inside:.0f}",
+        f"{shown:+.2f}",
+        f"{corrected:+.2f}",
+        f"{mean['seeds']:.1f}",
+    )
+    return f"| {_title(rule)} | " + " | ".join(cells) + " |"
+
+
+def _by(outcomes: Outcomes, group: Callable[[Setting], str]) -> str:
+    groups = list(dict.fromkeys(group(cell) for cell in next(iter(outcomes.values()))))
+    lines = ["| rule | " + " | ".join(groups) + " |", "|---" + "|---:" * len(groups) + "|"]
+    for rule, cells in outcomes.items():
+        parts = [{cell: found for cell, found in cells.items() if group(cell) == name} for name in groups]
+        lines.append(f"| {_title(rule)} | " + " | ".join(f"{_removed(part):.2f}" for part in parts) + " |")
+    return "\n".join(lines)
+
+
+def _points(outcomes: Outcomes) -> str:
+    lines = ["| rule | " + " | ".join(f"{n:,}" for n in SIZES) + " |", "|---" + "|---:" * len(SIZES) + "|"]
+    for rule, cells in outcomes.items():
+        row = []
+        for n in SIZES:
+            gains = np.mean(
+                [found["gain"] for cell, found in cells.items() if cell.n == n and cell.base == 0.9], axis=0
+            )
+            row.append(f"{100 * gains.mean():.2f} ± {100 * gains.std() / np.sqrt(len(gains)):.2f}")
+        lines.append(f"| {_title(rule)} | " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def _early(outcomes: Outcomes) -> str:
+    row = " | ".join(f"{_removed(outcomes[rule], 'early'):.2f}" for rule in SHIPPED)
+    return "| " + " | ".join(SHIPPED) + " |\n" + "|---:" * len(SHIPPED) + "|\n| " + row + " |"
+
+
+def _reading(outcomes: Outcomes) -> str:
+    removed = {rule: _removed(cells) for rule, cells in outcomes.items()}
+    best = max(SHIPPED, key=lambda rule: removed[rule])
+    return _READING.format(
+        best=best,
+        best_share=removed[best],
+        better=removed["better"],
+        paired=removed["paired"],
+        safest=min(SHIPPED, key=lambda rule: _regret(rule, outcomes)),
+        default=best,
+        floor=removed["expected, any lower score"] - removed["expected"],
+    )
+
+
+def _title(rule: str) -> str:
+    return f"**{rule}**" if rule in SHIPPED else rule
+
+
+def _mean(cells: dict[Setting, dict[str, Floats]], name: str) -> float:
+    return float(np.mean([found[name].mean() for found in cells.values()]))
+
+
+def _removed(cells: dict[Setting, dict[str, Floats]], name: str = "gain") -> float:
+    return float(np.mean([100 * found[name].mean() / (1 - cell.base) for cell, found in cells.items()]))
+
+
+def _with_error(cells: dict[Setting, dict[str, Floats]]) -> tuple[float, float]:
+    """Mean over the grid and its standard error over runs: a run meets every cell with the same images."""
+    runs = np.mean([100 * found["gain"] / (1 - cell.base) for cell, found in cells.items()], axis=0)
+    return float(runs.mean()), float(runs.std(ddof=1) / np.sqrt(len(runs)))
+
+
+def _regret(rule: str, outcomes: Outcomes) -> float:
+    """In the worst cell, how much less of the error this rule removes than the best rule there."""
+
+    def removed(name: str, cell: Setting) -> float:
+        return float(100 * outcomes[name][cell]["gain"].mean() / (1 - cell.base))
+
+    rivals = [name for name in outcomes if not name.startswith("oracle")]
+    return max(max(removed(name, cell) for name in rivals) - removed(rule, cell) for cell in outcomes[rule])

@@ -1,0 +1,227 @@
+"""Jobs for real: a supervisor, a warm process, and generated code that behaves, breaks, fills up, hangs and hides."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from dataset.decode import SOURCE
+from sandbox import artifacts, job
+from sandbox.assemble import assemble
+from schema.errors import RunStopped
+from schema.job import JobResult, JobSpec, Limits
+from schema.pipeline import Pipeline
+from tests.scripted import MODEL, PIPELINE, TRAINING
+
+GB = 2**30
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One run with one warm supervisor, at a path that is long and has spaces."""
+    folder = tmp_path_factory.mktemp("run") / ("a folder with spaces " * 8) / "run é"
+    data = folder / "data"
+    data.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    labels = np.arange(80) % 2
+    images = (random.integers(0, 120, (80, 1, 8, 8)) + 100 * labels[:, None, None, None]).astype(np.uint8)
+    np.save(data / "images.npy", images)
+    np.save(data / "labels.npy", labels)
+    np.save(data / "inner.npy", np.arange(80) % 10 == 9)
+    facts = {
+        "classes": ["dark", "light"],
+        "channels": 1,
+        "height": 8,
+        "width": 8,
+        "mean": [0.4],
+        "std": [0.2],
+        "counts": [40, 32],
+    }
+    (data / "dataset.json").write_text(json.dumps(facts))
+    np.save(data / "heldout.npy", images[:20])
+    yield folder
+    job.shutdown(folder)
+
+
+Run = Callable[..., tuple[Path, JobResult]]
+
+
+@pytest.fixture
+def run(run_dir: Path, request: pytest.FixtureRequest) -> Run:
+    def start(pipeline: Pipeline = PIPELINE, wait: bool = True, **limits: float) -> tuple[Path, JobResult]:
+        directory = run_dir / "iterations" / "0001" / "jobs" / request.node.name.replace("[", "-").replace("]", "")
+        job.start(directory, spec(run_dir, pipeline, **limits))
+        return directory, job.wait(directory) if wait else None  # type: ignore[return-value]
+
+    return start
+
+
+def spec(run_dir: Path, pipeline: Pipeline, **limits: float) -> JobSpec:
+    allowed = {"train_seconds": 30, "smoke_seconds": 20, "grace_seconds": 2, "memory_bytes": 4 * GB} | limits
+    return JobSpec(
+        name="test",
+        pipeline=assemble(pipeline, SOURCE, "test"),
+        data=str(run_dir / "data"),
+        heldout={"validation": str(run_dir / "data" / "heldout.npy"), "test": str(run_dir / "data" / "heldout.npy")},
+        device="cpu",
+        threads=1,
+        limits=Limits.model_validate(allowed),
+    )
+
+
+def training(body: str) -> Pipeline:
+    """A training component that does this first."""
+    lines = "".join(f"    {line}\n" for line in body.splitlines())
+    return PIPELINE.with_code("training", TRAINING.replace("log):\n", f"log):\n{lines}"))
+
+
+def test_a_good_job_leaves_predictions_a_curve_and_a_plan(run: Run) -> None:
+    directory, result = run()
+    assert result.ok, result.fault
+    assert [outcome.step for outcome in result.steps] == ["smoke", "train", "predict"]
+    rows = artifacts.probabilities(directory, "validation", 20, 2)
+    assert isinstance(rows, np.ndarray)
+    assert (rows.argmax(1) == np.arange(20) % 2).mean() > 0.8
+    assert artifacts.curve(directory)
+    plan = artifacts.plan(directory)
+    assert plan is not None
+    assert plan.epochs >= 1
+
+
+def test_a_finished_job_is_read_and_not_run_again(run: Run) -> None:
+    directory, result = run()
+    again, second = run()
+    assert (again, second) == (directory, result)
+    assert len((directory / "starts").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "pipeline", "kind", "component"),
+    [
+        (
+            "wrong classes",
+            PIPELINE.with_code("model", MODEL.replace("info.num_classes", "7")),
+            "ContractError",
+            "model",
+        ),
+        ("raises", training("raise ValueError('no')"), "ValueError", "training"),
+        ("exits", training("raise SystemExit(0)"), "SystemExit", "training"),
+        ("no weights", training("return None"), "ContractError", "training"),
+        (
+            "nan",
+            training("import math\nloaders.train.transform = lambda x: x.float() * math.nan"),
+            "NonFiniteLoss",
+            "training",
+        ),
+    ],
+)
+def test_a_fault_names_the_component(run: Run, name: str, pipeline: Pipeline, kind: str, component: str) -> None:
+    _, result = run(pipeline)
+    assert result.fault is not None
+    assert (result.fault.kind, result.fault.component) == (kind, component), result.fault
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "limits", "kind"),
+    [
+        ("endless", "while True:\n    pass", {"smoke_seconds": 3}, "time"),
+        (
+            "deaf",
+            "import signal, time\nsignal.signal(15, signal.SIG_IGN)\ntime.sleep(99)",
+            {"smoke_seconds": 3},
+            "time",
+        ),
+        ("flood", "while True:\n    print('x' * 1000)", {"output_bytes": 5_000_000}, "output"),
+        ("memory", "held = [torch.ones(2**26) for _ in range(200)]", {"memory_bytes": 2 * GB}, "memory"),
+        (
+            "disk",
+            "import time\nfor i in range(99):\n    open(f'f{i}', 'wb').write(b'x' * 10_000_000)\n    time.sleep(0.1)",
+            {"disk_bytes": 50_000_000},
+            "disk",
+        ),
+        (
+            "processes",
+            "import os, time\nfor _ in range(60):\n    if os.fork() == 0:\n        time.sleep(60)\ntime.sleep(60)",
+            {"processes": 40},
+            "processes",
+        ),
+        ("abort", "import os\nos.abort()", {}, "died"),
+    ],
+)
+def test_a_limit_ends_the_job_and_says_which(
+    run: Run, name: str, body: str, limits: dict[str, float], kind: str
+) -> None:
+    directory, result = run(training(body), **limits)
+    assert result.fault is not None
+    assert result.fault.kind == kind, result.fault
+    assert (directory / "train.log").stat().st_size < 3_000_000
+
+
+def test_an_endless_loop_is_found_by_its_line(run: Run) -> None:
+    _, result = run(training("while True:\n    pass"), smoke_seconds=3)
+    assert result.fault is not None
+    assert result.fault.component == "training"
+
+
+def test_nothing_of_a_job_outlives_it(run: Run) -> None:
+    body = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        open('daemon', 'w').write(str(os.getpid()))\n        time.sleep(600)\n    os._exit(0)"
+    directory, _ = run(training(body))
+    daemon = int((directory / "work" / "daemon").read_text())
+    assert not psutil.pid_exists(daemon) or psutil.Process(daemon).status() == psutil.STATUS_ZOMBIE
+
+
+def test_out_of_time_the_best_weights_so_far_are_scored(run: Run) -> None:
+    slow = training("import time").training.replace("epochs=1", "epochs=100000")
+    directory, result = run(PIPELINE.with_code("training", slow), train_seconds=3)
+    assert result.ok, result.fault
+    assert result.cut
+    assert isinstance(artifacts.probabilities(directory, "test", 20, 2), np.ndarray)
+
+
+def test_a_killed_supervisor_takes_the_training_with_it_and_the_job_begins_anew(run: Run, run_dir: Path) -> None:
+    slow = PIPELINE.with_code("training", TRAINING.replace("epochs=1", "epochs=100000"))
+    directory, _ = run(slow, wait=False, train_seconds=6)
+    while job.status(directory).step != "train":
+        time.sleep(0.05)
+    supervisor = int((run_dir / "supervisor" / "supervisor.lock").read_text())
+    children = psutil.Process(supervisor).children(recursive=True)
+    os.kill(supervisor, 9)
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive
+    assert job.status(directory).state == "interrupted"
+    result = job.wait(directory)
+    assert result.ok, result.fault
+    assert len((directory / "starts").read_text().splitlines()) == 2
+
+
+def test_a_driver_that_stops_leaves_the_job_running(run: Run) -> None:
+    slow = PIPELINE.with_code("training", TRAINING.replace("epochs=1", "epochs=100000"))
+    directory, _ = run(slow, wait=False, train_seconds=5)
+    with pytest.raises(RunStopped):
+        job.wait(directory, stop=lambda: job.status(directory).step == "train")
+    assert job.status(directory).state == "running"
+    assert job.wait(directory).ok
+
+
+def test_a_job_that_is_stopped_says_so(run: Run) -> None:
+    slow = PIPELINE.with_code("training", TRAINING.replace("epochs=1", "epochs=100000"))
+    directory, _ = run(slow, wait=False, train_seconds=60)
+    while job.status(directory).step != "train":
+        time.sleep(0.05)
+    job.stop(directory)
+    result = job.wait(directory)
+    assert result.fault is not None
+    assert result.fault.kind == "stopped"
+
+
+def test_the_script_sees_none_of_the_persons_environment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    directory, _ = run(training("import os, json\nopen('environment', 'w').write(json.dumps(dict(os.environ)))"))
+    seen = json.loads((directory / "work" / "environment").read_text())
+    assert "sk-secret" not in str(seen)
+    assert seen["HF_HUB_OFFLINE"] == "1"
