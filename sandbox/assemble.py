@@ -31,7 +31,7 @@ def assemble(pipeline: Pipeline, decode_source: str, title: str, defaults: Mappi
     body = [
         *(piece.text for piece in _pieces("info")),
         *(piece.text for piece in tools),
-        *(f"{MARK.format(component)}\n\n{sources[component].strip()}" for component in COMPONENTS),
+        *(f"{MARK.format(component)}\n\n{sources[component].rstrip()}" for component in COMPONENTS),
         MARK.format("end"),
         *(piece.text for piece in [*decode_pieces, *_pieces("loaders"), *_pieces("logbook"), *_main(defaults or {})]),
     ]
@@ -48,8 +48,7 @@ def sections(script: str) -> dict[Component, range]:
     starts = [marks[MARK.format(name)] for name in (*COMPONENTS, "end")]
     found: dict[Component, range] = {}
     for component, start, end in zip(COMPONENTS, starts, starts[1:], strict=False):
-        first = next((n for n in range(start + 1, end) if lines[n - 1].strip()), end)
-        found[component] = range(first, end)
+        found[component] = range(start + 2, end)  # the mark, an empty line, then the component's first line
     return found
 
 

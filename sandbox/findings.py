@@ -39,7 +39,8 @@ CLOSED = frozenset(
     {"Info", "Loaders", "Loader", "Log", "Transforms", "EMA", "Tensor", "SGD", "Adam", "AdamW", "RMSprop"}
 )
 BLOCK = re.compile(
-    r"^(?:error|warning)\[([a-z-]+)\]: ([^\n]+)\n +--> pipeline\.py:(\d+):\d+\n(.*?)(?=^\S+\[|\Z)", re.MULTILINE | re.DOTALL
+    r"^(?:error|warning)\[([a-z-]+)\]: ([^\n]+)\n +--> pipeline\.py:(\d+):\d+\n(.*?)(?=^\S+\[|\Z)",
+    re.MULTILINE | re.DOTALL,
 )
 SIGNATURE = re.compile(r"signature here\n +--> (.+?):(\d+):\d+")
 OURS = ("toolbox", "improve", "sandbox", "pipeline", "contract", "components", "info", "data", "model", "training")

@@ -4,11 +4,13 @@ It keeps no memory of its own: the pipeline's source and the ledger tell it wher
 """
 
 from dataclasses import dataclass
+from statistics import median
 
 from agents.playbook.labels import symmetry
 from agents.playbook.moves import MOVES, Move, View, view_of
-from agents.playbook.recipe import Recipe, first_recipes, recipe_in
+from agents.playbook.recipe import Recipe, first_recipes, naive_recipes, recipe_in
 from agents.playbook.render import render
+from agents.playbook.tried import flat, trained_recipes
 from schema.pipeline import COMPONENTS, Component, Pipeline
 from schema.team import Brief, Design, Evidence, LedgerRow, Outcome, Proposal, RepairTask, Usage, WriteTask, Written
 
@@ -22,9 +24,12 @@ class Playbook:
     name: str = "playbook"
 
     def design(self, brief: Brief) -> Design:
-        recipes = first_recipes(brief)
+        zero_shot = brief.strategy == "zero-shot"
+        recipes = naive_recipes(brief) if zero_shot else first_recipes(brief)
         pipeline = Pipeline.model_validate({c: render(c, recipes.of(c)) for c in COMPONENTS})
-        return Design(text=_design_text(brief), pipeline=None if brief.init == "bottom-up" else pipeline)
+        in_turn = brief.init == "bottom-up" and not zero_shot
+        text = "One plain pipeline, trained once." if zero_shot else _design_text(brief)
+        return Design(text=text, pipeline=None if in_turn else pipeline)
 
     def write(self, task: WriteTask) -> Written:
         component, current = task.component, task.pipeline.get(task.component)
@@ -41,20 +46,29 @@ class Playbook:
         return Written(code=render(component, changed), note=", ".join(note) or "unchanged")
 
     def repair(self, task: RepairTask) -> Written:
-        """Too slow or too large: shrink. Anything else: back to what a first pipeline would have."""
-        component = task.write.component
+        """Too slow or too large: shrink. Anything else: back to what a first pipeline would have, or plainer. Never the code that just failed."""
+        component, brief = task.write.component, task.write.brief
         recipe = recipe_in(component, task.code)
+        ladder: list[tuple[Recipe, str]] = [
+            (first_recipes(brief).of(component), "back to the first recipe"),
+            (first_recipes(brief.model_copy(update={"weights": {}})).of(component), "without pretrained weights"),
+            (naive_recipes(brief).of(component), "as plain as can be"),
+        ]
+        # Never up again: one rung per attempt, and past the one that has just failed.
+        rungs = [rung + 1 for rung, (candidate, _) in enumerate(ladder) if candidate == recipe]
+        ladder = ladder[max([task.attempt - 1, *rungs]) :]
         if recipe and task.fault.kind in SHRINK:
-            return Written(
-                code=render(component, _shrunk(component, recipe)), note=f"made smaller after a {task.fault.kind} fault"
-            )
-        first = first_recipes(task.write.brief).of(component)
-        code = render(component, first)
-        if code == task.code:
-            code = render(component, _shrunk(component, first))
-        return Written(code=code, note="back to the first recipe")
+            ladder.insert(0, (_shrunk(component, recipe, brief), f"made smaller after a {task.fault.kind} fault"))
+        plain = recipe or naive_recipes(brief).of(component)
+        ladder.append((_shrunk(component, plain, brief), "made smaller"))
+        fresh = [(render(component, candidate), note) for candidate, note in ladder]
+        code, note = next(((code, note) for code, note in fresh if code != task.code), fresh[-1])
+        return Written(code=code, note=note)
 
     def analyse(self, evidence: Evidence) -> Proposal:
+        short = _out_of_time(evidence)
+        if short:
+            return Proposal(action="stop", diagnosis=short)
         view = view_of(evidence)
         ranked = sorted(_admissible(view), key=lambda m: (-_value(m, view), m.name))
         if evidence.brief.strategy == "global":
@@ -92,15 +106,25 @@ def _design_text(brief: Brief) -> str:
     )
 
 
+def _out_of_time(evidence: Evidence) -> str:
+    """Not empty where the rest of the budget is too short for one more iteration."""
+    trained = [row.seconds for row in evidence.ledger if row.training_seconds > 0]
+    if evidence.seconds_left is None or not trained or evidence.seconds_left >= 0.8 * median(trained):
+        return ""
+    return f"{evidence.seconds_left:.0f} s of the budget are left, and an iteration takes about {median(trained):.0f} s"
+
+
 def _admissible(view: View) -> list[Move]:
     """Moves whose precondition holds, that change something, and that were not tried before in this context."""
-    found = []
-    for move in MOVES:
-        if move.applies(view) and move.changed(view) != view.recipes.of(move.component):
-            title = move.title(view)
-            if not any(_settles(row, title, view) for row in view.evidence.ledger):
-                found.append(move)
-    return found
+    evidence = view.evidence
+    trained = trained_recipes(evidence.ledger, evidence.best_iteration, view.recipes)
+    return [
+        move
+        for move in MOVES
+        if move.applies(view)
+        and flat(view.recipes) | move.change(view) not in trained
+        and not any(_settles(row, move.title(view), view) for row in evidence.ledger)
+    ]
 
 
 def _settles(row: LedgerRow, title: str, view: View) -> bool:
@@ -167,11 +191,13 @@ def _numbers(view: View) -> str:
     )
 
 
-def _shrunk(component: Component, recipe: Recipe) -> Recipe:
+def _shrunk(component: Component, recipe: Recipe, brief: Brief) -> Recipe:
+    """About half the cost; the same where there is nothing to shrink."""
     if component == "model" and "width" in recipe:
-        return {**recipe, "width": max(8, recipe["width"] // 2)}
+        return {**recipe, "width": max(4, recipe["width"] // 2), "depth": max(1, recipe["depth"] - 1)}
     if component == "training":
         return {**recipe, "batch": max(8, recipe["batch"] // 2), "epochs": max(1, recipe["epochs"] // 2)}
-    if component == "data" and recipe.get("size"):
-        return {**recipe, "size": [max(8, side * 3 // 4) for side in recipe["size"]]}
+    if component == "data":
+        size = recipe["size"] or [brief.profile.height, brief.profile.width]
+        return {**recipe, "views": [], "size": [max(8, side * 3 // 4) for side in size]}
     return recipe

@@ -125,6 +125,18 @@ def _resized(v: View, factor: float) -> list[int]:
     return [max(8, round(height * factor / 8) * 8), max(8, round(width * factor / 8) * 8)]
 
 
+def _zoom(v: View, share: float) -> float:
+    """Where the classes may speak of a size, pictures are turned but not scaled."""
+    return 0.0 if v.safe.scale == "changes" else share
+
+
+def _next_backbone(v: View) -> str | None:
+    """The one after the present one, in alphabetical order and round the end."""
+    names = sorted(v.evidence.brief.weights)
+    after = [name for name in names if name > v.recipes.model["name"]] + names
+    return next((name for name in after if name != v.recipes.model["name"]), None)
+
+
 def _full(v: View) -> int:
     return min(v.evidence.brief.profile.height, v.evidence.brief.profile.width)
 
@@ -146,11 +158,13 @@ MOVES: tuple[Move, ...] = (
     Move("less-translation", "data", "translation is on", "training accuracy low and no gap",
          lambda v: v.recipes.data["translate"] > 1, _underfit, 0.3, lambda v: {"translate": v.recipes.data["translate"] // 2}),
     Move("small-rotation", "data", "a turn by 10 degrees keeps its label", "training accuracy above inner validation",
-         lambda v: v.safe.turn == "keeps" and not v.recipes.data["rotate"], _overfit, 0.55, lambda _: {"rotate": 10, "zoom": 0.1}),
+         lambda v: v.safe.turn == "keeps" and not v.recipes.data["rotate"], _overfit, 0.55, lambda v: {"rotate": 10, "zoom": _zoom(v, 0.1)}),
     Move("gentle-warp", "data", "a turn by 6 degrees is not known to change the label", "training accuracy above inner validation",
-         lambda v: v.safe.turn == "unknown" and not v.recipes.data["rotate"], _overfit, 0.35, lambda _: {"rotate": 6, "zoom": 0.05}),
+         lambda v: v.safe.turn == "unknown" and not v.recipes.data["rotate"], _overfit, 0.35, lambda v: {"rotate": 6, "zoom": _zoom(v, 0.05)}),
     Move("stronger-rotation", "data", "small rotation is on and keeps its label", "training accuracy still above inner validation",
-         lambda v: v.safe.turn == "keeps" and v.recipes.data["rotate"] == 10, _overfit, 0.35, lambda _: {"rotate": 18, "zoom": 0.15}),
+         lambda v: v.safe.turn == "keeps" and v.recipes.data["rotate"] == 10, _overfit, 0.35, lambda v: {"rotate": 18, "zoom": _zoom(v, 0.15)}),
+    Move("no-rotation", "data", "rotation is on", "training accuracy low and no gap",
+         lambda v: v.recipes.data["rotate"] > 0, _underfit, 0.25, lambda _: {"rotate": 0, "zoom": 0.0}),
     Move("resized-crop", "data", "a zoom keeps its label; images of at least 48 pixels", "training accuracy above inner validation",
          lambda v: v.safe.scale == "keeps" and not v.recipes.data["crop"] and v.side >= 48, _overfit, 0.6, lambda _: {"crop": 0.5, "translate": 0}),
     Move("stronger-crop", "data", "random crops are on", "training accuracy above inner validation",
@@ -196,6 +210,8 @@ MOVES: tuple[Move, ...] = (
          lambda v: v.recipes.model["dropout"] > 0, _underfit, 0.3, lambda _: {"dropout": 0.0}),
     Move("other-padding", "model", "a mobile backbone with padding options", "ported weights expect the padding they were trained with",
          lambda v: v.fine_tuning and v.recipes.model["name"].startswith(("mobilenet", "efficientnet", "tf_")), _always(0.3), 0.3, lambda v: {"pad_type": "" if v.recipes.model["pad_type"] else "same"}),
+    Move("other-backbone", "model", "another pretrained model is on disk", "other features may suit these pictures better",
+         lambda v: v.fine_tuning and _next_backbone(v) is not None, _always(0.6), 0.5, lambda v: {"name": _next_backbone(v), "pad_type": ""}),
     # Training
     Move("train-longer", "training", "time left", "the curve still rises, or time is left unused",
          lambda v: v.spare > 0.35 and not v.cut, lambda v: min(1.0, 0.4 + 10 * max(0.0, v.rising)), 0.7, lambda v: {"epochs": round(v.recipes.training["epochs"] * 1.8)}, longer=True),
@@ -233,6 +249,12 @@ MOVES: tuple[Move, ...] = (
          lambda v: v.evidence.brief.profile.imbalance > 3 and not v.recipes.training["balanced"], lambda v: max(0.1, 0.6 - v.worst_recall), 0.3, lambda _: {"balanced": True, "weighted": False}),
     Move("focal-loss", "training", "at least 4 classes", "few classes take most of the mistakes",
          lambda v: v.recipes.training["loss"] != "focal" and len(v.evidence.brief.profile.classes) >= 4, _always(0.15), 0.2, lambda _: {"loss": "focal", "weighted": False}),
+    Move("best-weights", "training", "the inner validation images are not trained on; at least 8 epochs", "inner validation falls at the end",
+         lambda v: v.recipes.training["keep"] == "last" and not v.recipes.training["everything"] and v.epochs >= 8, lambda v: 0.6 if v.rising < -0.005 else 0.15, 0.25, lambda _: {"keep": "best"}),
+    Move("momentum", "training", "AdamW so far", "training accuracy above inner validation: plain momentum often generalises better",
+         lambda v: v.recipes.training["optimizer"] == "adamw", _overfit, 0.3, lambda v: {"optimizer": "sgd", "lr": 0.02 if v.fine_tuning else 0.1, "weight_decay": 5e-4}),
+    Move("longer-warmup", "training", "a warm-up below a third", "a first epoch near chance, or losses that jump",
+         lambda v: v.recipes.training["warmup"] < 0.3, _always(0.2), 0.2, lambda _: {"warmup": 0.35}),
     Move("clip-gradients", "training", "no clipping yet", "training loss jumps",
          lambda v: not v.recipes.training["clip"], _always(0.15), 0.2, lambda _: {"clip": 1.0}),
     Move("flatter-layer-rates", "training", "layer-wise rates in fine-tuning", "training accuracy low: early layers hardly learn",

@@ -55,6 +55,22 @@ def first_recipes(brief: Brief) -> Recipes:
     return _from_scratch(brief, safe, small=small)
 
 
+def naive_recipes(brief: Brief) -> Recipes:
+    """What one plain request gives: no augmentation, a narrow network, AdamW, ten epochs. Also the last resort of a repair."""
+    start = first_recipes(brief.model_copy(update={"weights": {}}))
+    calm = {"flip": False, "vertical": False, "translate": 0, "crop": 0.0, "cutout": 0, "views": []}
+    plain = {
+        "optimizer": "adamw",
+        "lr": 1e-3,
+        "weight_decay": 0.0,
+        "epochs": 10,
+        "batch": 32,
+        "smoothing": 0.0,
+        "weighted": False,
+    }
+    return Recipes(start.data | calm, start.model | {"width": 16}, start.training | plain)
+
+
 def best_backbone(brief: Brief) -> str | None:
     """The first of the weights on disk; families that fit a CPU come first."""
     order = sorted(

@@ -1,10 +1,12 @@
-"""Briefs for tests: a task described by its class names and sizes, with nothing on disk."""
+"""Tasks and evidence for tests: described by class names, sizes and accuracies, with nothing on disk."""
 
 from collections.abc import Sequence
 
 from schema.dataset import DatasetProfile, Duplicates, ImageSizes
+from schema.pipeline import Pipeline
+from schema.score import Score, Verdict
 from schema.settings import Init, Metric, Strategy
-from schema.team import Brief, Hardware
+from schema.team import Brief, EpochRow, Evidence, Hardware, LedgerRow, Proposal, TrainingEvidence
 
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -83,4 +85,64 @@ def make_brief(
         init=init,
         train_seconds=train_seconds,
         iterations=20,
+    )
+
+
+def make_evidence(
+    brief: Brief,
+    pipeline: Pipeline,
+    *,
+    ledger: Sequence[LedgerRow] = (),
+    best: int = 0,
+    train_accuracy: float = 0.9,
+    validation_accuracy: float = 0.8,
+    epochs: int = 20,
+    seconds: float = 60.0,
+    cut: bool = False,
+    recalls: Sequence[float] | None = None,
+    seconds_left: float | None = None,
+) -> Evidence:
+    """What the analyst sees after a training with these accuracies; the curve rises to them in equal steps."""
+    curve = [
+        EpochRow(
+            epoch=epoch,
+            seconds=seconds * epoch / epochs,
+            metrics={
+                "train_accuracy": train_accuracy * epoch / epochs,
+                "validation_accuracy": validation_accuracy * epoch / epochs,
+                "validation_loss": 1.0,
+            },
+        )
+        for epoch in range(1, epochs + 1)
+    ]
+    score = Score(
+        metric=brief.metric,
+        value=validation_accuracy,
+        n=200,
+        low=validation_accuracy - 0.05,
+        high=validation_accuracy + 0.05,
+        accuracy=validation_accuracy,
+        per_class=list(recalls or [validation_accuracy] * brief.profile.num_classes),
+        confusions=[],
+    )
+    return Evidence(
+        brief=brief,
+        iteration=1 + max((row.iteration for row in ledger), default=0),
+        best_iteration=best,
+        pipeline=pipeline,
+        training=TrainingEvidence(curve=curve, seconds=seconds, cut=cut, score=score),
+        ledger=list(ledger),
+        seconds_left=seconds_left,
+    )
+
+
+def make_row(proposal: Proposal, iteration: int, base: int, verdict: Verdict, seconds: float = 60.0) -> LedgerRow:
+    return LedgerRow(
+        iteration=iteration,
+        base=base,
+        component=proposal.component or "all",
+        move=proposal.move,
+        verdict=verdict,
+        seconds=seconds,
+        training_seconds=0.8 * seconds,
     )

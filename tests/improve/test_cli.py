@@ -41,7 +41,7 @@ def test_bad_durations_name_the_option_and_the_forms(text: str) -> None:
         (["run", "digits", "--accept", "always"], "'better', 'paired' or 'expected'"),
         (["run", "digits", "--train-limit", "soon"], "--train-limit 'soon' is not a duration"),
         (["run", "digits", "--name", "a/b"], "1 to 64 letters"),
-        (["run", "digits", "--weights-dir", "nowhere"], "no folder nowhere"),
+        (["run", "digits", "--weights-dir", "nowhere"], "--weights-dir: no folder"),
         (["run", "digits", "--iterations", "-1"], "greater than or equal to 0"),
         (["resume", "nothing"], "No run named 'nothing'"),
         (["show", "nothing"], "No run named 'nothing'"),

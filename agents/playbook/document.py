@@ -1,0 +1,34 @@
+"""The table of moves in docs/playbook.md, made from the moves themselves: `python -m agents.playbook.document > docs/playbook.md`."""
+
+from agents.playbook.moves import MOVES
+
+HEAD = """# The playbook's moves
+
+The embedded team is not a language model. It starts from what a good practitioner would start from, and then tries these moves, one at a time.
+A move is admissible where its precondition holds; of those, the one is tried whose evidence, usual benefit and yield in this run so far are highest. A change that was
+rejected is not tried again; an inconclusive one may be, once the incumbent is another. When no move is left, the run stops.
+
+Augmentations that could change a label are never used: whether a mirror image or a turn keeps it is reasoned from the class names and your description
+(`--describe`), and every doubt counts against it (`agents/playbook/labels.py`).
+"""
+
+
+def document() -> str:
+    rows = [f"| {m.component} | {m.name} | {m.needs} | {m.evidence} |" for m in MOVES]
+    return (
+        "\n".join(
+            [
+                HEAD,
+                f"{len(MOVES)} moves:",
+                "",
+                "| component | move | precondition | evidence that calls for it |",
+                "|---|---|---|---|",
+                *rows,
+            ]
+        )
+        + "\n"
+    )
+
+
+if __name__ == "__main__":
+    print(document(), end="")  # noqa: T201 - the output

@@ -1,0 +1,196 @@
+"""The embedded team: a sound start, admissible moves, nothing tried twice, and an end."""
+
+from pathlib import Path
+
+import pytest
+
+from agents.playbook.document import document
+from agents.playbook.expert import Playbook
+from agents.playbook.moves import MOVES, view_of
+from agents.playbook.recipe import first_recipes, recipe_in, recipes_in
+from agents.playbook.render import render
+from agents.team import make_team
+from dataset.decode import SOURCE
+from sandbox.assemble import assemble
+from sandbox.check import check
+from schema.dataset import DatasetProfile, Duplicates, ImageSizes
+from schema.errors import SettingsError
+from schema.pipeline import COMPONENTS, Pipeline
+from schema.score import Score
+from schema.team import Brief, EpochRow, Evidence, Hardware, LedgerRow, TrainingEvidence, WriteTask
+
+ROOT = Path(__file__).resolve().parents[2]
+ANIMALS = ["cat", "dog", "horse", "frog"]
+
+
+def brief(
+    classes: list[str] = ANIMALS,
+    size: int = 32,
+    channels: int = 3,
+    images: int = 4000,
+    weights: bool = False,
+    seconds: float = 120,
+    **more: object,
+) -> Brief:
+    each = images // len(classes)
+    sizes = ImageSizes(
+        width_min=size,
+        width_median=size,
+        width_max=size,
+        height_min=size,
+        height_median=size,
+        height_max=size,
+        uniform=True,
+    )
+    profile = DatasetProfile(
+        name="photos", key="k", fingerprint="f", layout="class folders", directory="", classes=classes,
+        counts={"train": [each] * len(classes), "validation": [9] * len(classes), "test": [9] * len(classes)}, given_splits=[],
+        channels=channels, height=size, width=size, mean=[0.5] * channels, std=[0.2] * channels, sizes=sizes, formats={}, imbalance=1.0,
+        duplicates=Duplicates(), set_aside=[], set_aside_total=0, seconds=0.0,
+    )  # fmt: skip
+    values = {"description": "", "metric": "accuracy", "strategy": "iterative", "init": "unified"} | more
+    hardware = Hardware(device="cpu", name="cpu", cores=2, memory_bytes=2**34)
+    files = {"mobilenetv2_100": "/w/mobilenetv2_100.safetensors"} if weights else {}
+    return Brief(profile=profile, hardware=hardware, weights=files, train_seconds=seconds, iterations=20, **values)  # type: ignore[arg-type]
+
+
+def evidence(
+    given: Brief, pipeline: Pipeline, ledger: list[LedgerRow], train: float = 0.99, inner: float = 0.8
+) -> Evidence:
+    curve = [
+        EpochRow(epoch=e, seconds=e, metrics={"train_accuracy": train * e / 30, "validation_accuracy": inner * e / 30})
+        for e in range(1, 31)
+    ]
+    n = len(given.profile.classes)
+    score = Score(
+        metric="accuracy", value=inner, n=36, low=0.5, high=1, accuracy=inner, per_class=[0.5] * n, confusions=[]
+    )
+    training = TrainingEvidence(curve=curve, seconds=30, cut=False, score=score)
+    best = max((row.iteration for row in ledger if row.verdict in {"first", "accepted"}), default=0)
+    return Evidence(
+        brief=given, iteration=len(ledger) + 1, best_iteration=best, pipeline=pipeline, training=training, ledger=ledger
+    )
+
+
+BRIEFS = {
+    "small colour": brief(),
+    "tiny grey digits": brief(list("0123456789"), size=8, channels=1, images=1200),
+    "letters, many classes": brief([f"kha {i}" for i in range(108)], channels=1, images=5400),
+    "photographs from scratch": brief(size=224, images=1600),
+    "photographs with weights": brief(size=192, images=1600, weights=True),
+    "few images": brief(size=64, images=80),
+    "balanced accuracy": brief(metric="balanced_accuracy"),
+}
+
+
+def start(given: Brief) -> Pipeline:
+    found = Playbook().design(given).pipeline
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("name", BRIEFS)
+def test_the_first_pipeline_passes_the_checks(name: str) -> None:
+    pipeline = start(BRIEFS[name])
+    assert check(pipeline, assemble(pipeline, SOURCE, "t"), weights=BRIEFS[name].weights) is None
+
+
+@pytest.mark.parametrize("name", BRIEFS)
+def test_a_recipe_is_read_back_from_its_source(name: str) -> None:
+    recipes = first_recipes(BRIEFS[name])
+    assert recipes_in(start(BRIEFS[name]), BRIEFS[name]) == recipes
+
+
+def test_there_are_at_least_25_distinct_moves_over_all_components() -> None:
+    assert len({move.name for move in MOVES}) == len(MOVES) >= 25
+    assert {move.component for move in MOVES} == set(COMPONENTS)
+
+
+@pytest.mark.parametrize("name", BRIEFS)
+@pytest.mark.parametrize("fit", [(0.99, 0.7), (0.6, 0.6)])
+def test_every_admissible_move_writes_a_component_that_compiles(name: str, fit: tuple[float, float]) -> None:
+    given = BRIEFS[name]
+    view = view_of(evidence(given, start(given), [], *fit))
+    admissible = [move for move in MOVES if move.applies(view)]
+    assert len(admissible) >= 8
+    for move in admissible:
+        code = render(move.component, move.changed(view))
+        compile(code, move.name, "exec")
+        assert recipe_in(move.component, code) == move.changed(view)
+
+
+@pytest.mark.parametrize("name", BRIEFS)
+def test_nothing_is_tried_twice_and_the_team_stops_by_itself(name: str) -> None:
+    given, team = BRIEFS[name], Playbook()
+    pipeline = start(given)
+    ledger = [LedgerRow(iteration=0, base=None, component="all", move="first pipeline", verdict="first")]
+    seen: set[str] = set()
+    for iteration in range(1, 200):
+        proposal = team.analyse(evidence(given, pipeline, ledger))
+        if proposal.action == "stop":
+            break
+        assert proposal.move not in seen
+        seen.add(proposal.move)
+        assert proposal.component in COMPONENTS
+        ledger.append(
+            LedgerRow(iteration=iteration, base=0, component=proposal.component, move=proposal.move, verdict="rejected")
+        )  # type: ignore[arg-type]
+    else:
+        pytest.fail("it never stopped")
+    assert len(seen) >= 8
+
+
+def test_a_proposal_changes_the_component_that_it_names() -> None:
+    given, team = BRIEFS["small colour"], Playbook()
+    pipeline = start(given)
+    proposal = team.analyse(evidence(given, pipeline, []))
+    assert proposal.component in COMPONENTS
+    task = WriteTask(
+        brief=given,
+        component=proposal.component,
+        design="",
+        pipeline={c: pipeline.code(c) for c in COMPONENTS},
+        proposal=proposal,
+    )  # type: ignore[arg-type]
+    assert team.write(task).code != pipeline.code(proposal.component)  # type: ignore[arg-type]
+
+
+def test_global_changes_all_components_at_once() -> None:
+    given = brief(strategy="global")
+    assert Playbook().analyse(evidence(given, start(given), [])).component == "all"
+
+
+@pytest.mark.parametrize("name", ["tiny grey digits", "letters, many classes"])
+def test_letters_and_digits_are_never_mirrored(name: str) -> None:
+    given = BRIEFS[name]
+    view = view_of(evidence(given, start(given), []))
+    assert not view.recipes.data["flip"]
+    assert not view.recipes.data["views"]
+    assert not [
+        move.name
+        for move in MOVES
+        if move.applies(view) and ("flip" in move.change(view) or "flip" in move.change(view).get("views", []))
+    ]
+
+
+def test_an_orientation_is_never_turned_or_mirrored() -> None:
+    given = brief([f"orientation_{i:02d}" for i in range(40)], channels=1, size=64)
+    view = view_of(evidence(given, start(given), []))
+    assert not [m.name for m in MOVES if m.applies(view) and {"flip", "rotate", "vertical"} & m.change(view).keys()]
+
+
+def test_photographs_are_mirrored_from_the_start() -> None:
+    assert first_recipes(BRIEFS["small colour"]).data["flip"]
+
+
+def test_weights_on_disk_are_used_for_photographs() -> None:
+    assert first_recipes(BRIEFS["photographs with weights"]).model["name"] == "mobilenetv2_100"
+
+
+def test_an_unknown_model_lists_the_known() -> None:
+    with pytest.raises(SettingsError, match="playbook"):
+        make_team("openai:gpt-4o")
+
+
+def test_the_documentation_lists_the_moves_as_they_are() -> None:
+    assert (ROOT / "docs" / "playbook.md").read_text(encoding="utf-8") == document()

@@ -1,0 +1,27 @@
+"""The pages name what is there."""
+
+from pathlib import Path
+
+import typer.main
+
+from improve.cli import app
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_command_and_option_is_documented() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    commands = typer.main.get_group(app).commands
+    for name, command in commands.items():
+        assert name in page
+        for parameter in command.params if name == "run" else []:
+            assert any(option in page for option in parameter.opts) or parameter.param_type_name == "argument", (
+                parameter.name
+            )
+
+
+def test_the_rooms_of_the_readme_exist() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for room in ("agents", "checkpoints", "dataset", "graph", "improve", "nodes", "sandbox", "schema"):
+        assert f"`{room}/`" in text
+        assert (ROOT / room / "__init__.py").exists()
