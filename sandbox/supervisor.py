@@ -160,8 +160,11 @@ def _seconds(spec: JobSpec, step: str) -> float:
 
 def _run_child(job_dir: Path, spec: JobSpec, step: str, warm: "Warm", log: "Log") -> StepRun:
     (job_dir / "work" / "fault.json").unlink(missing_ok=True)
-    run, watch = StepRun(), Watch(job_dir, spec, _seconds(spec, step))
+    run = StepRun()
     with warm.child(job_dir, step, spec, log) as child:
+        watch = Watch(
+            job_dir, spec, _seconds(spec, step)
+        )  # a warm process that is still importing costs the job nothing
         while (status := child.status(POLL)) is None and not run.limit:
             run.limit = watch.exceeded(warm.descendants(), log)
         if status is None:

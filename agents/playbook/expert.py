@@ -49,20 +49,14 @@ class Playbook:
         """Too slow or too large: shrink. Anything else: back to what a first pipeline would have, or plainer. Never the code that just failed."""
         component, brief = task.write.component, task.write.brief
         recipe = recipe_in(component, task.code)
-        ladder: list[tuple[Recipe, str]] = [
-            (first_recipes(brief).of(component), "back to the first recipe"),
-            (first_recipes(brief.model_copy(update={"weights": {}})).of(component), "without pretrained weights"),
-            (naive_recipes(brief).of(component), "as plain as can be"),
-        ]
-        # Never up again: one rung per attempt, and past the one that has just failed.
+        ladder = _ladder(component, brief)
+        # Never up again: what stands above the rung that has just failed has failed before.
         rungs = [rung + 1 for rung, (candidate, _) in enumerate(ladder) if candidate == recipe]
         ladder = ladder[max([task.attempt - 1, *rungs]) :]
         if recipe and task.fault.kind in SHRINK:
             ladder.insert(0, (_shrunk(component, recipe, brief), f"made smaller after a {task.fault.kind} fault"))
-        plain = recipe or naive_recipes(brief).of(component)
-        ladder.append((_shrunk(component, plain, brief), "made smaller"))
         fresh = [(render(component, candidate), note) for candidate, note in ladder]
-        code, note = next(((code, note) for code, note in fresh if code != task.code), fresh[-1])
+        code, note = next((one for one in fresh if one[0] != task.code), (task.code, "there is nothing plainer to try"))
         return Written(code=code, note=note)
 
     def analyse(self, evidence: Evidence) -> Proposal:
@@ -191,10 +185,23 @@ def _numbers(view: View) -> str:
     )
 
 
+def _ladder(component: Component, brief: Brief) -> list[tuple[Recipe, str]]:
+    """What a failed component is replaced by, plainer from rung to rung."""
+    bare = brief.model_copy(update={"weights": {}})
+    rungs = [
+        (first_recipes(brief).of(component), "back to the first recipe"),
+        (first_recipes(bare).of(component), "without pretrained weights"),
+        (naive_recipes(brief).of(component), "as plain as can be"),
+    ]
+    for _ in range(4):
+        rungs.append((_shrunk(component, rungs[-1][0], brief), "as plain as can be, and smaller"))
+    return [rung for number, rung in enumerate(rungs) if rung[0] not in [earlier for earlier, _ in rungs[:number]]]
+
+
 def _shrunk(component: Component, recipe: Recipe, brief: Brief) -> Recipe:
     """About half the cost; the same where there is nothing to shrink."""
     if component == "model" and "width" in recipe:
-        return {**recipe, "width": max(4, recipe["width"] // 2), "depth": max(1, recipe["depth"] - 1)}
+        return {**recipe, "width": max(2, recipe["width"] // 2), "depth": max(1, recipe["depth"] - 1)}
     if component == "training":
         return {**recipe, "batch": max(8, recipe["batch"] // 2), "epochs": max(1, recipe["epochs"] // 2)}
     if component == "data":

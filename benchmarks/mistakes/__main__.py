@@ -190,8 +190,9 @@ def report(good: dict[str, Seen], seen: list[tuple[Mistake, Seen]]) -> str:
 
 NOTES = """## What this does not show
 
-- Files written outside the work directory: without an isolation tier nothing forbids them. The one mistake of this kind fails because its folder does not exist; a path that
-  exists would be written.
+- Files written outside the work directory: without an isolation tier nothing forbids them. One mistake of this kind fails because its folder does not exist; the other writes
+  beside its work folder, is not stopped, and scores what it would have scored.
+- The corpus and the checks were made together: mistakes of other kinds, or of another writer, will be caught somewhat less often.
 - Mistakes that only show after the second epoch (a history indexed too far, a phase that begins later) pass the smoke run and end in the training.
 - Forgetting `model.eval()` cannot spoil a score: the script's own prediction calls it. It only disturbs the choice of the best epoch.
 """

@@ -551,4 +551,13 @@ MISTAKES = (
         "cutout(cutout(images, 15), 15)",
         False,
     ),
+    Mistake(
+        "writes outside",
+        "a file beside the work folder",
+        "own-loop",
+        "training",
+        "            log.keep(model)\n",
+        "            log.keep(model)\n            open('../outside.txt', 'w').write('best')\n",
+        False,
+    ),
 )

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from benchmarks.acceptance import race, world
 from sandbox.acceptance import PAIRED_LEVEL, Prior, compare, decide, prior_from
 from schema.score import Comparison
 from schema.settings import Metric, Rule
@@ -75,25 +76,25 @@ def noisy(labels: np.ndarray, skill: float, seed: int) -> np.ndarray:
         ("expected", comparison(0.0, p=1.0, expected=0.0), True, "rejected"),
     ],
 )
-def test_verdicts(rule, numbers, can_repeat, verdict):
+def test_verdicts(rule: Rule, numbers: Comparison, can_repeat: bool, verdict: str) -> None:
     assert decide(rule, numbers, can_repeat=can_repeat).verdict == verdict
 
 
-def test_the_reason_carries_the_numbers_that_decided():
+def test_the_reason_carries_the_numbers_that_decided() -> None:
     reason = decide("expected", comparison(0.012, p=0.18, expected=0.0031, error=0.009), can_repeat=False).reason
     assert reason == (
         "a true gain is expected: measured +1.20 ± 0.90 points, expected +0.31 [-1.69, +2.31], p=0.18, n=706"
     )
 
 
-def test_a_kept_change_that_scored_lower_says_why():
+def test_a_kept_change_that_scored_lower_says_why() -> None:
     reason = decide("expected", comparison(-0.002, expected=0.001), can_repeat=False).reason
     assert reason.startswith("a true gain is expected, since the incumbent's score is thought lucky")
 
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("metric", METRICS)
-def test_identical_answers_are_no_gain_under_any_rule(metric, rule):
+def test_identical_answers_are_no_gain_under_any_rule(metric: Metric, rule: Rule) -> None:
     labels = np.arange(90) % 3
     same = noisy(labels, 1.0, seed=0)
     hopeful = Prior(mean=0.05, sd=0.05, luck=0.02, luck_sd=0.01)
@@ -104,7 +105,7 @@ def test_identical_answers_are_no_gain_under_any_rule(metric, rule):
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 10_000), st.sampled_from(METRICS), st.integers(1, 2))
-def test_swapping_candidate_and_incumbent_negates_the_difference(seed, metric, seeds):
+def test_swapping_candidate_and_incumbent_negates_the_difference(seed: int, metric: Metric, seeds: int) -> None:
     labels = np.arange(60) % 3
     ours, theirs = ([noisy(labels, skill, seed + k) for k in range(seeds)] for skill in (1.0, 1.4))
     there, back = compare(metric, labels, ours, theirs, NEUTRAL), compare(metric, labels, theirs, ours, NEUTRAL)
@@ -113,7 +114,7 @@ def test_swapping_candidate_and_incumbent_negates_the_difference(seed, metric, s
 
 @settings(deadline=None, max_examples=30)
 @given(st.permutations(range(3)), st.sampled_from([m for m in METRICS if m != "quadratic_kappa"]))
-def test_renaming_the_classes_changes_no_comparison(order, metric):
+def test_renaming_the_classes_changes_no_comparison(order: list[int], metric: Metric) -> None:
     labels = np.arange(60) % 3
     ours, theirs = noisy(labels, 1.0, 1), noisy(labels, 1.3, 2)
     before = compare(metric, labels, [ours], [theirs], NEUTRAL)
@@ -122,7 +123,7 @@ def test_renaming_the_classes_changes_no_comparison(order, metric):
     assert after.standard_error == pytest.approx(before.standard_error, rel=1e-4)
 
 
-def test_the_order_of_the_images_does_not_matter():
+def test_the_order_of_the_images_does_not_matter() -> None:
     labels, incumbent, candidate = pair(60, 12, 5, 23)
     order = np.random.default_rng(0).permutation(len(labels))
     shuffled = compare("accuracy", labels[order], [incumbent[order]], [candidate[order]], NEUTRAL)
@@ -132,21 +133,21 @@ def test_the_order_of_the_images_does_not_matter():
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(5, 0), (0, 4), (6, 1), (9, 3), (1, 1), (2, 8)])
-def test_few_discordant_images_are_judged_by_the_exact_mcnemar_test(ours, theirs):
+def test_few_discordant_images_are_judged_by_the_exact_mcnemar_test(ours: int, theirs: int) -> None:
     """With an error near 0 the seed variance is small, so that the exact test is the stricter of the two."""
     labels, incumbent, candidate = pair(980, ours, theirs, 0)
     exact = stats.binomtest(ours, ours + theirs, 0.5).pvalue
     assert compare("accuracy", labels, [incumbent], [candidate], NEUTRAL).p_value == pytest.approx(exact, rel=1e-6)
 
 
-def test_many_discordant_images_are_judged_with_the_seeds_in_mind():
+def test_many_discordant_images_are_judged_with_the_seeds_in_mind() -> None:
     """McNemar compares two models: on a re-seed of one recipe it calls a difference real far too often."""
     labels, incumbent, candidate = pair(6000, 900, 780, 2320)
     mcnemar = stats.binomtest(900, 1680, 0.5).pvalue
     assert mcnemar < PAIRED_LEVEL < compare("accuracy", labels, [incumbent], [candidate], NEUTRAL).p_value
 
 
-def test_the_standard_error_is_that_of_a_paired_difference_and_of_seeds():
+def test_the_standard_error_is_that_of_a_paired_difference_and_of_seeds() -> None:
     labels, incumbent, candidate = pair(700, 60, 40, 200)
     found = compare("accuracy", labels, [incumbent], [candidate], NEUTRAL)
     images = (60 + 40 + 1) / 1000**2 - 0.02**2 / 1000
@@ -154,7 +155,7 @@ def test_the_standard_error_is_that_of_a_paired_difference_and_of_seeds():
     assert found.standard_error == pytest.approx(np.sqrt(images + seeds))
 
 
-def test_seeds_that_disagree_widen_the_standard_error_and_seeds_that_agree_narrow_it():
+def test_seeds_that_disagree_widen_the_standard_error_and_seeds_that_agree_narrow_it() -> None:
     labels = np.arange(2000) % 3
     calm = [noisy(labels, 1.50, 1), noisy(labels, 1.50, 2)]
     wild = [noisy(labels, 1.15, 1), noisy(labels, 1.85, 2)]
@@ -167,7 +168,7 @@ def test_seeds_that_disagree_widen_the_standard_error_and_seeds_that_agree_narro
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_a_better_candidate_has_a_positive_difference_on_every_metric(metric):
+def test_a_better_candidate_has_a_positive_difference_on_every_metric(metric: Metric) -> None:
     labels = np.arange(600) % 3
     found = compare(metric, labels, [noisy(labels, 0.5, 1)], [noisy(labels, 2.5, 2)], NEUTRAL)
     assert found.delta > 0
@@ -175,7 +176,7 @@ def test_a_better_candidate_has_a_positive_difference_on_every_metric(metric):
     assert 0 < found.low < found.expected < found.delta
 
 
-def test_the_standard_error_is_the_spread_that_repeating_the_experiment_has():
+def test_the_standard_error_is_the_spread_that_repeating_the_experiment_has() -> None:
     """New images and new trainings of two recipes, many times; the seeds of this world differ only by their images."""
     labels = np.arange(400) % 3
     found = [
@@ -186,7 +187,7 @@ def test_the_standard_error_is_the_spread_that_repeating_the_experiment_has():
     assert np.std([f.delta for f in found]) == pytest.approx(images, rel=0.15)
 
 
-def test_no_training_of_one_side_is_refused():
+def test_no_training_of_one_side_is_refused() -> None:
     labels, incumbent, _ = pair(5, 1, 1, 1)
     with pytest.raises(ValueError, match="at least one training"):
         compare("accuracy", labels, [incumbent], [], NEUTRAL)
@@ -208,35 +209,35 @@ def row(iteration: int, delta: float, verdict: str = "rejected", base: int = 0, 
 FIRST = LedgerRow(iteration=0, base=None, component="all", move="first pipeline", verdict="first", validation=0.8)
 
 
-def test_an_empty_ledger_expects_little():
+def test_an_empty_ledger_expects_little() -> None:
     prior = prior_from([])
     assert -0.02 < prior.mean < 0.01
     assert 0.01 < prior.sd < 0.1
     assert (prior.luck, prior.luck_sd) == (0.0, None)
 
 
-def test_rows_without_a_comparison_teach_nothing():
+def test_rows_without_a_comparison_teach_nothing() -> None:
     failed = LedgerRow(iteration=1, base=0, component="model", move="a change", verdict="failed")
     assert prior_from([FIRST, failed]) == prior_from([FIRST]) == prior_from([])
 
 
-def test_a_few_rows_move_the_prior_a_little():
+def test_a_few_rows_move_the_prior_a_little() -> None:
     before, after = prior_from([]), prior_from([FIRST, row(1, 0.02), row(2, 0.03)])
     assert before.mean < after.mean < 0.05
 
 
-def test_many_harmful_changes_teach_pessimism():
+def test_many_harmful_changes_teach_pessimism() -> None:
     assert prior_from([FIRST, *(row(k, -0.02, error=0.004) for k in range(1, 10))]).mean < -0.04
 
 
-def test_one_collapse_teaches_hardly_anything():
+def test_one_collapse_teaches_hardly_anything() -> None:
     calm = [FIRST, row(1, 0.002), row(2, -0.004), row(3, 0.001)]
     collapsed = prior_from([*calm, row(4, -0.7)])
     assert collapsed.mean == pytest.approx(prior_from(calm).mean, abs=0.01)
     assert collapsed.luck == pytest.approx(prior_from(calm).luck, abs=0.003)
 
 
-def test_a_winner_is_thought_lucky_and_the_next_candidate_is_not_held_to_its_luck():
+def test_a_winner_is_thought_lucky_and_the_next_candidate_is_not_held_to_its_luck() -> None:
     lucky = prior_from([FIRST, row(1, 0.02, "accepted")])
     assert 0 < lucky.luck < 0.02
     labels, incumbent, candidate = pair(700, 50, 50, 200)
@@ -245,14 +246,14 @@ def test_a_winner_is_thought_lucky_and_the_next_candidate_is_not_held_to_its_luc
     assert excused.expected > held.expected
 
 
-def test_luck_belongs_to_the_incumbent_and_leaves_with_it():
+def test_luck_belongs_to_the_incumbent_and_leaves_with_it() -> None:
     assert (
         prior_from([FIRST, row(1, 0.02, "accepted"), row(2, -0.01, base=0)]).luck
         < prior_from([FIRST, row(1, 0.02, "accepted"), row(2, -0.01, base=1)]).luck
     )
 
 
-def test_the_prior_counts_in_shares_of_the_error_so_that_it_fits_all_accuracies():
+def test_the_prior_counts_in_shares_of_the_error_so_that_it_fits_all_accuracies() -> None:
     labels, incumbent, candidate = pair(950, 20, 10, 20)
     near = compare("accuracy", labels, [incumbent], [candidate], NEUTRAL)
     labels, incumbent, candidate = pair(650, 20, 10, 320)
@@ -261,7 +262,29 @@ def test_the_prior_counts_in_shares_of_the_error_so_that_it_fits_all_accuracies(
     assert near.expected < far.expected
 
 
-def test_log_loss_counts_its_own_value_as_headroom():
+def test_log_loss_counts_its_own_value_as_headroom() -> None:
     first = FIRST.model_copy(update={"validation": 0.5})
     rows = [first, *(row(k, 0.05, error=0.005).model_copy(update={"validation": 0.45}) for k in range(1, 6))]
     assert prior_from(rows, "log_loss").mean > 0.02
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_the_benchmark_decides_with_the_numbers_that_a_run_would_have(seeds: int) -> None:
+    """`benchmarks/acceptance` compares many runs at once; here one of them goes through `compare` as well."""
+    rng = np.random.default_rng(5)
+    difficulty, truth = world.images(rng, 2, 500), world.draw(rng, world.MIXES[1], 2)
+    simulated = race._begin(race.RULES[-1], race.Setting("paper", 0.9, 0.005, 500), difficulty, truth, 2)
+    theirs = [simulated.right[0], difficulty[1, 0] < 1.3][:seeds]
+    ours = [difficulty[seed, 1] < 1.4 for seed in range(seeds)]
+    sides = (ours[0], theirs[0]) if seeds == 1 else (race._sum(ours), race._sum(theirs))
+    many = race._measure(simulated, *sides, seeds=seeds)
+    labels = np.zeros(500, dtype=np.int64)
+    incumbent, candidate = ([one_hot(np.where(side[0], 0, 1)) for side in sides] for sides in (theirs, ours))
+    one = compare("accuracy", labels, incumbent, candidate, prior_from([]))
+    assert many.delta[0] == pytest.approx(one.delta)
+    if seeds == 1:  # with two, a run also learns from the pair of seeds how much seeds differ
+        assert many.error[0] == pytest.approx(one.standard_error)
+        assert many.p_value[0] == pytest.approx(one.p_value)
+        assert many.gain[0] == pytest.approx(one.expected)
+    else:
+        assert many.error[0] == pytest.approx(one.standard_error, rel=0.1)
