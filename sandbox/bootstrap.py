@@ -58,7 +58,7 @@ def placements(positive: NDArray[np.bool_], scores: Floats) -> tuple[float, Floa
 
 def _mean_of(values: Floats) -> Statistic:
     column = values.astype(np.float32)
-    return lambda weights: (weights @ column).astype(np.float64) / len(column)
+    return lambda weights: _weighted_sums(weights, column) / len(column)
 
 
 def _accuracy(labels: Ints, probabilities: Floats) -> Statistic:
@@ -92,14 +92,15 @@ def _macro_f1(labels: Ints, probabilities: Floats) -> Statistic:
 
 
 def _quadratic_kappa(labels: Ints, probabilities: Floats) -> Statistic:
-    truth, chosen = labels.astype(np.float64), decided(probabilities).astype(np.float64)
-    columns = np.stack([truth, chosen, truth**2 + chosen**2, (truth - chosen) ** 2], axis=1).astype(np.float32)
+    # Counted from the middle, which changes nothing but keeps the float32 sums small.
+    truth, chosen = labels - labels.mean(), decided(probabilities) - labels.mean()
+    columns = [truth, chosen, truth**2 + chosen**2, (truth - chosen) ** 2]
 
     def value(weights: Weights) -> Floats:
-        sums = (weights @ columns).astype(np.float64)
-        by_chance = sums[:, 2] - 2 * sums[:, 0] * sums[:, 1] / len(truth)
+        rows, answers, squares, apart = (_weighted_sums(weights, column.astype(np.float32)) for column in columns)
+        by_chance = squares - 2 * rows * answers / len(truth)
         possible = by_chance > 1e-9
-        return np.where(possible, 1.0 - sums[:, 3] / np.where(possible, by_chance, 1.0), 0.0)
+        return np.where(possible, 1.0 - apart / np.where(possible, by_chance, 1.0), 0.0)
 
     return value
 
@@ -115,7 +116,7 @@ def _auroc(labels: Ints, probabilities: Floats) -> Statistic:
         return lambda weights: np.full(len(weights), 0.5)
     area = float(np.mean([area for area, _ in found]))
     influence = np.mean([influence for _, influence in found], axis=0).astype(np.float32)
-    return lambda weights: area + (weights @ influence).astype(np.float64)
+    return lambda weights: area + _weighted_sums(weights, influence)
 
 
 _STATISTICS: dict[Metric, Callable[[Ints, Floats], Statistic]] = {
@@ -126,6 +127,12 @@ _STATISTICS: dict[Metric, Callable[[Ints, Floats], Statistic]] = {
     "log_loss": _log_loss,
     "quadratic_kappa": _quadratic_kappa,
 }
+
+
+def _weighted_sums(weights: Weights, column: Weights) -> Floats:
+    """[B, N] times [N] -> [B]. Not `@`: its threads spin against the training that may be running."""
+    sums: Floats = np.einsum("bn,n->b", weights, column).astype(np.float64)
+    return sums
 
 
 def _per_class(weights: Weights, classes: Ints, probabilities: Floats) -> Floats:
