@@ -23,8 +23,10 @@ __all__ = ["Prior", "compare", "decide", "prior_from"]
 # (0.5 points at 75 %, 0.1 at 95 %). It counts like the evidence of four pairs of seeds against what the pairs at hand show.
 SEED_SHARE, SEED_PAIRS = 0.02, 4.0
 # From benchmarks/acceptance. `paired` keeps a change at the conventional level, and buys one more seed where that can still change
-# the verdict. `expected` buys none: it gains more from the next candidate than from a second look at this one.
+# the verdict. `expected` buys one where the expected gain is near 0 and the comparison is noisy beside what is still unknown of the
+# gain: few images to tell by. With many images the next candidate is worth more than a second look at this one.
 PAIRED_LEVEL, PAIRED_ASK = 0.05, 0.4
+ASK_SHARE, ASK_FROM = 0.1, 1.5
 # `expected` keeps a change that scored lower only by less than this share of a standard error, however lucky the incumbent is thought.
 LOWEST_KEPT = 0.5
 
@@ -92,7 +94,10 @@ def _paired(c: Comparison, can_repeat: bool) -> _Verdict:
     return _Verdict("inconclusive", "higher, but chance could explain it")
 
 
-def _expected(c: Comparison, _can_repeat: bool) -> _Verdict:
+def _expected(c: Comparison, can_repeat: bool) -> _Verdict:
+    sd = (c.high - c.low) / (2 * NORMAL_95)
+    if can_repeat and abs(c.expected) < ASK_SHARE * (c.standard_error - ASK_FROM * sd):
+        return _Verdict("undecided", "too close to call; one more seed of both")
     if c.expected <= 0:
         return _Verdict("rejected", "no true gain is expected")
     if c.delta < -LOWEST_KEPT * c.standard_error:

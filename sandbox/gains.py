@@ -25,8 +25,8 @@ _MEAN, _SPREAD = (axis.ravel() for axis in np.meshgrid(_MEANS, _SPREADS, indexin
 # the next one or about the incumbent's luck.
 _TAIL = 4.0
 # A disappointing candidate may mean poor changes or a lucky incumbent, and one comparison cannot tell which; so a rejection moves the
-# estimate of the luck by half of what it would if the mean gain were known. All of it lost accuracy where nearly all changes
-# harm, none of it where many help (benchmarks/acceptance).
+# estimate of the luck by half of what it would if the mean gain were known. The whole of it does as well in mean, and worse where nearly
+# all changes harm (benchmarks/acceptance).
 BLAME = 0.5
 
 

@@ -9,14 +9,14 @@ from scipy.special import bdtr, ndtr
 
 from benchmarks.acceptance.world import TRAININGS, Bools, Draw, Floats, threshold
 from sandbox import gains
-from sandbox.acceptance import LOWEST_KEPT, PAIRED_ASK, PAIRED_LEVEL, SEED_SHARE
+from sandbox.acceptance import ASK_FROM, ASK_SHARE, LOWEST_KEPT, PAIRED_ASK, PAIRED_LEVEL, SEED_SHARE
 
 EARLY = 6  # trainings after which the true score is noted as well
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`ask`: an undecided change costs one more seed of both; p below it (paired) or |gain| below so many sd (expected). 0: never."""
+    """A combination to try. `ask`: when one more seed of both is bought; p below it (paired), or ASK_SHARE (expected); 0: never."""
 
     name: str
     family: Literal["oracle", "better", "paired", "expected"]
@@ -31,21 +31,21 @@ class Rule:
 RULES = (
     Rule("oracle, which knows the truth", "oracle"),
     Rule("better", "better"),
-    Rule("paired at 0.20", "paired", 0.2),
-    Rule("paired at 0.05, without seeds", "paired"),
+    Rule("paired at 0.20, no seeds", "paired", 0.2),
+    Rule("paired at 0.05, no seeds", "paired"),
     Rule("paired at 0.05, a seed if p < 0.20", "paired", ask=0.2),
     Rule("paired", "paired", ask=PAIRED_ASK),
     Rule("paired at 0.20, a seed if p < 0.60", "paired", 0.2, ask=0.6),
-    Rule("expected, fixed prior, no luck", "expected", learned=False, luck=False),
-    Rule("expected, learned prior, no luck", "expected", luck=False),
-    Rule("expected, learned prior, no luck, a seed within 0.3 sd", "expected", luck=False, ask=0.3),
-    Rule("expected, fixed prior", "expected", learned=False),
-    Rule("expected", "expected"),
-    Rule("expected, a seed within 0.1 sd", "expected", ask=0.1),
-    Rule("expected, a seed within 0.3 sd", "expected", ask=0.3),
-    Rule("expected, never a lower score", "expected", lowest=0.0),
-    Rule("expected, any lower score", "expected", lowest=9.0),
-    Rule("expected, all blame on luck", "expected", blame=1.0),
+    Rule("expected, fixed prior, no luck, no seeds", "expected", learned=False, luck=False),
+    Rule("expected, no luck, no seeds", "expected", luck=False),
+    Rule("expected, no luck", "expected", luck=False, ask=ASK_SHARE),
+    Rule("expected, no seeds", "expected"),
+    Rule("expected, twice the seeds' range", "expected", ask=2 * ASK_SHARE),
+    Rule("expected, fixed prior", "expected", learned=False, ask=ASK_SHARE),
+    Rule("expected, all blame on luck", "expected", blame=1.0, ask=ASK_SHARE),
+    Rule("expected, never a lower score", "expected", lowest=0.0, ask=ASK_SHARE),
+    Rule("expected, any lower score", "expected", lowest=9.0, ask=ASK_SHARE),
+    Rule("expected", "expected", ask=ASK_SHARE),
 )
 SHIPPED = ("better", "paired", "expected")  # as --accept offers them
 
@@ -199,7 +199,7 @@ def _undecided(rule: Rule, measured: Measured) -> Bools:
     if rule.family == "paired":
         return (measured.delta > 0) & (measured.p_value >= rule.level) & (measured.p_value < rule.ask)
     if rule.family == "expected":
-        return np.abs(measured.gain) < rule.ask * measured.gain_sd
+        return np.abs(measured.gain) < rule.ask * (measured.error - ASK_FROM * measured.gain_sd)
     return np.zeros(len(measured.delta), bool)
 
 
