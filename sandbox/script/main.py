@@ -219,7 +219,7 @@ def probabilities(model: nn.Module, transforms: Transforms, images: Any, info: I
     size = max(8, min(512, 2**24 // max(1, images[0].size)))
     rows = []
     for start in range(0, len(images), size):
-        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + size])).to(info.device)
+        batch = torch.from_numpy(np.array(images[start : start + size])).to(info.device)
         prepared = transformed(transforms.eval, batch, per_image=transforms.per_image)
         views = transforms.views or [lambda same: same]
         with autocast(info):

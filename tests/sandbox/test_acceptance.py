@@ -1,5 +1,7 @@
 """Accept or reject: what each rule does with which numbers, laws of the comparison, and what the ledger teaches."""
 
+import re
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -8,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from benchmarks.acceptance import __main__ as benchmark
 from benchmarks.acceptance import race, world
 from sandbox.acceptance import PAIRED_LEVEL, Prior, compare, decide, prior_from
 from schema.score import Comparison
-from schema.settings import Metric, Rule
+from schema.settings import Metric, Rule, Settings
 from schema.team import LedgerRow
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
@@ -292,3 +295,17 @@ def test_the_benchmark_decides_with_the_numbers_that_a_run_would_have(seeds: int
         assert many.gain[0] == pytest.approx(one.expected)
     else:
         assert many.error[0] == pytest.approx(one.standard_error, rel=0.1)
+
+
+def test_the_default_rule_is_the_one_that_the_benchmark_found_best() -> None:
+    results = Path(benchmark.RESULTS).read_text(encoding="utf-8")
+    found = re.search(r"Best in mean over the grid: \*\*(\w+)\*\*", results)
+    assert found is not None
+    assert Settings(dataset="digits").accept == found[1]
+
+
+@pytest.mark.slow
+def test_the_quick_benchmark_prints_a_row_per_rule(capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmark.main(["--quick"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + len(race.RULES)
