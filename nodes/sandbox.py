@@ -21,6 +21,8 @@ from schema.pipeline import Fault, Pipeline
 from schema.state import State
 from schema.team import Hardware, TrainingEvidence
 
+FASTEST = {"precision", "channels_last", "threads"}
+
 
 @dataclass(frozen=True, slots=True)
 class Training:
@@ -102,20 +104,19 @@ def _spec(training: Training, state: State, store: Store) -> JobSpec:
         weights=state["weights"],
         seed=settings.seed + training.seed,
         device=hardware.device,
-        threads=hardware.cores,
         tier=settings.tier,
         limits=default_limits(hardware, settings.train_seconds),
-        **_inherited(training, state, store),
+        **{"threads": hardware.cores} | _inherited(training, state, store),
     )
 
 
 def _inherited(training: Training, state: State, store: Store) -> dict[str, Any]:
     """A further seed repeats its pipeline's plan. A candidate gets the incumbent's epochs, so that both see equally many images,
-    unless it is about training longer; the incumbent's precision stands while the model is the same."""
+    unless it is about training longer; how it was fastest stands while the model is the same."""
     run = state["run"]
     if training.seed > 0:
         plan = artifacts.plan(job_dir(run, training.iteration, training.attempt, 0))
-        return plan.model_dump(include={"epochs", "precision", "channels_last"}) if plan else {}
+        return plan.model_dump(include={"epochs", *FASTEST}) if plan else {}
     base = state["base"]
     evidence = None if base is None else store.training(run, base)
     if base is None or evidence is None or evidence.plan is None:
@@ -123,7 +124,7 @@ def _inherited(training: Training, state: State, store: Store) -> dict[str, Any]
     proposal = proposal_of(state)
     kept = set() if proposal and proposal.longer else {"epochs"}
     if store.pipeline(run, base).model == training.pipeline.model:
-        kept |= {"precision", "channels_last"}
+        kept |= FASTEST
     return evidence.plan.model_dump(include=kept)
 
 

@@ -218,7 +218,9 @@ def _write_plan(script: ModuleType, data: Any, config: dict[str, Any]) -> None:
     info = replace(script.make_info(data.facts, config), epochs=config.get("epochs") or script.PLANNED_EPOCHS[-1])
     script.set_up(info)
     info = script.measured(data, info, config)
-    plan = {name: asdict(info)[name] for name in ("epochs", "precision", "channels_last", "images_per_second")}
+    plan = {
+        name: asdict(info)[name] for name in ("epochs", "precision", "channels_last", "threads", "images_per_second")
+    }
     Path("smoke.json").write_text(json.dumps(plan), encoding="utf-8")
 
 

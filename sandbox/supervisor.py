@@ -50,7 +50,7 @@ def main(folder: Path) -> None:
     while time.monotonic() - quiet_since < IDLE_SECONDS and folder.exists():
         request = _next_request(folder / "queue")
         if request is None:
-            time.sleep(POLL)
+            time.sleep(POLL if time.monotonic() - quiet_since < 30 else 10 * POLL)
             continue
         _run_job(request, warm)
         quiet_since = time.monotonic()

@@ -30,6 +30,7 @@ class Plan(Record):
     epochs: int = Field(ge=1, description="Passes over the training images that fit the time limit: `info.epochs`")
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = False
+    threads: int = Field(ge=1)
     images_per_second: float = Field(gt=0)
 
 

@@ -134,8 +134,13 @@ def _value(move: Move, view: View) -> float:
     own = [row for row in rows if row.component == move.component]
     kept = sum(row.verdict == "accepted" for row in own)
     same = [row for row in rows if row.move.startswith(f"{move.name} (")]
-    repeated = 0.5 ** sum(row.verdict != "accepted" for row in same)
+    repeated = 0.5 ** sum(row.verdict != "accepted" and not _promising(row) for row in same)
     return move.prior * move.strength(view) * (1.5 + kept) / (2.5 + len(own)) * repeated
+
+
+def _promising(row: LedgerRow) -> bool:
+    """It was better, but not surely: worth another look once the incumbent is another."""
+    return row.verdict == "inconclusive" and (row.delta or 0.0) > 0
 
 
 def _proposal(move: Move, view: View) -> Proposal:
@@ -181,7 +186,7 @@ def _numbers(view: View) -> str:
     return (
         f"Training accuracy {view.train_accuracy:.3f}, inner validation {view.inner_accuracy:.3f} (gap {view.gap:+.3f}, "
         f"last fifth {view.rising:+.3f}), {view.epochs} epochs in {view.evidence.training.seconds:.0f} s of {view.evidence.brief.train_seconds:.0f} s, "
-        f"worst class recall {view.worst_recall:.2f}"
+        f"worst class recall {view.worst_recall:.2f}, {100 * view.confused:.0f} % of the mistakes between three pairs of classes"
     )
 
 

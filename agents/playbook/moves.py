@@ -1,11 +1,15 @@
 """The moves that a practitioner would make: each with its precondition, the evidence that calls for it, and what it changes."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import pstdev
 
 from agents.playbook.labels import Symmetry, symmetry
 from agents.playbook.recipe import Recipe, Recipes, recipes_in
 from schema.pipeline import Component
+from schema.score import Score
 from schema.team import Evidence
 
 
@@ -26,6 +30,10 @@ class View:
     size: int  # training images
     side: int  # shorter side of the images as the model sees them
     worst_recall: float
+    confused: float  # share of the validation mistakes between the three most confused pairs of classes
+    noise: float  # standard deviation of the steps of inner validation accuracy over the last third of the curve
+    jumps: float  # share of the epochs after the first in which the training loss rose by a tenth or more
+    slow_start: bool  # the first epoch ended near chance
 
     @property
     def mixed(self) -> bool:
@@ -51,7 +59,9 @@ def view_of(evidence: Evidence) -> View:
     inner = [row["validation_accuracy"] for row in curve if "validation_accuracy" in row]
     train = [row["train_accuracy"] for row in curve if "train_accuracy" in row]
     recipes = recipes_in(evidence.pipeline, brief)
+    losses = [row["train_loss"] for row in curve if "train_loss" in row]
     tail = inner[-max(2, len(inner) // 5) :]
+    steps = [after - before for before, after in pairwise(inner[-max(3, len(inner) // 3) :])]
     size = recipes.data["size"] or [brief.profile.height, brief.profile.width]
     return View(
         evidence=evidence,
@@ -67,7 +77,20 @@ def view_of(evidence: Evidence) -> View:
         size=brief.profile.size("train"),
         side=min(size),
         worst_recall=min(training.score.per_class, default=1.0),
+        confused=_confused(training.score),
+        noise=pstdev(steps) if len(steps) > 1 else 0.0,
+        jumps=sum(after > 1.1 * before for before, after in pairwise(losses)) / max(1, len(losses) - 1),
+        slow_start=bool(train) and train[0] < 1.5 / brief.profile.num_classes,
     )
+
+
+def _confused(score: Score) -> float:
+    """Of the listed mistakes, those between the three most confused pairs, as a share of all mistakes."""
+    pairs = Counter[frozenset[str]]()
+    for one in score.confusions:
+        pairs[frozenset({one.truth, one.predicted})] += one.count
+    mistakes = (1 - score.accuracy) * score.n
+    return min(1.0, sum(count for _, count in pairs.most_common(3)) / mistakes) if mistakes >= 1 else 0.0
 
 
 Strength = Callable[[View], float]
@@ -96,11 +119,15 @@ class Move:
         """The name with the values before and after: the same title is the same change."""
         recipe = view.recipes.of(self.component)
         parts = [
-            f"{key} {recipe.get(key)} -> {value}"
+            f"{key} {_shown(recipe.get(key))} -> {_shown(value)}"
             for key, value in self.change(view).items()
             if recipe.get(key) != value
         ]
         return f"{self.name} ({', '.join(parts)})"
+
+
+def _shown(value: object) -> object:
+    return "''" if value == "" else value
 
 
 def _overfit(v: View) -> float:
@@ -109,6 +136,10 @@ def _overfit(v: View) -> float:
 
 def _underfit(v: View) -> float:
     return min(1.0, max(0.1, 1.2 * (0.97 - v.train_accuracy) - max(0.0, v.gap)))
+
+
+def _similar(v: View) -> float:
+    return min(1.0, 0.25 + 0.7 * v.confused)
 
 
 def _always(level: float) -> Strength:
@@ -198,12 +229,12 @@ MOVES: tuple[Move, ...] = (
          lambda v: _scratch(v) and v.recipes.model["depth"] < 4, lambda v: max(_underfit(v), 0.5 * v.spare, 0.3), 0.55, lambda v: {"depth": v.recipes.model["depth"] + 1}),
     Move("shallower", "model", "own network with more than one layer a stage", "cut by time",
          lambda v: _scratch(v) and v.recipes.model["depth"] > 1, lambda v: 0.5 if v.cut or v.epochs < 10 else 0.05, 0.3, lambda v: {"depth": v.recipes.model["depth"] - 1}),
-    Move("squeeze-and-excite", "model", "own network", "confusions between similar classes",
-         lambda v: _scratch(v) and not v.recipes.model["squeeze"], _always(0.45), 0.4, lambda _: {"squeeze": True}),
-    Move("mean-and-max-pooling", "model", "own network", "confusions between similar classes",
-         lambda v: _scratch(v) and v.recipes.model["pooling"] == "max", _always(0.5), 0.4, lambda _: {"pooling": "both"}),
-    Move("mean-pooling", "model", "own network", "the maximum listens to single cells",
-         lambda v: _scratch(v) and v.recipes.model["pooling"] != "mean", _always(0.3), 0.3, lambda _: {"pooling": "mean"}),
+    Move("squeeze-and-excite", "model", "own network", "a few pairs of classes take most of the mistakes",
+         lambda v: _scratch(v) and not v.recipes.model["squeeze"], _similar, 0.4, lambda _: {"squeeze": True}),
+    Move("mean-and-max-pooling", "model", "own network", "a few pairs of classes take most of the mistakes",
+         lambda v: _scratch(v) and v.recipes.model["pooling"] == "max", _similar, 0.4, lambda _: {"pooling": "both"}),
+    Move("mean-pooling", "model", "own network", "training accuracy above inner validation: the maximum listens to single cells",
+         lambda v: _scratch(v) and v.recipes.model["pooling"] != "mean", _overfit, 0.3, lambda _: {"pooling": "mean"}),
     Move("dropout", "model", "no dropout yet", "training accuracy well above inner validation",
          lambda v: v.recipes.model["dropout"] == 0, _overfit, 0.35, lambda _: {"dropout": 0.2}),
     Move("no-dropout", "model", "dropout is on", "training accuracy low",
@@ -214,17 +245,17 @@ MOVES: tuple[Move, ...] = (
          lambda v: v.fine_tuning and _next_backbone(v) is not None, _always(0.6), 0.5, lambda v: {"name": _next_backbone(v), "pad_type": ""}),
     # Training
     Move("train-longer", "training", "time left", "the curve still rises, or time is left unused",
-         lambda v: v.spare > 0.35 and not v.cut, lambda v: min(1.0, 0.4 + 10 * max(0.0, v.rising)), 0.7, lambda v: {"epochs": round(v.recipes.training["epochs"] * 1.8)}, longer=True),
+         lambda v: v.spare > 0.35 and not v.cut, lambda v: min(1.0, max(v.spare, 0.4 + 10 * max(0.0, v.rising))), 0.7, lambda v: {"epochs": round(v.recipes.training["epochs"] * 1.8)}, longer=True),
     Move("train-shorter", "training", "at least 20 epochs", "inner validation falls at the end",
          lambda v: v.epochs >= 20, lambda v: 0.6 if v.rising < -0.005 else 0.05, 0.3, lambda v: {"epochs": round(v.epochs * 0.6)}),
     Move("weight-averaging", "training", "no averaging yet", "the curve is noisy near its end",
-         lambda v: not v.recipes.training["ema"], _always(0.5), 0.45, lambda v: {"ema": 0.998 if v.size > 4000 else 0.99}),
+         lambda v: not v.recipes.training["ema"], lambda v: min(1.0, 0.3 + 20 * v.noise), 0.45, lambda v: {"ema": 0.998 if v.size > 4000 else 0.99}),
     Move("no-averaging", "training", "averaging is on", "short training: the average lags behind",
          lambda v: bool(v.recipes.training["ema"]), lambda v: 0.5 if v.epochs < 12 else 0.2, 0.25, lambda _: {"ema": 0.0}),
     Move("higher-learning-rate", "training", "finite losses", "training accuracy low at the end",
          lambda v: v.recipes.training["lr"] < 0.8, lambda v: max(0.35, _underfit(v)), 0.4, lambda v: {"lr": round(v.recipes.training["lr"] * 2, 6)}),
     Move("lower-learning-rate", "training", "learning rate above 1e-4", "training loss jumps, or fine-tuning forgets",
-         lambda v: v.recipes.training["lr"] > 1e-4, lambda v: 0.6 if v.fine_tuning else 0.3, 0.4, lambda v: {"lr": round(v.recipes.training["lr"] / 2, 6)}),
+         lambda v: v.recipes.training["lr"] > 1e-4, lambda v: min(1.0, (0.6 if v.fine_tuning else 0.3) + 2 * v.jumps), 0.4, lambda v: {"lr": round(v.recipes.training["lr"] / 2, 6)}),
     Move("more-weight-decay", "training", "from scratch or fine-tuning", "training accuracy well above inner validation",
          lambda v: v.recipes.training["weight_decay"] < 0.2, _overfit, 0.35, lambda v: {"weight_decay": round(v.recipes.training["weight_decay"] * 3, 6)}),
     Move("less-weight-decay", "training", "weight decay is on", "training accuracy low",
@@ -247,16 +278,16 @@ MOVES: tuple[Move, ...] = (
          lambda v: v.evidence.brief.profile.imbalance > 1.5 and not v.recipes.training["weighted"] and not v.recipes.training["balanced"], lambda v: max(0.1, 0.7 - v.worst_recall), 0.35, lambda _: {"weighted": True, "loss": "cross-entropy"}),
     Move("balanced-batches", "training", "classes differ in size three times or more", "a rare class has low recall",
          lambda v: v.evidence.brief.profile.imbalance > 3 and not v.recipes.training["balanced"], lambda v: max(0.1, 0.6 - v.worst_recall), 0.3, lambda _: {"balanced": True, "weighted": False}),
-    Move("focal-loss", "training", "at least 4 classes", "few classes take most of the mistakes",
-         lambda v: v.recipes.training["loss"] != "focal" and len(v.evidence.brief.profile.classes) >= 4, _always(0.15), 0.2, lambda _: {"loss": "focal", "weighted": False}),
+    Move("focal-loss", "training", "at least 4 classes", "a few pairs of classes take most of the mistakes",
+         lambda v: v.recipes.training["loss"] != "focal" and len(v.evidence.brief.profile.classes) >= 4, lambda v: 0.1 + 0.3 * v.confused, 0.2, lambda _: {"loss": "focal", "weighted": False}),
     Move("best-weights", "training", "the inner validation images are not trained on; at least 8 epochs", "inner validation falls at the end",
          lambda v: v.recipes.training["keep"] == "last" and not v.recipes.training["everything"] and v.epochs >= 8, lambda v: 0.6 if v.rising < -0.005 else 0.15, 0.25, lambda _: {"keep": "best"}),
     Move("momentum", "training", "AdamW so far", "training accuracy above inner validation: plain momentum often generalises better",
-         lambda v: v.recipes.training["optimizer"] == "adamw", _overfit, 0.3, lambda v: {"optimizer": "sgd", "lr": 0.02 if v.fine_tuning else 0.1, "weight_decay": 5e-4}),
+         lambda v: v.recipes.training["optimizer"] == "adamw", _overfit, 0.3, lambda v: {"optimizer": "sgd", **({"lr": 0.02, "weight_decay": 5e-4} if v.fine_tuning else {"lr": 0.2, "weight_decay": 5e-3})}),
     Move("longer-warmup", "training", "a warm-up below a third", "a first epoch near chance, or losses that jump",
-         lambda v: v.recipes.training["warmup"] < 0.3, _always(0.2), 0.2, lambda _: {"warmup": 0.35}),
+         lambda v: v.recipes.training["warmup"] < 0.3, lambda v: min(1.0, 0.15 + 0.5 * v.slow_start + v.jumps), 0.2, lambda _: {"warmup": 0.35}),
     Move("clip-gradients", "training", "no clipping yet", "training loss jumps",
-         lambda v: not v.recipes.training["clip"], _always(0.15), 0.2, lambda _: {"clip": 1.0}),
+         lambda v: not v.recipes.training["clip"], lambda v: min(1.0, 0.15 + 3 * v.jumps), 0.2, lambda _: {"clip": 1.0}),
     Move("flatter-layer-rates", "training", "layer-wise rates in fine-tuning", "training accuracy low: early layers hardly learn",
          lambda v: 0 < v.recipes.training["layer_decay"] < 0.9, lambda v: max(0.4, _underfit(v)), 0.4, lambda _: {"layer_decay": 0.9}),
     Move("steeper-layer-rates", "training", "layer-wise rates in fine-tuning", "training accuracy well above inner validation",

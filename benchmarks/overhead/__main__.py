@@ -37,7 +37,7 @@ class InstantJobs:
             rows = self.random.dirichlet(np.ones(2), len(np.load(array, mmap_mode="r")))
             np.save(work / f"{split}.npy", rows.astype(np.float32))
         (work / "metrics.jsonl").write_text('{"epoch": 1, "seconds": 0.1, "validation_accuracy": 0.5}\n')
-        (work / "smoke.json").write_text(Plan(epochs=1, images_per_second=1.0).model_dump_json())
+        (work / "smoke.json").write_text(Plan(epochs=1, threads=1, images_per_second=1.0).model_dump_json())
         (directory / "job.json").write_text(spec.model_dump_json())
         steps = [StepOutcome(step="train", seconds=0.0, exit=0)]
         (directory / "result.json").write_text(JobResult(ok=True, steps=steps, seconds=0.0).model_dump_json())

@@ -150,41 +150,50 @@ def run_training(data: Data, config: dict[str, Any], out: Path) -> Path:
 
 
 def measured(data: Data, info: Info, config: dict[str, Any]) -> Info:
-    """Find the fastest precision and memory layout by timing a few steps, and how many epochs the time buys."""
-    transforms = build_transforms(info)
-    loaders = make_loaders(data.images, data.labels, data.inner, transforms, info, deadline=float("inf"))
-    images, targets = next(iter(loaders.train))
-    limit, settings = time.monotonic() + min(15.0, 0.05 * info.seconds), precisions(info, config)
-    best, speed = settings[0], 0.0
-    for number, (precision, channels_last) in enumerate(settings):
-        if number and time.monotonic() > limit:
+    """Find the fastest precision, memory layout and number of threads by timing a few steps, and how many epochs the time buys."""
+    loaders = make_loaders(data.images, data.labels, data.inner, build_transforms(info), info, deadline=float("inf"))
+    batch = next(iter(loaders.train))
+    limit = time.monotonic() + min(15.0, 0.05 * info.seconds)
+    known, best, speed = config.get("precision") is not None, info, 0.0
+    for trial in [info] if known else precisions(info):
+        found = images_per_second(trial, *batch, speed) if not speed or time.monotonic() < limit else 0.0
+        if found > speed * 1.1:  # plainer settings come first and win a near tie
+            best, speed = trial, found
+    # Small nets waste many threads, and where a neighbour holds a core each step waits for its slowest thread.
+    while not known and info.device.type == "cpu" and best.threads > 1 and time.monotonic() < limit:
+        trial = replace(best, threads=best.threads // 2)
+        found = images_per_second(trial, *batch, speed)
+        if found < speed * 1.1:
             break
-        trial = replace(info, precision=precision, channels_last=channels_last)
-        found = images_per_second(trial, images, targets)
-        if found > speed * (1.1 if number else 1.0):  # plainer settings come first and win a near tie
-            best, speed = (precision, channels_last), found
+        best, speed = trial, found
+    torch.set_num_threads(best.threads)
     speed = 1 / (1 / speed + data_cost(loaders))
     fits = 0.85 * info.seconds * speed / max(1, info.train_size + int(data.inner.sum()) // 3)
-    epochs = config.get("epochs") or max((count for count in PLANNED_EPOCHS if count <= fits), default=1)
-    epochs = epochs if epochs <= fits else max((count for count in PLANNED_EPOCHS if count <= fits), default=1)
-    return replace(info, precision=best[0], channels_last=best[1], epochs=epochs, images_per_second=speed)
+    epochs = max((count for count in PLANNED_EPOCHS if count <= fits), default=1)
+    return replace(best, epochs=min(epochs, config.get("epochs") or epochs), images_per_second=speed)
 
 
-def precisions(info: Info, config: dict[str, Any]) -> list[tuple[str, bool]]:
-    if config.get("precision") is not None:
-        return [(config["precision"], bool(config.get("channels_last")))]
+def precisions(info: Info) -> list[Info]:
     reduced = "bfloat16" if info.device.type == "cpu" or torch.cuda.is_bf16_supported() else "float16"
-    return [("float32", False), ("float32", True), (reduced, False), (reduced, True)]
+    return [
+        replace(info, precision=precision, channels_last=channels_last)
+        for precision in ("float32", reduced)
+        for channels_last in (False, True)
+    ]
 
 
-def images_per_second(info: Info, images: torch.Tensor, targets: torch.Tensor) -> float:
-    """Training steps only: forward, backward, update. The fastest of three after one warm-up; 0 where the setting does not work."""
+def images_per_second(info: Info, images: torch.Tensor, targets: torch.Tensor, rival: float) -> float:
+    """Training steps only: forward, backward, update; the median of some steps after a warm-up. 0 where the setting does not work.
+
+    A setting that is much slower than its rival is given up after one step.
+    """
     state = torch.get_rng_state()
+    torch.set_num_threads(info.threads)
     try:
         model = place(build_model(info), info).train()
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
-        fastest, steps = float("inf"), 0
-        while steps < 4 and (steps < 2 or fastest < 2.0):
+        steps: list[float] = []  # seconds; the first is the warm-up
+        while len(steps) < 2 or (len(steps) < 20 and sum(steps[1:]) < 0.7 and steps[-1] * rival < 1.5 * len(images)):
             began = time.perf_counter()
             with autocast(info):
                 logits = model(place(images, info))
@@ -193,11 +202,10 @@ def images_per_second(info: Info, images: torch.Tensor, targets: torch.Tensor) -
             optimizer.zero_grad(set_to_none=True)
             if info.device.type == "cuda":
                 torch.cuda.synchronize()
-            steps += 1
-            fastest = fastest if steps == 1 else min(fastest, time.perf_counter() - began)
-        return len(images) / fastest
+            steps.append(time.perf_counter() - began)
+        return len(images) / float(np.median(steps[1:]))
     except RuntimeError:
-        if (info.precision, info.channels_last) == ("float32", False):
+        if not rival:  # the first setting is the plain one, or the one that the incumbent runs with
             raise
         return 0.0
     finally:

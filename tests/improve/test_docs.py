@@ -1,10 +1,13 @@
 """The pages name what is there."""
 
+import re
 from pathlib import Path
 
+import pytest
 import typer.main
 
 from improve.cli import app
+from tests.scripted import image_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,3 +28,17 @@ def test_the_rooms_of_the_readme_exist() -> None:
     for room in ("agents", "checkpoints", "dataset", "graph", "improve", "nodes", "sandbox", "schema"):
         assert f"`{room}/`" in text
         assert (ROOT / room / "__init__.py").exists()
+
+
+@pytest.mark.slow
+def test_the_python_page_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image_folder(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IMPROVE_HOME", str(tmp_path / "home"))
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, names)
+    assert len(capsys.readouterr().out.splitlines()) >= 7

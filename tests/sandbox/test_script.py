@@ -1,10 +1,15 @@
+# ruff: noqa: TID251 - times steps of the real script
 """The assembled script is what the person takes home: it stands alone, and the same seed gives the same weights."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
+import torch
 
 from dataset.decode import SOURCE
 from sandbox.assemble import assemble, sections
@@ -36,6 +41,78 @@ def test_only_the_tools_that_are_used_are_there() -> None:
 def test_a_broken_component_still_has_its_lines() -> None:
     broken = Pipeline(data="def (:", model=PIPELINE.model, training=PIPELINE.training)
     assert sections(assemble(broken, SOURCE, "title"))["data"]
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    path = tmp_path_factory.mktemp("script") / "pipeline.py"
+    path.write_text(assemble(PIPELINE, SOURCE, "title"))
+    spec = importlib.util.spec_from_file_location("pipeline_under_test", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def small_data(script: ModuleType) -> Any:
+    facts = {
+        "classes": ["a", "b"],
+        "channels": 1,
+        "height": 8,
+        "width": 8,
+        "mean": [0.5],
+        "std": [0.5],
+        "counts": [8, 8],
+    }
+    labels = torch.arange(16) % 2
+    return script.Data(torch.zeros(16, 1, 8, 8, dtype=torch.uint8), labels, labels < 0, facts)
+
+
+# Images a second by precision, memory layout and threads; what is not named manages 10.
+SPEEDS = {
+    "plain settings win a near tie": (
+        {("bfloat16", True, 4): 105.0, ("float32", False, 4): 100.0},
+        ("float32", False, 4),
+    ),
+    "the fastest setting": ({("bfloat16", True, 4): 200.0, ("float32", False, 4): 100.0}, ("bfloat16", True, 4)),
+    "fewer threads where they are faster": (
+        {("float32", False, 4): 100.0, ("float32", False, 2): 120.0, ("float32", False, 1): 90.0},
+        ("float32", False, 2),
+    ),
+    "down to one thread": (
+        {("float32", False, 4): 100.0, ("float32", False, 2): 120.0, ("float32", False, 1): 150.0},
+        ("float32", False, 1),
+    ),
+}
+
+
+@pytest.mark.parametrize(("speeds", "expected"), SPEEDS.values(), ids=SPEEDS)
+def test_the_fastest_setting_is_found_by_timing(
+    script: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    speeds: dict[tuple[str, bool, int], float],
+    expected: tuple[str, bool, int],
+) -> None:
+    def timed(info: Any, images: torch.Tensor, targets: torch.Tensor, rival: float) -> float:
+        return speeds.get((info.precision, info.channels_last, info.threads), 10.0)
+
+    monkeypatch.setattr(script, "images_per_second", timed)
+    data = small_data(script)
+    config = {"threads": 4, "device": "cpu", "seconds": 600.0}
+    threads = torch.get_num_threads()
+    try:
+        found = script.measured(data, script.make_info(data.facts, config), config)
+    finally:
+        torch.set_num_threads(threads)
+    assert (found.precision, found.channels_last, found.threads) == expected
+
+
+def test_what_was_found_before_is_not_timed_again(script: ModuleType) -> None:
+    data = small_data(script)
+    config = {"threads": 1, "device": "cpu", "seconds": 600.0, "precision": "bfloat16", "channels_last": True}
+    found = script.measured(data, script.make_info(data.facts, config), config)
+    assert (found.precision, found.channels_last, found.threads) == ("bfloat16", True, 1)
 
 
 @pytest.mark.slow
