@@ -69,10 +69,11 @@ def _drive(
     with SqliteCheckpointer.open(checkpoints_path()) as saver, _stop_between_steps() as control:
         compiled: Any = build_graph(services).compile(checkpointer=saver, name="improve")
         config: dict[str, Any] = {"configurable": {"thread_id": name}, "recursion_limit": _step_limit(settings)}
+        resumed = inputs is None
         try:
-            if inputs is None:
-                config = _prepare_resume(compiled, config, name, settings)
-            _announce(name, settings, on_event, resumed=inputs is None)
+            if resumed:
+                inputs, config = _prepare_resume(compiled, config, name, settings)
+            _announce(name, settings, on_event, resumed=resumed)
             stream = compiled.stream(inputs, config, stream_mode="custom", durability="sync", control=control)
             for raw in stream:
                 if on_event:
@@ -87,10 +88,16 @@ def _drive(
     return name
 
 
-def _prepare_resume(compiled: Any, config: dict[str, Any], name: str, settings: Settings) -> dict[str, Any]:
-    """The config to go on from. A changed number of iterations or budget becomes part of the state."""
+def _prepare_resume(
+    compiled: Any, config: dict[str, Any], name: str, settings: Settings
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """The inputs and the config to go on from. A changed number of iterations or budget becomes part of the state."""
     at = compiled.get_state(config)
     state: State = at.values
+    if "schema_version" not in state and not open_store().ledger(name):  # killed before the first step was over
+        open_store().set_settings(name, settings)
+        open_store().set_status(name, "running")
+        return settings.model_dump(mode="json"), config
     if not at.values or state.get("schema_version") != SCHEMA_VERSION:
         raise UnknownRun(f"Run {name!r} has no checkpoint of this version of IMPROVE, so it cannot go on.")
     if not at.next and open_store().run(name).status != "finished":
@@ -105,14 +112,13 @@ def _prepare_resume(compiled: Any, config: dict[str, Any], name: str, settings: 
             )
         open_store().set_settings(name, settings)
         open_store().set_status(name, "running")
-        return dict(compiled.update_state(config, {**changed, "stop": None}, as_node="summarize")) | {
-            "recursion_limit": config["recursion_limit"]
-        }
+        at_end = compiled.update_state(config, {**changed, "stop": None}, as_node="summarize")
+        return None, dict(at_end) | {"recursion_limit": config["recursion_limit"]}
     open_store().set_settings(name, settings)
     if changed:
         compiled.update_state(config, changed)
     open_store().set_status(name, "running")
-    return config
+    return None, config
 
 
 def _announce(name: str, settings: Settings, on_event: OnEvent | None, *, resumed: bool) -> None:

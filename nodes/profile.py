@@ -6,7 +6,7 @@ from typing import Any
 
 from langgraph.config import get_config
 
-from checkpoints.home import datasets_dir, fresh_name, unpacked_dir
+from checkpoints.home import datasets_dir, fresh_name, run_dir, unpacked_dir
 from dataset.discover import discover
 from dataset.prepare import prepare
 from nodes.events import tell
@@ -37,6 +37,7 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
     name = get_config().get("configurable", {}).get("thread_id") or fresh_name(prepared.name)
     _create(services, name, settings)
     store.set_profile(name, prepared)
+    services.jobs.warm(run_dir(name))  # it imports torch while the first pipeline is designed
     tell(DatasetReady(profile=prepared))
     return {
         "schema_version": SCHEMA_VERSION,

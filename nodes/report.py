@@ -22,6 +22,7 @@ from schema.state import State
 
 def report(state: State, services: Services) -> dict[str, Any]:
     tell(NodeEntered(node="report", iteration=state["iteration"]))
+    services.jobs.shutdown(run_dir(state["run"]))  # nothing of ours stays in the person's memory
     store, run, reason = services.store(), state["run"], state["stop"] or ""
     path = run_dir(run) / "report.md"
     if state["best"] is not None:

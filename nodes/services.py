@@ -15,6 +15,10 @@ from schema.job import JobResult, JobSpec
 class Jobs(Protocol):
     """Where generated code runs. A directory is a job's identity, so each call may come twice."""
 
+    def warm(self, run_dir: Path, /) -> None: ...
+
+    def shutdown(self, run_dir: Path, /) -> None: ...
+
     def start(self, directory: Path, spec: JobSpec, /) -> None: ...
 
     def wait(

@@ -29,9 +29,7 @@ def start(directory: Path, spec: JobSpec, /) -> None:
         if result(directory) is None and not _held(directory / "lock"):
             _request(directory)
     except OSError as error:
-        raise HomeError(
-            f"The job {directory} cannot be written: {error.strerror}. Make room there, then: improve resume"
-        ) from None
+        raise _refused(directory, error) from None
 
 
 def wait(
@@ -89,23 +87,32 @@ def stop(directory: Path, /) -> None:
     (directory / "stop").touch()
 
 
-def warm(run_dir: Path) -> None:
-    """Start the run's supervisor early, so that it is warm when the first job comes."""
+def warm(run_dir: Path, /) -> None:
+    """Start the run's supervisor early, so that it is warm when the first job comes. Raises HomeError where the disk refuses."""
     folder = run_dir / "supervisor"
-    (folder / "queue").mkdir(parents=True, exist_ok=True)
-    if not _held(folder / "supervisor.lock"):
-        with (folder / "supervisor.log").open("ab") as log:
-            command = [sys.executable, "-c", _DETACH, str(folder)]
-            subprocess.run(
-                command, check=True, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
-            )
+    try:
+        (folder / "queue").mkdir(parents=True, exist_ok=True)
+        if not _held(folder / "supervisor.lock"):
+            with (folder / "supervisor.log").open("ab") as log:
+                command = [sys.executable, "-c", _DETACH, str(folder)]
+                subprocess.run(
+                    command, check=True, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
+                )
+    except OSError as error:
+        raise _refused(folder, error) from None
 
 
 # The caller's child forks and ends at once: the supervisor is nobody's child, in a session of its own.
 _DETACH = "import os, sys\nif os.fork() == 0:\n    os.setsid()\n    os.execv(sys.executable, [sys.executable, '-m', 'sandbox.supervisor', sys.argv[1]])"
 
 
-def shutdown(run_dir: Path) -> None:
+def _refused(folder: Path, error: OSError) -> HomeError:
+    return HomeError(
+        f"The job folder {folder} cannot be written: {error.strerror}. Make room there, then: improve resume"
+    )
+
+
+def shutdown(run_dir: Path, /) -> None:
     """End the run's supervisor and whatever it runs."""
     folder = run_dir / "supervisor"
     if _held(folder / "supervisor.lock"):

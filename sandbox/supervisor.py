@@ -31,7 +31,7 @@ from schema.pipeline import Fault
 POLL = 0.02
 LOG_HEAD = 2 * 2**20  # of a job's output, the first part and the last are kept
 LOG_TAIL = 64 * 1024
-IDLE_SECONDS = float(os.environ.get("IMPROVE_SUPERVISOR_IDLE", "600"))
+IDLE_SECONDS = float(os.environ.get("IMPROVE_SUPERVISOR_IDLE", "180"))
 
 
 def main(folder: Path) -> None:

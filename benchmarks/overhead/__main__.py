@@ -30,6 +30,12 @@ class InstantJobs:
     def __init__(self) -> None:
         self.random = np.random.default_rng(0)
 
+    def warm(self, run_dir: Path, /) -> None:
+        pass
+
+    def shutdown(self, run_dir: Path, /) -> None:
+        pass
+
     def start(self, directory: Path, spec: JobSpec, /) -> None:
         work = directory / "work"
         work.mkdir(parents=True, exist_ok=True)

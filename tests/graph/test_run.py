@@ -2,9 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from checkpoints.home import run_dir
@@ -53,17 +53,21 @@ class Finished:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     root = tmp_path_factory.mktemp("run")
-    result = Finished(root / "home", image_folder(root / "photos"))
-    yield result
-    job.shutdown(result.folder)
+    return Finished(root / "home", image_folder(root / "photos"))
 
 
 def test_every_iteration_has_its_verdict(finished: Finished) -> None:
     assert finished.ledger[0].verdict == "first"
     assert finished.ledger[1].verdict in {"accepted", "rejected"}
     assert finished.ledger[3].verdict == "failed"
+
+
+def test_a_finished_run_leaves_no_process_behind(finished: Finished) -> None:
+    assert not [
+        p for p in psutil.process_iter(["cmdline"]) if str(finished.folder) in " ".join(p.info["cmdline"] or [])
+    ]
 
 
 def test_a_fault_goes_to_the_engineer_who_made_it(finished: Finished) -> None:
