@@ -1,26 +1,30 @@
 """Start and resume runs: one run, one thread, one driver at a time, every finished step in the checkpoint."""
 
+import errno
 import signal
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
+from sqlalchemy.exc import OperationalError
 
-from checkpoints.home import checkpoints_path, fresh_name, prepare_home, valid_run_name
+from checkpoints.home import checkpoints_path, fresh_name, home, prepare_home, valid_run_name
 from checkpoints.lock import run_lock
 from checkpoints.saver import SqliteCheckpointer
 from checkpoints.store import open_store
 from graph.build import build_graph
 from nodes.services import Services
-from schema.errors import ImproveError, InputError, NothingToResume, RunNameTaken, RunStopped, UnknownRun
+from schema.errors import HomeError, ImproveError, InputError, NothingToResume, RunNameTaken, RunStopped, UnknownRun
 from schema.events import EVENTS, Event, RunStarted
 from schema.run import Status
 from schema.settings import Settings
 from schema.state import SCHEMA_VERSION, State
 
+SQLITE_REFUSED = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_READONLY"}
 OnEvent = Callable[[Event], None]
 
 
@@ -83,7 +87,11 @@ def _drive(
         except RunStopped:
             raise _stopped(name) from None
         except BaseException as error:
-            _settle_failure(name, saver, error)
+            refused = _refused_by_disk(error)
+            with suppress(OperationalError) if refused else nullcontext():  # the disk may refuse this, too
+                _settle_failure(name, saver, error)
+            if refused:
+                raise HomeError(f"{refused}. Nothing is lost: make room, then: improve resume {name}") from error
             raise
     return name
 
@@ -100,12 +108,12 @@ def _prepare_resume(
         return settings.model_dump(mode="json"), config
     if not at.values or state.get("schema_version") != SCHEMA_VERSION:
         raise UnknownRun(f"Run {name!r} has no checkpoint of this version of IMPROVE, so it cannot go on.")
-    if not at.next and open_store().run(name).status != "finished":
+    if not at.tasks and open_store().run(name).status != "finished":
         raise ImproveError(f"Run {name!r} waits at a step that this version of IMPROVE does not have.")
     changed = (
         {"settings": settings.model_dump(mode="json")} if settings.model_dump(mode="json") != state["settings"] else {}
     )
-    if not at.next:
+    if not at.tasks:
         if not changed:
             raise NothingToResume(
                 f"Run {name!r} is finished: {open_store().run(name).reason}. Give it more: improve resume {name} --iterations {settings.iterations + 10}"
@@ -141,6 +149,18 @@ def _settle_failure(name: str, saver: SqliteCheckpointer, error: BaseException) 
     elif not isinstance(error, InputError):
         status: Status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
         open_store().set_status(name, status, f"{type(error).__name__}: {error}")
+
+
+def _refused_by_disk(error: BaseException) -> str:
+    """What was refused, where a full or read-only disk is behind the error; empty otherwise."""
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}:
+            return f"{cause.filename or home()} cannot be written: {cause.strerror}"
+        if isinstance(cause, sqlite3.OperationalError) and cause.sqlite_errorname in SQLITE_REFUSED:
+            return f"The data base in {home()} cannot be written: {cause}"
+        cause = cause.__cause__ or cause.__context__
+    return ""
 
 
 def _exists(name: str) -> bool:

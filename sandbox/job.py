@@ -1,8 +1,10 @@
 """Jobs as the nodes see them: start, attach, read, stop. A directory is the identity, so every call may come twice."""
 
+import errno
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,25 +13,23 @@ from pathlib import Path
 
 from sandbox import artifacts
 from sandbox.environment import ROOT
-from schema.errors import HomeError, RunStopped
+from schema.errors import RunStopped
 from schema.events import JobProgress
 from schema.job import JobResult, JobSpec, JobStatus, Step
 
 POLL = 0.03
+LEAST_FREE = 32 * 2**20  # bytes
 
 
 def start(directory: Path, spec: JobSpec, /) -> None:
-    """Ask the run's supervisor for this job, unless it is done or running. Raises HomeError where the disk refuses."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if not (directory / "job.json").exists():
-            partial = directory / f"job.{os.getpid()}.partial"
-            partial.write_text(spec.model_dump_json(), encoding="utf-8")
-            partial.replace(directory / "job.json")
-        if result(directory) is None and not _held(directory / "lock"):
-            _request(directory)
-    except OSError as error:
-        raise _refused(directory, error) from None
+    """Ask the run's supervisor for this job, unless it is done or running. Raises OSError where the disk refuses."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if not (directory / "job.json").exists():
+        partial = directory / f"job.{os.getpid()}.partial"
+        partial.write_text(spec.model_dump_json(), encoding="utf-8")
+        partial.replace(directory / "job.json")
+    if result(directory) is None and not _held(directory / "lock"):
+        _request(directory)
 
 
 def wait(
@@ -88,28 +88,19 @@ def stop(directory: Path, /) -> None:
 
 
 def warm(run_dir: Path, /) -> None:
-    """Start the run's supervisor early, so that it is warm when the first job comes. Raises HomeError where the disk refuses."""
+    """Start the run's supervisor early, so that it is warm when the first job comes."""
     folder = run_dir / "supervisor"
-    try:
-        (folder / "queue").mkdir(parents=True, exist_ok=True)
-        if not _held(folder / "supervisor.lock"):
-            with (folder / "supervisor.log").open("ab") as log:
-                command = [sys.executable, "-c", _DETACH, str(folder)]
-                subprocess.run(
-                    command, check=True, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
-                )
-    except OSError as error:
-        raise _refused(folder, error) from None
+    (folder / "queue").mkdir(parents=True, exist_ok=True)
+    if not _held(folder / "supervisor.lock"):
+        with (folder / "supervisor.log").open("ab") as log:
+            command = [sys.executable, "-c", _DETACH, str(folder)]
+            subprocess.run(
+                command, check=True, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
+            )
 
 
 # The caller's child forks and ends at once: the supervisor is nobody's child, in a session of its own.
 _DETACH = "import os, sys\nif os.fork() == 0:\n    os.setsid()\n    os.execv(sys.executable, [sys.executable, '-m', 'sandbox.supervisor', sys.argv[1]])"
-
-
-def _refused(folder: Path, error: OSError) -> HomeError:
-    return HomeError(
-        f"The job folder {folder} cannot be written: {error.strerror}. Make room there, then: improve resume"
-    )
 
 
 def shutdown(run_dir: Path, /) -> None:
@@ -126,7 +117,14 @@ def _folder(directory: Path) -> Path:
     return next(parent for parent in directory.parents if parent.name == "iterations").parent / "supervisor"
 
 
+def disk_is_full(directory: Path) -> bool:
+    """So full that a failed job says nothing about its pipeline."""
+    return shutil.disk_usage(directory).free < LEAST_FREE
+
+
 def _request(directory: Path) -> None:
+    if disk_is_full(directory):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))
     folder = _folder(directory)
     warm(folder.parent)
     ticket = folder / "queue" / f"{time.time_ns()}-{os.getpid()}"

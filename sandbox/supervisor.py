@@ -24,6 +24,7 @@ import psutil
 from sandbox import artifacts
 from sandbox.attribution import fault_from
 from sandbox.environment import environment
+from sandbox.job import disk_is_full
 from sandbox.warm import die_with_parent
 from schema.job import JobResult, JobSpec, Step, StepOutcome
 from schema.pipeline import Fault
@@ -73,6 +74,8 @@ def _run_job(job_dir: Path, warm: "Warm") -> None:
             return
         spec = JobSpec.model_validate_json((job_dir / "job.json").read_bytes())
         result = _run_steps(job_dir, spec, warm)
+        if result.fault and disk_is_full(job_dir):
+            sys.exit(f"{job_dir}: the disk is full; the job begins anew when there is room")
         _write(job_dir / "result.json", result.model_dump_json())
     except BlockingIOError:
         return
