@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from schema.pipeline import COMPONENTS, Component, Pipeline
 
 PARTS = Path(__file__).with_name("script")
+PART_NAMES = ("info", "toolbox", "clock", "loaders", "logbook", "main")
 MARK = "# ===== {} ====="
 
 
@@ -23,7 +24,7 @@ class Piece(NamedTuple):
 def assemble(pipeline: Pipeline, decode_source: str, title: str, defaults: Mapping[str, Any] | None = None) -> str:
     """The script's text. Of the toolbox, only what the components need is there. `defaults` are the settings of a bare `train`."""
     sources = {component: _without_future(pipeline.code(component)) for component in COMPONENTS}
-    fixed = [*_pieces("info"), *_pieces("loaders"), *_pieces("logbook"), *_main(defaults or {})]
+    fixed = [*_pieces("info"), *_last_pieces(), *_main(defaults or {})]
     decode_pieces = _split(decode_source)
     wanted = {name for source in sources.values() for name in _names_read(source)}
     wanted |= {name for piece in [*fixed, *decode_pieces] for name in piece.uses}
@@ -33,12 +34,15 @@ def assemble(pipeline: Pipeline, decode_source: str, title: str, defaults: Mappi
         *(piece.text for piece in tools),
         *(f"{MARK.format(component)}\n\n{sources[component].rstrip()}" for component in COMPONENTS),
         MARK.format("end"),
-        *(piece.text for piece in [*decode_pieces, *_pieces("loaders"), *_pieces("logbook"), *_main(defaults or {})]),
+        *(piece.text for piece in [*decode_pieces, *_last_pieces(), *_main(defaults or {})]),
     ]
-    imports = _imports(
-        [*fixed, *tools, *decode_pieces], ["info", "toolbox", "loaders", "logbook", "main"], decode_source
-    )
+    imports = _imports([*fixed, *tools, *decode_pieces], [*PART_NAMES], decode_source)
     return "\n\n\n".join([_header(title), "\n".join(imports), *body]) + "\n"
+
+
+def _last_pieces() -> list["Piece"]:
+    """What follows the components, before the command line."""
+    return [piece for part in ("clock", "loaders", "logbook") for piece in _pieces(part)]
 
 
 def sections(script: str) -> dict[Component, range]:
@@ -54,8 +58,7 @@ def sections(script: str) -> dict[Component, range]:
 
 def toolbox_names() -> frozenset[str]:
     """What the script defines besides the components: they may call it, and may not define it again."""
-    parts = ("info", "toolbox", "loaders", "logbook", "main")
-    return frozenset(name for part in parts for piece in _pieces(part) for name in piece.names)
+    return frozenset(name for part in PART_NAMES for piece in _pieces(part) for name in piece.names)
 
 
 def toolbox_signatures() -> dict[str, str]:

@@ -25,6 +25,7 @@ from sandbox import artifacts
 from sandbox.attribution import fault_from
 from sandbox.environment import environment
 from sandbox.job import disk_is_full
+from sandbox.script.clock import queued_seconds
 from sandbox.warm import die_with_parent
 from schema.job import JobResult, JobSpec, Step, StepOutcome
 from schema.pipeline import Fault
@@ -223,11 +224,15 @@ class Watch:
     def seconds(self) -> float:
         return time.monotonic() - self.began
 
+    def _alone(self, processes: list[psutil.Process]) -> float:
+        """Without the time that they stood in line for a core; at least half of the wall clock (sandbox/script/clock.py)."""
+        return self.seconds - min(sum(queued_seconds(process.pid) for process in processes), self.seconds / 2)
+
     def exceeded(self, processes: list[psutil.Process], log: "Log") -> str | None:
         """The first limit that is passed. Memory is looked at ten times a second, the disk twice."""
         limits = self.spec.limits
         passed = {
-            "time": self.seconds > self.allowed,
+            "time": self.seconds > self.allowed and self._alone(processes) > self.allowed,
             "output": log.received > limits.output_bytes,
             "stopped": (self.job_dir / "stop").exists(),
             "processes": len(processes) > limits.processes,

@@ -31,7 +31,11 @@ class Settings(Record):
     model: str = Field(default="playbook", description="Who writes the code: playbook (embedded, no key, no network)")
     iterations: int = Field(default=20, ge=0, le=10_000, description="Changes to try after the first pipeline")
     budget_seconds: float | None = Field(default=None, gt=0, description="Wall clock of the whole run")
-    train_seconds: float = Field(default=1200.0, gt=0, description="Wall clock of one training")
+    train_seconds: float = Field(
+        default=1200.0,
+        gt=0,
+        description="Of one training, without what other processes take of it (at most as much again)",
+    )
     strategy: Strategy = Field(
         default="iterative", description="One component per iteration, all three, or one naive prompt"
     )

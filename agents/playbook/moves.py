@@ -21,7 +21,7 @@ class View:
     recipes: Recipes
     safe: Symmetry
     train_accuracy: float
-    inner_accuracy: float
+    inner_accuracy: float  # on images that were not trained on
     gap: float  # training minus inner validation accuracy; augmentation and mixing pull it down
     rising: float  # inner accuracy gained over the last fifth of the curve
     spare: float  # share of the training time left unused
@@ -50,7 +50,7 @@ class View:
     @property
     def room(self) -> bool:
         """Time for something slower."""
-        return self.spare > 0.3 or not self.cut
+        return self.spare > 0.3 or self.epochs >= 30
 
 
 def view_of(evidence: Evidence) -> View:
@@ -60,6 +60,8 @@ def view_of(evidence: Evidence) -> View:
     train = [row["train_accuracy"] for row in curve if "train_accuracy" in row]
     recipes = recipes_in(evidence.pipeline, brief)
     losses = [row["train_loss"] for row in curve if "train_loss" in row]
+    # Where the inner validation images are trained on, too, only the held-out images tell.
+    judged = training.score.accuracy if recipes.training["everything"] or not inner else inner[-1]
     tail = inner[-max(2, len(inner) // 5) :]
     steps = [after - before for before, after in pairwise(inner[-max(3, len(inner) // 3) :])]
     size = recipes.data["size"] or [brief.profile.height, brief.profile.width]
@@ -68,8 +70,8 @@ def view_of(evidence: Evidence) -> View:
         recipes=recipes,
         safe=symmetry(brief),
         train_accuracy=train[-1] if train else 0.0,
-        inner_accuracy=inner[-1] if inner else 0.0,
-        gap=(train[-1] if train else 0.0) - (inner[-1] if inner else 0.0),
+        inner_accuracy=judged,
+        gap=(train[-1] if train else 0.0) - judged,
         rising=(tail[-1] - tail[0]) if len(tail) > 1 else 0.0,
         spare=max(0.0, 1 - training.seconds / max(1e-9, brief.train_seconds)),
         epochs=training.curve[-1].epoch if training.curve else 1,
@@ -219,16 +221,16 @@ MOVES: tuple[Move, ...] = (
     Move("higher-resolution", "data", "the stored images are larger than what the model sees, and there is time", "detail is thrown away",
          lambda v: v.recipes.data["size"] is not None and v.side * 1.25 <= _full(v) and v.room, _always(0.8), 0.6, lambda v: {"size": _resized(v, 1.3)}),
     Move("lower-resolution", "data", "images above 64 pixels", "the training was cut by time or saw few epochs",
-         lambda v: v.side > 64 and (v.cut or v.epochs < 8), _always(0.8), 0.4, lambda v: {"size": _resized(v, 0.75)}),
+         lambda v: v.side > 64 and (v.cut or v.epochs < 8), _always(0.8), 0.4, lambda v: {"size": _resized(v, 0.75)}, longer=True),
     # Model
     Move("wider", "model", "own network, and time for it", "training accuracy low, or time left",
          lambda v: _scratch(v) and v.recipes.model["width"] < 160 and v.room, lambda v: max(_underfit(v), 0.6 * v.spare, 0.35), 0.65, lambda v: {"width": round(v.recipes.model["width"] * 1.5 / 8) * 8}),
     Move("narrower", "model", "own network wider than 16", "cut by time, or few epochs",
-         lambda v: _scratch(v) and v.recipes.model["width"] > 16, lambda v: 0.7 if v.cut or v.epochs < 10 else 0.1, 0.4, lambda v: {"width": max(16, round(v.recipes.model["width"] / 1.5 / 8) * 8)}),
-    Move("deeper", "model", "own network with less than 4 layers a stage", "training accuracy low, or time left",
-         lambda v: _scratch(v) and v.recipes.model["depth"] < 4, lambda v: max(_underfit(v), 0.5 * v.spare, 0.3), 0.55, lambda v: {"depth": v.recipes.model["depth"] + 1}),
+         lambda v: _scratch(v) and v.recipes.model["width"] > 16, lambda v: 0.7 if v.cut or v.epochs < 10 else 0.1, 0.4, lambda v: {"width": max(16, round(v.recipes.model["width"] / 1.5 / 8) * 8)}, longer=True),
+    Move("deeper", "model", "own network with less than 4 layers a stage, and time for it", "training accuracy low, or time left",
+         lambda v: _scratch(v) and v.recipes.model["depth"] < 4 and v.room, lambda v: max(_underfit(v), 0.5 * v.spare, 0.3), 0.55, lambda v: {"depth": v.recipes.model["depth"] + 1}),
     Move("shallower", "model", "own network with more than one layer a stage", "cut by time",
-         lambda v: _scratch(v) and v.recipes.model["depth"] > 1, lambda v: 0.5 if v.cut or v.epochs < 10 else 0.05, 0.3, lambda v: {"depth": v.recipes.model["depth"] - 1}),
+         lambda v: _scratch(v) and v.recipes.model["depth"] > 1, lambda v: 0.5 if v.cut or v.epochs < 10 else 0.05, 0.3, lambda v: {"depth": v.recipes.model["depth"] - 1}, longer=True),
     Move("squeeze-and-excite", "model", "own network", "a few pairs of classes take most of the mistakes",
          lambda v: _scratch(v) and not v.recipes.model["squeeze"], _similar, 0.4, lambda _: {"squeeze": True}),
     Move("mean-and-max-pooling", "model", "own network", "a few pairs of classes take most of the mistakes",
@@ -243,6 +245,10 @@ MOVES: tuple[Move, ...] = (
          lambda v: v.fine_tuning and v.recipes.model["name"].startswith(("mobilenet", "efficientnet", "tf_")), _always(0.3), 0.3, lambda v: {"pad_type": "" if v.recipes.model["pad_type"] else "same"}),
     Move("other-backbone", "model", "another pretrained model is on disk", "other features may suit these pictures better",
          lambda v: v.fine_tuning and _next_backbone(v) is not None, _always(0.6), 0.5, lambda v: {"name": _next_backbone(v), "pad_type": ""}),
+    Move("train-more-layers", "model", "a pretrained network whose early layers are frozen", "training accuracy low, or time left",
+         lambda v: v.fine_tuning and v.recipes.model["freeze"] > 0, lambda v: max(0.4, _underfit(v), v.spare), 0.45, lambda v: {"freeze": round(v.recipes.model["freeze"] - 0.25, 2)}),
+    Move("train-fewer-layers", "model", "a pretrained network", "cut by time, few epochs, or training accuracy well above inner validation",
+         lambda v: v.fine_tuning and v.recipes.model["freeze"] < 0.75, lambda v: max(0.6 if v.cut or v.epochs < 6 else 0.0, 0.5 * _overfit(v)), 0.4, lambda v: {"freeze": round(v.recipes.model["freeze"] + 0.25, 2)}, longer=True),
     # Training
     Move("train-longer", "training", "time left", "the curve still rises, or time is left unused",
          lambda v: v.spare > 0.35 and not v.cut, lambda v: min(1.0, max(v.spare, 0.4 + 10 * max(0.0, v.rising))), 0.7, lambda v: {"epochs": round(v.recipes.training["epochs"] * 1.8)}, longer=True),
@@ -290,6 +296,8 @@ MOVES: tuple[Move, ...] = (
          lambda v: not v.recipes.training["clip"], lambda v: min(1.0, 0.15 + 3 * v.jumps), 0.2, lambda _: {"clip": 1.0}),
     Move("flatter-layer-rates", "training", "layer-wise rates in fine-tuning", "training accuracy low: early layers hardly learn",
          lambda v: 0 < v.recipes.training["layer_decay"] < 0.9, lambda v: max(0.4, _underfit(v)), 0.4, lambda _: {"layer_decay": 0.9}),
+    Move("solve-the-head-first", "training", "a pretrained network with a fresh head", "a first epoch near chance, or fine-tuning forgets",
+         lambda v: v.fine_tuning and not v.recipes.training["fit_head"], lambda v: 0.9 if v.slow_start else 0.6, 0.5, lambda _: {"fit_head": True}),
     Move("steeper-layer-rates", "training", "layer-wise rates in fine-tuning", "training accuracy well above inner validation",
          lambda v: v.recipes.training["layer_decay"] > 0.6, _overfit, 0.3, lambda v: {"layer_decay": round(v.recipes.training["layer_decay"] - 0.15, 2)}),
 )

@@ -156,7 +156,8 @@ def _timm(r: Recipe) -> str:
         "",
         "def build_model(info):",
         f"    model = timm.create_model({r['name']!r}, num_classes=info.num_classes{channels}{pad}{drop})",
-        f"    return load_pretrained(model, info, {r['name']!r})" if r["pretrained"] else "    return model",
+        *([f"    model = load_pretrained(model, info, {r['name']!r})"] if r["pretrained"] else []),
+        f"    return freeze_early(model, {r['freeze']})" if r["freeze"] else "    return model",
     ]
     return "\n".join(lines) + "\n"
 
@@ -177,6 +178,7 @@ def _training(r: Recipe) -> str:
     schedule = {"linear": "warmup_linear", "cosine": "warmup_cosine"}[r["schedule"]]
     loss = _loss(r)
     options = [f"epochs=epochs, optimizer=optimizer, schedule=schedule, keep={r['keep']!r}, loss=loss"]
+    head = ["    fit_head(model, batches, info)"] if r["fit_head"] else []
     options += [f"clip={r['clip']}"] if r["clip"] else []
     options += [f"ema=EMA(model, {r['ema']})"] if r["ema"] else []
     lines = [
@@ -186,6 +188,7 @@ def _training(r: Recipe) -> str:
         "def train(model, loaders, info, log):",
         f"    loaders = loaders.with_batch_size({r['batch']}){balanced}",
         f"    batches = loaders.{batches}",
+        *head,
         f"    epochs = min({r['epochs']}, info.epochs)",
         f"    optimizer = {optimizer}",
         f"    schedule = {schedule}(optimizer, epochs * len(batches), warmup={r['warmup']})",

@@ -89,7 +89,7 @@ def ours(root: Path, case: str) -> float:
 
     train = small if case == "small" else photos
     inner = torch.zeros(len(labels), dtype=torch.bool)
-    loaders = make_loaders(images, labels, inner, Transforms(train, train), info, deadline=float("inf"), batch_size=64)
+    loaders = make_loaders(images, labels, inner, Transforms(train, train), info, batch_size=64)
     return rate(lambda: loaders.train, len(labels))
 
 

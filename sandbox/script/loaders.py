@@ -14,7 +14,7 @@ from sandbox.script.info import ContractError, ImageFunction, Info, OutOfTime, T
 
 @dataclass
 class Loader:
-    """Iterating it is one epoch of (images float [B, C, H, W], targets) on the device. Raises OutOfTime at the deadline."""
+    """Iterating it is one epoch of (images float [B, C, H, W], targets) on the device. Raises OutOfTime where `out_of_time` says so."""
 
     images: torch.Tensor  # uint8 [N, C, H, W], in memory, memory-mapped, or on the device
     labels: torch.Tensor  # int64 [N]
@@ -23,7 +23,7 @@ class Loader:
     transform: ImageFunction
     per_image: bool
     device: torch.device
-    deadline: float
+    out_of_time: Callable[[], bool]
     mix: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None = None
     shuffle: bool = False
     generator: torch.Generator | None = None
@@ -40,7 +40,7 @@ class Loader:
         order = self._order()
         chunks = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
         for images, labels in self._gathered(chunks):
-            if time.monotonic() > self.deadline:
+            if self.out_of_time():
                 raise OutOfTime
             began = time.perf_counter()
             batch = self._finished(images, labels)
@@ -125,7 +125,7 @@ def make_loaders(
     transforms: Transforms,
     info: Info,
     *,
-    deadline: float,
+    out_of_time: Callable[[], bool] = lambda: False,
     batch_size: int | None = None,
     balanced: bool = False,
     limit: int | None = None,
@@ -142,7 +142,7 @@ def make_loaders(
             transform=transforms.train if train else transforms.eval,
             per_image=transforms.per_image,
             device=info.device,
-            deadline=deadline,
+            out_of_time=out_of_time,
             mix=transforms.batch if train else None,
             shuffle=train,
             balanced=balanced and train,
@@ -157,7 +157,7 @@ def make_loaders(
             inner,
             transforms,
             info,
-            deadline=deadline,
+            out_of_time=out_of_time,
             batch_size=min(size, new_size) if limit else new_size,
             balanced=new_balanced,
             limit=limit,

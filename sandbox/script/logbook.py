@@ -4,6 +4,7 @@
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ from sandbox.script.info import NonFiniteLoss, OutOfTime
 
 
 class Log:
-    """`log(epoch, **metrics)` writes a line of metrics.jsonl, raises OutOfTime at the deadline and NonFiniteLoss when the loss is none; `log.keep(model)` saves the best so far."""
+    """`log(epoch, **metrics)` writes a line of metrics.jsonl, raises OutOfTime where `out_of_time` says so, and NonFiniteLoss when the loss is none; `log.keep(model)` saves the best so far."""
 
-    def __init__(self, out: Path, metadata: dict[str, str], deadline: float, calls: int | None = None) -> None:
+    def __init__(
+        self, out: Path, metadata: dict[str, str], out_of_time: Callable[[], bool], calls: int | None = None
+    ) -> None:
         self.weights = out / "weights.safetensors"
         self.kept = False
         self._metrics = out / "metrics.jsonl"
         self._metadata = metadata
-        self._deadline = deadline
+        self._out_of_time = out_of_time
         self._calls = calls  # the smoke step ends after this many
         self._began = time.monotonic()
 
@@ -40,7 +43,7 @@ class Log:
         print(line, flush=True)  # noqa: T201 - the training log
         if self._calls is not None:
             self._calls -= 1
-        if self._calls == 0 or time.monotonic() > self._deadline:
+        if self._calls == 0 or self._out_of_time():
             raise OutOfTime
 
     def keep(self, model: nn.Module) -> None:

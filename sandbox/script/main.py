@@ -4,10 +4,8 @@
 import argparse
 import contextlib
 import json
-import os
 import random
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from sandbox.script.clock import Clock
 from sandbox.script.components import build_model, build_transforms, decode, train
 from sandbox.script.info import ContractError, Info, OutOfTime, Transforms
 from sandbox.script.loaders import Loaders, make_loaders, transformed
@@ -92,7 +91,7 @@ def make_info(facts: dict[str, Any], config: dict[str, Any]) -> Info:
         **{key: facts[key] for key in ("classes", "channels", "height", "width", "mean", "std", "counts")},
         seed=config.get("seed", 0),
         device=torch.device(device),
-        threads=config.get("threads") or len(os.sched_getaffinity(0)),
+        threads=config.get("threads") or torch.get_num_threads(),
         seconds=config.get("seconds") or 1200.0,
         epochs=config.get("epochs") or PLANNED_EPOCHS[-1],
         images_per_second=config.get("images_per_second"),
@@ -126,16 +125,16 @@ def run_training(data: Data, config: dict[str, Any], out: Path) -> Path:
     if config.get("epochs") is None or config.get("precision") is None:
         info = measured(data, info, config)
         set_up(info)
-    began = time.monotonic()
+    clock = Clock()
     transforms = build_transforms(info)
     loaders = make_loaders(
-        on_device(data, info), data.labels, data.inner, transforms, info, deadline=began + info.seconds
+        on_device(data, info), data.labels, data.inner, transforms, info, out_of_time=lambda: clock.passed(info.seconds)
     )
     model = place(build_model(info), info)
     log = Log(
         out,
         metadata_of(data.facts | {"precision": info.precision, "channels_last": info.channels_last}),
-        began + info.seconds,
+        lambda: clock.passed(info.seconds),
     )
     try:
         trained = train(model, loaders, info, log)
@@ -151,26 +150,30 @@ def run_training(data: Data, config: dict[str, Any], out: Path) -> Path:
 
 def measured(data: Data, info: Info, config: dict[str, Any]) -> Info:
     """Find the fastest precision, memory layout and number of threads by timing a few steps, and how many epochs the time buys."""
-    loaders = make_loaders(data.images, data.labels, data.inner, build_transforms(info), info, deadline=float("inf"))
+    loaders = make_loaders(data.images, data.labels, data.inner, build_transforms(info), info)
     batch = next(iter(loaders.train))
-    limit = time.monotonic() + min(15.0, 0.05 * info.seconds)
-    known, best, speed = config.get("precision") is not None, info, 0.0
+    clock, limit = Clock(), min(15.0, 0.05 * info.seconds)
+    known, best, speed = config.get("precision") is not None, info, Speed()
     for trial in [info] if known else precisions(info):
-        found = images_per_second(trial, *batch, speed) if not speed or time.monotonic() < limit else 0.0
-        if found > speed * 1.1:  # plainer settings come first and win a near tie
+        if speed.now and clock.wall() > limit:
+            break
+        found = images_per_second(trial, *batch, speed.now)
+        if found.now > speed.now * 1.1:  # plainer settings come first and win a near tie
             best, speed = trial, found
     # Small nets waste many threads, and where a neighbour holds a core each step waits for its slowest thread.
-    while not known and info.device.type == "cpu" and best.threads > 1 and time.monotonic() < limit:
+    while not known and info.device.type == "cpu" and best.threads > 1 and clock.wall() < limit:
         trial = replace(best, threads=best.threads // 2)
-        found = images_per_second(trial, *batch, speed)
-        if found < speed * 1.1:
+        found = images_per_second(trial, *batch, speed.now)
+        if found.now < speed.now * 1.1:
             break
         best, speed = trial, found
     torch.set_num_threads(best.threads)
-    speed = 1 / (1 / speed + data_cost(loaders))
-    fits = 0.85 * info.seconds * speed / max(1, info.train_size + int(data.inner.sum()) // 3)
-    epochs = max((count for count in PLANNED_EPOCHS if count <= fits), default=1)
-    return replace(best, epochs=min(epochs, config.get("epochs") or epochs), images_per_second=speed)
+    alone = 1 / (1 / speed.alone + data_cost(loaders))
+    passes = info.seconds * alone / max(1, info.train_size + int(data.inner.sum()) // 3)
+    epochs = config.get("epochs")
+    if epochs is None or epochs > 0.95 * passes:
+        epochs = max((count for count in PLANNED_EPOCHS if count <= min(0.85 * passes, epochs or 10**9)), default=1)
+    return replace(best, epochs=epochs, images_per_second=alone)
 
 
 def precisions(info: Info) -> list[Info]:
@@ -182,8 +185,16 @@ def precisions(info: Info) -> list[Info]:
     ]
 
 
-def images_per_second(info: Info, images: torch.Tensor, targets: torch.Tensor, rival: float) -> float:
-    """Training steps only: forward, backward, update; the median of some steps after a warm-up. 0 where the setting does not work.
+@dataclass(frozen=True)
+class Speed:
+    """Images per second of training steps."""
+
+    now: float = 0.0  # whatever else the machine does
+    alone: float = 0.0  # had it done nothing else: what epochs are planned with, so that a busy neighbour does not shorten a training
+
+
+def images_per_second(info: Info, images: torch.Tensor, targets: torch.Tensor, rival: float) -> Speed:
+    """Forward, backward, update; the median of some steps after a warm-up. Nothing where the setting does not work.
 
     A setting that is much slower than its rival is given up after one step.
     """
@@ -192,9 +203,11 @@ def images_per_second(info: Info, images: torch.Tensor, targets: torch.Tensor, r
     try:
         model = place(build_model(info), info).train()
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
-        steps: list[float] = []  # seconds; the first is the warm-up
-        while len(steps) < 2 or (len(steps) < 20 and sum(steps[1:]) < 0.7 and steps[-1] * rival < 1.5 * len(images)):
-            began = time.perf_counter()
+        steps: list[tuple[float, float]] = []  # seconds, and seconds without neighbours; the first is the warm-up
+        while len(steps) < 2 or (
+            len(steps) < 20 and sum(wall for wall, _ in steps[1:]) < 0.7 and steps[-1][0] * rival < 1.5 * len(images)
+        ):
+            clock = Clock()
             with autocast(info):
                 logits = model(place(images, info))
             soft_cross_entropy(logits, targets).backward()  # type: ignore[no-untyped-call]
@@ -202,12 +215,13 @@ def images_per_second(info: Info, images: torch.Tensor, targets: torch.Tensor, r
             optimizer.zero_grad(set_to_none=True)
             if info.device.type == "cuda":
                 torch.cuda.synchronize()
-            steps.append(time.perf_counter() - began)
-        return len(images) / float(np.median(steps[1:]))
+            steps.append((clock.wall(), clock.seconds()))
+        wall, alone = np.median(steps[1:], axis=0)
+        return Speed(len(images) / float(wall), len(images) / float(alone))
     except RuntimeError:
         if not rival:  # the first setting is the plain one, or the one that the incumbent runs with
             raise
-        return 0.0
+        return Speed()
     finally:
         torch.set_rng_state(state)
 

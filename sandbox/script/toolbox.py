@@ -221,6 +221,61 @@ def load_pretrained(model: nn.Module, info: Info, name: str) -> nn.Module:
     return model
 
 
+def freeze_early(model: nn.Module, share: float) -> nn.Module:
+    """Keep the first `share` (0..1) of the parameters, and the batch statistics among them, as they are: less to compute, less to forget."""
+    parameters = list(model.parameters())
+    for parameter in parameters[: int(share * len(parameters))]:
+        parameter.requires_grad_(False)
+    for module in model.modules():
+        own = list(module.parameters(recurse=False))
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and own and not any(p.requires_grad for p in own):
+            module.eval()
+            module.train = lambda mode=True, kept=module: kept  # type: ignore[method-assign, misc]  # noqa: ARG005 - train() and eval() call it
+    return model
+
+
+def fit_head(model: nn.Module, batches: Any, info: Info, weight_decay: float = 1e-3) -> None:
+    """Solve the last linear layer on the features of one pass over `batches`: fine-tuning then begins from a sensible head.
+
+    A random head would first distort good features (Kumar et al. 2022, arXiv:2202.10054). At most about a tenth of the time goes into the pass.
+    """
+    head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    place(model, info).eval()
+    seen: list[torch.Tensor] = []
+    targets: list[torch.Tensor] = []
+    enough = (
+        0.2 * info.seconds * (info.images_per_second or float("inf"))
+    )  # a forward pass alone is more than twice as fast
+    hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().float()))
+    with torch.no_grad():
+        for images, labels in batches:
+            with autocast(info):
+                model(place(images, info))
+            targets.append(labels)
+            if len(targets) * len(labels) > enough:
+                break
+    hook.remove()
+    features, answers = torch.cat(seen), torch.cat(targets)
+    mean, std = features.mean(0), features.std(0, correction=0).clamp(min=1e-5)
+    scaled = (features - mean) / std
+    weight = torch.zeros_like(head.weight, requires_grad=True)
+    bias = torch.zeros(head.out_features, device=weight.device, requires_grad=True)
+    solver = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
+
+    def cost() -> torch.Tensor:
+        solver.zero_grad()
+        value = F.cross_entropy(scaled @ weight.T + bias, answers, label_smoothing=0.1)
+        value = value + weight_decay * weight.square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    solver.step(cost)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        head.weight.copy_(weight / std)
+        if head.bias is not None:
+            head.bias.copy_(bias - (weight / std) @ mean)
+
+
 class EMA:
     """An exponential moving average of a model's weights: `ema.model` is what to evaluate and to keep."""
 
@@ -355,7 +410,7 @@ def fit(
     """The usual loop: `batches` is loaders.train or loaders.everything. Returns the model to score.
 
     keep="last" returns the final weights (right for schedules that end at zero), keep="best" those with the best inner validation accuracy.
-    Raises NonFiniteLoss, and OutOfTime at the deadline.
+    Raises NonFiniteLoss, and OutOfTime when the time is over.
     """
     place(model, info)
     if ema:

@@ -94,8 +94,9 @@ def test_the_fastest_setting_is_found_by_timing(
     speeds: dict[tuple[str, bool, int], float],
     expected: tuple[str, bool, int],
 ) -> None:
-    def timed(info: Any, images: torch.Tensor, targets: torch.Tensor, rival: float) -> float:
-        return speeds.get((info.precision, info.channels_last, info.threads), 10.0)
+    def timed(info: Any, images: torch.Tensor, targets: torch.Tensor, rival: float) -> Any:
+        speed = speeds.get((info.precision, info.channels_last, info.threads), 10.0)
+        return script.Speed(speed, speed)
 
     monkeypatch.setattr(script, "images_per_second", timed)
     data = small_data(script)
@@ -113,6 +114,26 @@ def test_what_was_found_before_is_not_timed_again(script: ModuleType) -> None:
     config = {"threads": 1, "device": "cpu", "seconds": 600.0, "precision": "bfloat16", "channels_last": True}
     found = script.measured(data, script.make_info(data.facts, config), config)
     assert (found.precision, found.channels_last, found.threads) == ("bfloat16", True, 1)
+
+
+# 16 images at 10 a second in 16 seconds: 10 passes. What the incumbent ran with, images per second now, and the epochs planned.
+PLANS = {
+    "with a reserve": (None, 10.0, 8),
+    "as the incumbent, if that just fits": (9, 10.0, 9),
+    "fewer than the incumbent, if they do not fit": (11, 10.0, 8),
+    "not more than the incumbent": (3, 10.0, 3),
+    "no fewer because of a busy neighbour": (9, 5.0, 9),
+}
+
+
+@pytest.mark.parametrize(("inherited", "now", "expected"), PLANS.values(), ids=PLANS)
+def test_the_epochs_are_planned_from_the_speed_without_neighbours(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, inherited: int | None, now: float, expected: int
+) -> None:
+    monkeypatch.setattr(script, "images_per_second", lambda *_: script.Speed(now, 10.0))
+    data = small_data(script)
+    config = {"threads": 1, "device": "cpu", "seconds": 16.0, "epochs": inherited, "precision": "float32"}
+    assert script.measured(data, script.make_info(data.facts, config), config).epochs == expected
 
 
 @pytest.mark.slow

@@ -115,7 +115,7 @@ def test_loaders_cover_every_image_and_keep_the_inner_split_apart() -> None:
     images[:, 0, 0, 0] = torch.arange(40, dtype=torch.uint8)
     inner = torch.arange(40) % 5 == 0
     raw = Transforms(train=lambda x: x.float(), eval=lambda x: x.float())
-    loaders = make_loaders(images, labels, inner, raw, info(), deadline=float("inf"), batch_size=8)
+    loaders = make_loaders(images, labels, inner, raw, info(), batch_size=8)
 
     def seen(loader) -> set[int]:  # type: ignore[no-untyped-def]
         return {int(value) for batch, _ in loader for value in batch[:, 0, 0, 0]}
@@ -128,8 +128,41 @@ def test_loaders_cover_every_image_and_keep_the_inner_split_apart() -> None:
 def test_balanced_batches_draw_every_class_equally_often() -> None:
     labels = torch.tensor([0] * 90 + [1] * 10)
     raw = Transforms(train=lambda x: x.float(), eval=lambda x: x.float())
-    loaders = make_loaders(
-        pictures(100), labels, torch.zeros(100, dtype=torch.bool), raw, info(), deadline=float("inf"), batch_size=20
-    )
+    loaders = make_loaders(pictures(100), labels, torch.zeros(100, dtype=torch.bool), raw, info(), batch_size=20)
     drawn = torch.cat([targets for _ in range(10) for _, targets in loaders.with_balanced_classes().train])
     assert 0.35 < drawn.float().mean() < 0.65
+
+
+def small_network() -> torch.nn.Sequential:
+    nn = torch.nn
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)
+    )  # fmt: skip
+
+
+def test_frozen_layers_stay_as_they_are_while_the_others_learn() -> None:
+    model = toolbox.freeze_early(
+        small_network(), 0.5
+    ).train()  # the first convolution with its norm, and the second convolution's filters
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    model(torch.randn(4, 3, 12, 12)).square().sum().backward()
+    optimizer.step()
+    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert not {key for key in changed if key[0] in "01"}
+    assert {"4.running_mean", "7.weight"} <= changed
+
+
+def test_a_solved_head_separates_what_the_features_separate() -> None:
+    dark, light = torch.full((40, 3, 12, 12), 60), torch.full((40, 3, 12, 12), 190)
+    images = (torch.cat([dark, light]) + torch.randint(0, 20, (80, 3, 12, 12))).to(torch.uint8)
+    labels = torch.arange(80) // 40
+    inner = torch.arange(80) % 8 == 0
+    transforms = Transforms(train=lambda x: x / 255.0, eval=lambda x: x / 255.0)
+    loaders = make_loaders(images, labels, inner, transforms, info(counts=[35, 35]), batch_size=16)
+    model = small_network()
+    body = {key: value.clone() for key, value in model[:-1].state_dict().items()}
+    toolbox.fit_head(model, loaders.train, info())
+    assert toolbox.evaluate(model, loaders.validation, info())["validation_accuracy"] == 1.0
+    assert all(torch.equal(value, body[key]) for key, value in model[:-1].state_dict().items())
