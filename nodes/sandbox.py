@@ -21,7 +21,7 @@ from schema.pipeline import Fault, Pipeline
 from schema.state import State
 from schema.team import Hardware, TrainingEvidence
 
-FASTEST = {"precision", "channels_last", "threads"}
+FASTEST = {"precision", "channels_last"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,19 +112,19 @@ def _spec(training: Training, state: State, store: Store) -> JobSpec:
 
 def _inherited(training: Training, state: State, store: Store) -> dict[str, Any]:
     """A further seed repeats its pipeline's plan. A candidate gets the incumbent's epochs, so that both see equally many images,
-    unless it is about training longer; how it was fastest stands while the model is the same."""
+    unless it is about training longer; how it was fastest stands while the model is the same, and is timed first where not."""
     run = state["run"]
     if training.seed > 0:
         plan = artifacts.plan(job_dir(run, training.iteration, training.attempt, 0))
-        return plan.model_dump(include={"epochs", *FASTEST}) if plan else {}
+        return plan.model_dump(include={"epochs", "threads", *FASTEST}) | {"settled": True} if plan else {}
     base = state["base"]
     evidence = None if base is None else store.training(run, base)
     if base is None or evidence is None or evidence.plan is None:
         return {}
     proposal = proposal_of(state)
-    kept = set() if proposal and proposal.longer else {"epochs"}
+    kept = FASTEST if proposal and proposal.longer else {"epochs", *FASTEST}
     if store.pipeline(run, base).model == training.pipeline.model:
-        kept |= FASTEST
+        return evidence.plan.model_dump(include={"threads", *kept}) | {"settled": True}
     return evidence.plan.model_dump(include=kept)
 
 

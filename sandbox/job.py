@@ -18,6 +18,7 @@ from schema.events import JobProgress
 from schema.job import JobResult, JobSpec, JobStatus, Step
 
 POLL = 0.03
+MAX_POLL = 0.25  # a long training is looked at less often: every look costs it something
 LEAST_FREE = 32 * 2**20  # bytes
 
 
@@ -39,7 +40,7 @@ def wait(
     stop: Callable[[], bool] | None = None,
 ) -> JobResult:
     """Attach until the job is over. `stop` true raises RunStopped and leaves the job running; a dead supervisor is replaced."""
-    told, asked = 0.0, time.monotonic()
+    told, asked, began = 0.0, time.monotonic(), time.monotonic()
     while (found := result(directory)) is None:
         if stop and stop():
             raise RunStopped(f"the job {directory.name} goes on in the background")
@@ -53,7 +54,7 @@ def wait(
         if on_progress and time.monotonic() - told > 0.5:
             told = time.monotonic()
             on_progress(_progress(directory))
-        time.sleep(POLL)
+        time.sleep(min(MAX_POLL, POLL + (time.monotonic() - began) / 50))
     if on_progress:
         on_progress(_progress(directory))
     return found

@@ -31,6 +31,7 @@ from schema.job import JobResult, JobSpec, Step, StepOutcome
 from schema.pipeline import Fault
 
 POLL = 0.02
+WATCH = 0.1  # between two looks at a running job: each look goes over all processes of the machine
 LOG_HEAD = 2 * 2**20  # of a job's output, the first part and the last are kept
 LOG_TAIL = 64 * 1024
 IDLE_SECONDS = float(os.environ.get("IMPROVE_SUPERVISOR_IDLE", "180"))
@@ -132,6 +133,7 @@ def _lay_out(job_dir: Path, spec: JobSpec) -> None:
             "epochs",
             "precision",
             "channels_last",
+            "settled",
             "weights_file",
         }
     )
@@ -169,7 +171,7 @@ def _run_child(job_dir: Path, spec: JobSpec, step: str, warm: "Warm", log: "Log"
         watch = Watch(
             job_dir, spec, _seconds(spec, step)
         )  # a warm process that is still importing costs the job nothing
-        while (status := child.status(POLL)) is None and not run.limit:
+        while (status := child.status(min(WATCH, POLL + watch.seconds / 10))) is None and not run.limit:
             run.limit = watch.exceeded(warm.descendants(), log)
         if status is None:
             _end(child.pid, warm, log)
@@ -217,7 +219,6 @@ class Watch:
     allowed: float
     began: float = field(default_factory=time.monotonic)
     peak: int = 0
-    checked: float = 0.0
     walked: float = 0.0
 
     @property
@@ -229,7 +230,7 @@ class Watch:
         return self.seconds - min(sum(queued_seconds(process.pid) for process in processes), self.seconds / 2)
 
     def exceeded(self, processes: list[psutil.Process], log: "Log") -> str | None:
-        """The first limit that is passed. Memory is looked at ten times a second, the disk twice."""
+        """The first limit that is passed. The disk is looked at twice a second."""
         limits = self.spec.limits
         passed = {
             "time": self.seconds > self.allowed and self._alone(processes) > self.allowed,
@@ -237,11 +238,9 @@ class Watch:
             "stopped": (self.job_dir / "stop").exists(),
             "processes": len(processes) > limits.processes,
         }
-        if time.monotonic() - self.checked > 0.1:
-            self.checked = time.monotonic()
-            used = _memory(processes, limits.memory_bytes)
-            self.peak = max(self.peak, used)
-            passed["memory"] = used > limits.memory_bytes
+        used = _memory(processes, limits.memory_bytes)
+        self.peak = max(self.peak, used)
+        passed["memory"] = used > limits.memory_bytes
         if time.monotonic() - self.walked > 0.5:
             self.walked = time.monotonic()
             passed["disk"] = _disk(self.job_dir / "work") > limits.disk_bytes

@@ -50,9 +50,12 @@ class JobSpec(Record):
         default=None, description="Planned epochs of the run, None for the first pipeline: it measures"
     )
     precision: Literal["float32", "bfloat16", "float16"] | None = Field(
-        default=None, description="Known best for this model, None: measure"
+        default=None, description="What the incumbent runs with: timed first; None: plain first"
     )
     channels_last: bool | None = None
+    settled: bool = Field(
+        default=False, description="The model is the incumbent's: precision, layout and threads stand, nothing is timed"
+    )
     weights_file: str | None = Field(default=None, description="Trained weights, for a job that only predicts")
     tier: Tier = "none"
     limits: Limits

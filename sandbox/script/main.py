@@ -153,15 +153,15 @@ def measured(data: Data, info: Info, config: dict[str, Any]) -> Info:
     loaders = make_loaders(data.images, data.labels, data.inner, build_transforms(info), info)
     batch = next(iter(loaders.train))
     clock, limit = Clock(), min(15.0, 0.05 * info.seconds)
-    known, best, speed = config.get("precision") is not None, info, Speed()
-    for trial in [info] if known else precisions(info):
-        if speed.now and clock.wall() > limit:
+    settled, best, speed = bool(config.get("settled")), info, Speed()
+    for trial in [info] if settled else precisions(info):
+        if speed.now and clock.passed(limit):
             break
         found = images_per_second(trial, *batch, speed.now)
-        if found.now > speed.now * 1.1:  # plainer settings come first and win a near tie
+        if found.now > speed.now * 1.1:  # the first win a near tie
             best, speed = trial, found
     # Small nets waste many threads, and where a neighbour holds a core each step waits for its slowest thread.
-    while not known and info.device.type == "cpu" and best.threads > 1 and clock.wall() < limit:
+    while not settled and info.device.type == "cpu" and best.threads > 1 and not clock.passed(limit):
         trial = replace(best, threads=best.threads // 2)
         found = images_per_second(trial, *batch, speed.now)
         if found.now < speed.now * 1.1:
@@ -177,12 +177,14 @@ def measured(data: Data, info: Info, config: dict[str, Any]) -> Info:
 
 
 def precisions(info: Info) -> list[Info]:
+    """What is set already (the incumbent's choice, or plain float32), then the others."""
     reduced = "bfloat16" if info.device.type == "cpu" or torch.cuda.is_bf16_supported() else "float16"
-    return [
+    others = [
         replace(info, precision=precision, channels_last=channels_last)
         for precision in ("float32", reduced)
         for channels_last in (False, True)
     ]
+    return [info, *(other for other in others if other != info)]
 
 
 @dataclass(frozen=True)

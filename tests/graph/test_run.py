@@ -64,6 +64,18 @@ def test_every_iteration_has_its_verdict(finished: Finished) -> None:
     assert finished.ledger[3].verdict == "failed"
 
 
+def test_a_candidate_is_compared_under_what_the_incumbent_ran_with(finished: Finished) -> None:
+    jobs = finished.folder / "iterations"
+    plan = json.loads((jobs / "0000/jobs/1-s0/work/smoke.json").read_text())
+    same_model = json.loads((jobs / "0001/jobs/1-s0/job.json").read_text())
+    other_model = json.loads((jobs / "0002/jobs/2-s0/job.json").read_text())
+    assert {key: same_model[key] for key in ("epochs", "precision", "channels_last", "threads", "settled")} == {
+        **{key: plan[key] for key in ("epochs", "precision", "channels_last", "threads")},
+        "settled": True,
+    }
+    assert (other_model["epochs"], other_model["settled"]) == (plan["epochs"], False)
+
+
 def test_a_finished_run_leaves_no_process_behind(finished: Finished) -> None:
     assert not [
         p for p in psutil.process_iter(["cmdline"]) if str(finished.folder) in " ".join(p.info["cmdline"] or [])

@@ -109,9 +109,28 @@ def test_the_fastest_setting_is_found_by_timing(
     assert (found.precision, found.channels_last, found.threads) == expected
 
 
+def test_what_the_incumbent_runs_with_is_timed_first(script: ModuleType) -> None:
+    data = small_data(script)
+    config = {"threads": 4, "device": "cpu", "precision": "bfloat16", "channels_last": True}
+    tried = script.precisions(script.make_info(data.facts, config))
+    assert [(one.precision, one.channels_last) for one in tried] == [
+        ("bfloat16", True),
+        ("float32", False),
+        ("float32", True),
+        ("bfloat16", False),
+    ]
+
+
 def test_what_was_found_before_is_not_timed_again(script: ModuleType) -> None:
     data = small_data(script)
-    config = {"threads": 1, "device": "cpu", "seconds": 600.0, "precision": "bfloat16", "channels_last": True}
+    config = {
+        "threads": 1,
+        "device": "cpu",
+        "seconds": 600.0,
+        "precision": "bfloat16",
+        "channels_last": True,
+        "settled": True,
+    }
     found = script.measured(data, script.make_info(data.facts, config), config)
     assert (found.precision, found.channels_last, found.threads) == ("bfloat16", True, 1)
 
@@ -132,7 +151,7 @@ def test_the_epochs_are_planned_from_the_speed_without_neighbours(
 ) -> None:
     monkeypatch.setattr(script, "images_per_second", lambda *_: script.Speed(now, 10.0))
     data = small_data(script)
-    config = {"threads": 1, "device": "cpu", "seconds": 16.0, "epochs": inherited, "precision": "float32"}
+    config = {"threads": 1, "device": "cpu", "seconds": 16.0, "epochs": inherited, "settled": True}
     assert script.measured(data, script.make_info(data.facts, config), config).epochs == expected
 
 
