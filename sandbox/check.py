@@ -1,5 +1,6 @@
 """The checks that cost half a second: syntax and contract, then ruff for undefined names, then ty for wrong arguments and removed names."""
 
+import ast
 import subprocess
 import sys
 import tempfile
@@ -34,7 +35,7 @@ def check(pipeline: Pipeline, script: str, *, weights: Mapping[str, str]) -> Fau
 
 def _findings(script: str) -> list[Finding]:
     """Of ruff and ty, side by side; a tool that does not answer in time finds nothing."""
-    typed = script
+    typed = signatures(script)
     for face, annotated in FACES.items():
         typed = typed.replace(f"\n{face}", f"\n{annotated}")
     with tempfile.TemporaryDirectory() as folder:
@@ -44,6 +45,22 @@ def _findings(script: str) -> list[Finding]:
         running = [_start("ruff", ruff, folder), _start("ty", ty, folder)]
         ruff_answer, ty_answer = (_answer(process) for process in running)
     return [*from_ruff(ruff_answer), *from_ty(ty_answer, typed)]
+
+
+def signatures(script: str) -> str:
+    """The components as they are, and of our own functions the signatures alone, line for line: ty needs a third less time for it."""
+    theirs = {row for rows in sections(script).values() for row in rows}
+    lines = script.split("\n")
+    top = ast.parse(script).body
+    methods = [inner for outer in top if isinstance(outer, ast.ClassDef) for inner in outer.body]
+    for node in (*top, *methods):
+        if not isinstance(node, ast.FunctionDef) or node.lineno in theirs or node.name == "__init__":
+            continue  # an __init__ says which attributes there are
+        first, last = node.body[0], node.end_lineno or node.lineno
+        if first.lineno > node.lineno:
+            rest = [""] * (last - first.lineno)
+            lines[first.lineno - 1 : last] = [" " * first.col_offset + "raise NotImplementedError", *rest]
+    return "\n".join(lines)
 
 
 def _start(tool: str, arguments: list[str], folder: str) -> subprocess.Popen[str]:

@@ -1,11 +1,13 @@
 """ruff and ty over the assembled script: certain mistakes only, in the component that made them, with the way out."""
 
+import ast
+
 import pytest
 
 from benchmarks.mistakes.good import GOOD
 from dataset.decode import SOURCE
-from sandbox.assemble import assemble
-from sandbox.check import check
+from sandbox.assemble import assemble, sections
+from sandbox.check import check, signatures
 from sandbox.findings import from_ruff, from_ty, module_names
 from schema.pipeline import Component, Fault, Pipeline
 
@@ -98,3 +100,15 @@ def test_unreadable_answers_of_the_tools_are_no_findings() -> None:
 def test_names_of_a_module_are_read_without_importing_it() -> None:
     assert "RandomCrop" in module_names("torchvision.transforms.v2")
     assert module_names("no.such.module") == ()
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_ty_reads_has_the_components_on_their_lines(name: str) -> None:
+    script = assemble(GOOD[name], SOURCE, title="test")
+    read = signatures(script)
+    before, after = script.split("\n"), read.split("\n")
+    assert len(after) == len(before)
+    for rows in sections(script).values():
+        assert [after[row - 1] for row in rows] == [before[row - 1] for row in rows]
+    assert "def evaluate(" in read
+    ast.parse(read)
