@@ -124,8 +124,20 @@ def run_training(data: Data, config: dict[str, Any], out: Path) -> Path:
     set_up(info)
     if config.get("epochs") is None or config.get("precision") is None:
         info = measured(data, info, config)
-        set_up(info)
     clock = Clock()
+    try:
+        return one_training(data, info, clock, out)
+    except FloatingPointError as error:
+        if info.precision == "float32":
+            raise
+        print(f"{error}: once more from the beginning, in float32 instead of {info.precision}", flush=True)
+    return one_training(data, replace(info, precision="float32"), clock, out)
+
+
+def one_training(data: Data, info: Info, clock: Clock, out: Path) -> Path:
+    """From the seed to the weights, in the precision of `info`. Raises FloatingPointError where loss or weights are not finite."""
+    set_up(info)
+    (out / "metrics.jsonl").unlink(missing_ok=True)
     transforms = build_transforms(info)
     loaders = make_loaders(
         on_device(data, info), data.labels, data.inner, transforms, info, out_of_time=lambda: clock.passed(info.seconds)
@@ -154,12 +166,16 @@ def measured(data: Data, info: Info, config: dict[str, Any]) -> Info:
     batch = next(iter(loaders.train))
     clock, limit = Clock(), min(15.0, 0.05 * info.seconds)
     settled, best, speed = bool(config.get("settled")), info, Speed()
-    for trial in [info] if settled else precisions(info):
-        if speed.now and clock.passed(limit):
+    broken: Exception | None = None
+    for trial in precisions(info):
+        if speed.now and (settled or clock.passed(limit)):
             break
         found = images_per_second(trial, *batch, speed.now)
+        broken = broken or found.error
         if found.now > speed.now * 1.1:  # the first win a near tie
             best, speed = trial, found
+    if broken and not speed.now:
+        raise broken
     # Small nets waste many threads, and where a neighbour holds a core each step waits for its slowest thread.
     while not settled and info.device.type == "cpu" and best.threads > 1 and not clock.passed(limit):
         trial = replace(best, threads=best.threads // 2)
@@ -189,16 +205,18 @@ def precisions(info: Info) -> list[Info]:
 
 @dataclass(frozen=True)
 class Speed:
-    """Images per second of training steps."""
+    """Images per second of training steps; none where the setting does not work."""
 
     now: float = 0.0  # whatever else the machine does
     alone: float = 0.0  # had it done nothing else: what epochs are planned with, so that a busy neighbour does not shorten a training
+    error: Exception | None = None
 
 
 def images_per_second(info: Info, images: torch.Tensor, targets: torch.Tensor, rival: float) -> Speed:
-    """Forward, backward, update; the median of some steps after a warm-up. Nothing where the setting does not work.
+    """Forward, backward, update; the median of some steps after a warm-up.
 
-    A setting that is much slower than its rival is given up after one step.
+    A setting that is much slower than its rival is given up after one step. One that makes weights that are not finite does not work:
+    bfloat16 does that now and then where a convolution with stride meets a single pixel (seen with torch 2.15 on a CPU).
     """
     state = torch.get_rng_state()
     torch.set_num_threads(info.threads)
@@ -218,12 +236,14 @@ def images_per_second(info: Info, images: torch.Tensor, targets: torch.Tensor, r
             if info.device.type == "cuda":
                 torch.cuda.synchronize()
             steps.append((clock.wall(), clock.seconds()))
+        if not all(torch.isfinite(value).all() for value in model.parameters()):
+            return Speed(
+                error=FloatingPointError(f"training steps in {info.precision} make weights that are not finite")
+            )
         wall, alone = np.median(steps[1:], axis=0)
         return Speed(len(images) / float(wall), len(images) / float(alone))
-    except RuntimeError:
-        if not rival:  # the first setting is the plain one, or the one that the incumbent runs with
-            raise
-        return Speed()
+    except RuntimeError as error:
+        return Speed(error=error)
     finally:
         torch.set_rng_state(state)
 

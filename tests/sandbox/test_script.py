@@ -2,6 +2,7 @@
 """The assembled script is what the person takes home: it stands alone, and the same seed gives the same weights."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -153,6 +154,67 @@ def test_the_epochs_are_planned_from_the_speed_without_neighbours(
     data = small_data(script)
     config = {"threads": 1, "device": "cpu", "seconds": 16.0, "epochs": inherited, "settled": True}
     assert script.measured(data, script.make_info(data.facts, config), config).epochs == expected
+
+
+class SpoiltByBfloat16(torch.nn.Module):
+    """What some convolutions do on some processors: in bfloat16 a gradient is not a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(64, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(images.flatten(1))
+        if self.training and torch.is_autocast_enabled("cpu"):
+            logits.register_hook(lambda gradient: gradient * float("nan"))
+        return logits
+
+
+BFLOAT16 = {"threads": 1, "device": "cpu", "seconds": 600.0, "precision": "bfloat16", "epochs": 2}
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_a_precision_that_spoils_the_weights_is_not_chosen(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, settled: bool
+) -> None:
+    monkeypatch.setattr(script, "build_model", lambda _: SpoiltByBfloat16())
+    data = small_data(script)
+    config = BFLOAT16 | {"settled": settled}
+    assert script.measured(data, script.make_info(data.facts, config), config).precision == "float32"
+
+
+def test_a_model_that_works_in_no_precision_is_told_as_it_is(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script, "build_model", lambda _: torch.nn.Linear(3, 2))
+    data = small_data(script)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        script.measured(data, script.make_info(data.facts, BFLOAT16), BFLOAT16)
+
+
+def test_a_training_that_bfloat16_spoils_is_done_again_in_float32(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(script, "build_model", lambda _: SpoiltByBfloat16())
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 7}\n')
+    weights = script.run_training(small_data(script), BFLOAT16, tmp_path)
+    assert script.restored(weights, {"device": "cpu"})[2].precision == "float32"
+    assert "once more from the beginning, in float32 instead of bfloat16" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1]
+
+
+def test_a_training_that_float32_spoils_too_fails(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def spoilt() -> torch.nn.Module:
+        net = SpoiltByBfloat16()
+        torch.nn.init.constant_(net.head.weight, float("nan"))
+        return net
+
+    monkeypatch.setattr(script, "build_model", lambda _: spoilt())
+    with pytest.raises(FloatingPointError):
+        script.run_training(small_data(script), BFLOAT16, tmp_path)
 
 
 @pytest.mark.slow
