@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The environment is current when this stamp, named after the lock's content, exists.
 STAMP := .venv/installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: demo test test-slow check format bench clean
+.PHONY: demo test test-slow check format clean
 .DEFAULT_GOAL := demo
 
 demo: $(STAMP)
@@ -25,9 +25,6 @@ check: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-
-bench: $(STAMP)
-	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf .venv
