@@ -7,7 +7,8 @@ from itertools import pairwise
 from statistics import pstdev
 
 from agents.playbook.labels import Symmetry, symmetry
-from agents.playbook.recipe import Recipe, Recipes, recipes_in
+from agents.playbook.recipe import MOST_EPOCHS, Recipe, Recipes, backbones, pad_type, recipes_in, size_is_square
+from agents.playbook.tried import steps
 from schema.pipeline import Component
 from schema.score import Score
 from schema.team import Evidence
@@ -48,6 +49,11 @@ class View:
         return bool(self.recipes.model.get("pretrained"))
 
     @property
+    def calibrated(self) -> bool:
+        """The metric judges the probabilities themselves."""
+        return self.evidence.brief.metric == "log_loss"
+
+    @property
     def room(self) -> bool:
         """Time for something slower."""
         return self.spare > 0.3 or self.epochs >= 30
@@ -65,6 +71,8 @@ def view_of(evidence: Evidence) -> View:
     tail = inner[-max(2, len(inner) // 5) :]
     steps = [after - before for before, after in pairwise(inner[-max(3, len(inner) // 3) :])]
     size = recipes.data["size"] or [brief.profile.height, brief.profile.width]
+    counts = brief.profile.counts["train"]
+    chance = max(counts) / max(1, sum(counts))  # of always saying the largest class
     return View(
         evidence=evidence,
         recipes=recipes,
@@ -78,11 +86,11 @@ def view_of(evidence: Evidence) -> View:
         cut=training.cut,
         size=brief.profile.size("train"),
         side=min(size),
-        worst_recall=min(training.score.per_class, default=1.0),
+        worst_recall=min(_recalls(evidence), default=1.0),
         confused=_confused(training.score),
         noise=pstdev(steps) if len(steps) > 1 else 0.0,
         jumps=sum(after > 1.1 * before for before, after in pairwise(losses)) / max(1, len(losses) - 1),
-        slow_start=bool(train) and train[0] < 1.5 / brief.profile.num_classes,
+        slow_start=bool(train) and train[0] < chance + 0.1 * (1 - chance),
     )
 
 
@@ -92,7 +100,18 @@ def _confused(score: Score) -> float:
     for one in score.confusions:
         pairs[frozenset({one.truth, one.predicted})] += one.count
     mistakes = (1 - score.accuracy) * score.n
-    return min(1.0, sum(count for _, count in pairs.most_common(3)) / mistakes) if mistakes >= 1 else 0.0
+    classes = len(score.per_class)
+    even = 3 / max(1, classes * (classes - 1) // 2)  # their share if every pair were confused alike
+    if mistakes < 1 or even >= 1:
+        return 0.0
+    share = min(1.0, sum(count for _, count in pairs.most_common(3)) / mistakes)
+    return max(0.0, (share - even) / (1 - even))
+
+
+def _recalls(evidence: Evidence) -> list[float]:
+    """Of the classes that have held-out images; the others' recall is 0 and says nothing."""
+    counts = evidence.brief.profile.counts["validation"]
+    return [recall for recall, count in zip(evidence.training.score.per_class, counts, strict=True) if count]
 
 
 Strength = Callable[[View], float]
@@ -137,7 +156,8 @@ def _overfit(v: View) -> float:
 
 
 def _underfit(v: View) -> float:
-    return min(1.0, max(0.1, 1.2 * (0.97 - v.train_accuracy) - max(0.0, v.gap)))
+    # Mixing and strong augmentation pull the training accuracy below what the model can do.
+    return min(1.0, max(0.1, 1.2 * (0.97 - max(v.train_accuracy, v.inner_accuracy)) - max(0.0, v.gap)))
 
 
 def _similar(v: View) -> float:
@@ -164,10 +184,19 @@ def _zoom(v: View, share: float) -> float:
 
 
 def _next_backbone(v: View) -> str | None:
-    """The one after the present one, in alphabetical order and round the end."""
-    names = sorted(v.evidence.brief.weights)
-    after = [name for name in names if name > v.recipes.model["name"]] + names
-    return next((name for name in after if name != v.recipes.model["name"]), None)
+    """The best one that this run has not named yet."""
+    named = {str(new) for row in v.evidence.ledger for key, _, new in steps(row.move) if key == "name"}
+    return next((name for name in backbones(v.evidence.brief) if name not in named | {v.recipes.model["name"]}), None)
+
+
+def _other_backbone(v: View) -> Recipe:
+    name = _next_backbone(v)
+    return {"name": name, "pad_type": pad_type(name, v.evidence.brief.weights[name])} if name else {}
+
+
+def _larger(v: View) -> bool:
+    """The stored images hold more than the model sees; a pretrained network gains from enlarged images, too."""
+    return (v.recipes.data["size"] is not None and v.side * 1.25 <= _full(v)) or (v.fine_tuning and v.side * 1.3 <= 232)
 
 
 def _full(v: View) -> int:
@@ -186,6 +215,10 @@ MOVES: tuple[Move, ...] = (
          lambda v: v.safe.flip == "unknown" and not v.recipes.data["flip"], _overfit, 0.5, lambda _: {"flip": True}),
     Move("vertical-flip", "data", "up and down mean nothing", "training accuracy above inner validation",
          lambda v: v.safe.vertical == "keeps" and not v.recipes.data["vertical"], _overfit, 0.6, lambda _: {"vertical": True}),
+    Move("quarter-turns", "data", "up and down mean nothing; square images", "training accuracy above inner validation",
+         lambda v: v.safe.vertical == "keeps" and not v.recipes.data["transpose"] and size_is_square(_resized(v, 1.0)), _overfit, 0.55, lambda _: {"transpose": True}),
+    Move("vertical-views", "data", "up and down mean nothing", "predictions of mirror images may differ",
+         lambda v: v.safe.vertical == "keeps" and "vertical" not in v.recipes.data["views"], _always(0.7), 0.5, lambda v: {"views": [*v.recipes.data["views"], "vertical"]}),
     Move("more-translation", "data", "a shift keeps its label", "training accuracy above inner validation",
          lambda v: v.safe.shift == "keeps" and v.recipes.data["translate"] < v.side // 4 and not v.recipes.data["crop"], _overfit, 0.4, lambda v: {"translate": max(v.recipes.data["translate"] + 1, round(v.recipes.data["translate"] * 1.6))}),
     Move("less-translation", "data", "translation is on", "training accuracy low and no gap",
@@ -208,8 +241,8 @@ MOVES: tuple[Move, ...] = (
          lambda v: v.safe.hide != "changes" and not v.recipes.data["cutout"] and v.side >= 16, _overfit, 0.4, lambda v: {"cutout": round(v.side / 4)}),
     Move("no-cutout", "data", "cutout is on", "training accuracy low and no gap",
          lambda v: v.recipes.data["cutout"] > 0, _underfit, 0.35, lambda _: {"cutout": 0}),
-    Move("colour-jitter", "data", "colour does not decide the label; colour images", "training accuracy above inner validation",
-         lambda v: v.safe.colour == "keeps" and not v.recipes.data["jitter"] and v.evidence.brief.profile.channels == 3, _overfit, 0.45, lambda _: {"jitter": 0.25}),
+    Move("colour-jitter", "data", "colour does not decide the label", "training accuracy above inner validation",
+         lambda v: v.safe.colour == "keeps" and not v.recipes.data["jitter"], _overfit, 0.45, lambda _: {"jitter": 0.25}),
     Move("stronger-jitter", "data", "colour jitter is on", "training accuracy still above inner validation",
          lambda v: v.recipes.data["jitter"] == 0.25, _overfit, 0.25, lambda _: {"jitter": 0.4}),
     Move("mixup", "data", "at least 20 epochs", "training accuracy well above inner validation",
@@ -218,8 +251,8 @@ MOVES: tuple[Move, ...] = (
          lambda v: v.safe.hide == "keeps" and not v.mixed and v.epochs >= 20 and v.side >= 24, _overfit, 0.45, lambda _: {"cutmix": 1.0, "cutout": 0}),
     Move("no-mixing", "data", "MixUp or CutMix is on", "training accuracy low",
          lambda v: v.mixed, _underfit, 0.3, lambda _: {"mixup": 0.0, "cutmix": 0.0}),
-    Move("higher-resolution", "data", "the stored images are larger than what the model sees, and there is time", "detail is thrown away",
-         lambda v: v.recipes.data["size"] is not None and v.side * 1.25 <= _full(v) and v.room, _always(0.8), 0.6, lambda v: {"size": _resized(v, 1.3)}),
+    Move("higher-resolution", "data", "the stored images are larger than what the model sees, or it is pretrained and sees less than 224 pixels; and there is time", "detail is thrown away",
+         lambda v: _larger(v) and v.room, _always(0.8), 0.6, lambda v: {"size": _resized(v, 1.3)}),
     Move("lower-resolution", "data", "images above 64 pixels", "the training was cut by time or saw few epochs",
          lambda v: v.side > 64 and (v.cut or v.epochs < 8), _always(0.8), 0.4, lambda v: {"size": _resized(v, 0.75)}, longer=True),
     # Model
@@ -244,14 +277,14 @@ MOVES: tuple[Move, ...] = (
     Move("other-padding", "model", "a mobile backbone with padding options", "ported weights expect the padding they were trained with",
          lambda v: v.fine_tuning and v.recipes.model["name"].startswith(("mobilenet", "efficientnet", "tf_")), _always(0.3), 0.3, lambda v: {"pad_type": "" if v.recipes.model["pad_type"] else "same"}),
     Move("other-backbone", "model", "another pretrained model is on disk", "other features may suit these pictures better",
-         lambda v: v.fine_tuning and _next_backbone(v) is not None, _always(0.6), 0.5, lambda v: {"name": _next_backbone(v), "pad_type": ""}),
+         lambda v: v.fine_tuning and _next_backbone(v) is not None, _always(0.6), 0.5, _other_backbone),
     Move("train-more-layers", "model", "a pretrained network whose early layers are frozen", "training accuracy low, or time left",
          lambda v: v.fine_tuning and v.recipes.model["freeze"] > 0, lambda v: max(0.4, _underfit(v), v.spare), 0.45, lambda v: {"freeze": round(v.recipes.model["freeze"] - 0.25, 2)}),
     Move("train-fewer-layers", "model", "a pretrained network", "cut by time, few epochs, or training accuracy well above inner validation",
          lambda v: v.fine_tuning and v.recipes.model["freeze"] < 0.75, lambda v: max(0.6 if v.cut or v.epochs < 6 else 0.0, 0.5 * _overfit(v)), 0.4, lambda v: {"freeze": round(v.recipes.model["freeze"] + 0.25, 2)}, longer=True),
     # Training
     Move("train-longer", "training", "time left", "the curve still rises, or time is left unused",
-         lambda v: v.spare > 0.35 and not v.cut, lambda v: min(1.0, max(v.spare, 0.4 + 10 * max(0.0, v.rising))), 0.7, lambda v: {"epochs": round(v.recipes.training["epochs"] * 1.8)}, longer=True),
+         lambda v: v.spare > 0.35 and not v.cut and v.recipes.training["epochs"] < MOST_EPOCHS, lambda v: min(1.0, max(v.spare, 0.4 + 10 * max(0.0, v.rising))), 0.7, lambda v: {"epochs": min(MOST_EPOCHS, round(v.recipes.training["epochs"] * 1.8))}, longer=True),
     Move("train-shorter", "training", "at least 20 epochs", "inner validation falls at the end",
          lambda v: v.epochs >= 20, lambda v: 0.6 if v.rising < -0.005 else 0.05, 0.3, lambda v: {"epochs": round(v.epochs * 0.6)}),
     Move("weight-averaging", "training", "no averaging yet", "the curve is noisy near its end",
@@ -266,10 +299,10 @@ MOVES: tuple[Move, ...] = (
          lambda v: v.recipes.training["weight_decay"] < 0.2, _overfit, 0.35, lambda v: {"weight_decay": round(v.recipes.training["weight_decay"] * 3, 6)}),
     Move("less-weight-decay", "training", "weight decay is on", "training accuracy low",
          lambda v: v.recipes.training["weight_decay"] > 1e-5, _underfit, 0.3, lambda v: {"weight_decay": round(v.recipes.training["weight_decay"] / 3, 7)}),
-    Move("more-label-smoothing", "training", "cross-entropy with little smoothing", "confident mistakes: training accuracy above inner validation",
-         lambda v: v.recipes.training["loss"] == "cross-entropy" and v.recipes.training["smoothing"] < 0.2, _overfit, 0.3, lambda _: {"smoothing": 0.2}),
-    Move("no-label-smoothing", "training", "smoothing is on", "training accuracy low, many classes",
-         lambda v: v.recipes.training["smoothing"] > 0, _underfit, 0.25, lambda _: {"smoothing": 0.0}),
+    Move("more-label-smoothing", "training", "cross-entropy with little smoothing; the metric does not judge the probabilities themselves", "confident mistakes: training accuracy above inner validation",
+         lambda v: v.recipes.training["loss"] == "cross-entropy" and v.recipes.training["smoothing"] < 0.2 and not v.calibrated, _overfit, 0.3, lambda _: {"smoothing": 0.2}),
+    Move("no-label-smoothing", "training", "cross-entropy with smoothing", "training accuracy low, or the metric judges the probabilities themselves",
+         lambda v: v.recipes.training["loss"] == "cross-entropy" and v.recipes.training["smoothing"] > 0, lambda v: 1.0 if v.calibrated else _underfit(v), 0.25, lambda _: {"smoothing": 0.0}),
     Move("smaller-batches", "training", "batch above 16", "few steps per epoch",
          lambda v: v.recipes.training["batch"] > 16, lambda v: 0.6 if v.size / v.recipes.training["batch"] * v.epochs < 1500 else 0.25, 0.4, lambda v: {"batch": v.recipes.training["batch"] // 2}),
     Move("larger-batches", "training", "at least 4,000 images", "noisy steps, time short",
@@ -277,15 +310,15 @@ MOVES: tuple[Move, ...] = (
     Move("cosine-schedule", "training", "linear schedule", "either may be better",
          lambda v: v.recipes.training["schedule"] == "linear", _always(0.3), 0.25, lambda _: {"schedule": "cosine", "warmup": 0.1}),
     Move("adamw", "training", "SGD so far", "plain SGD is sensitive to its learning rate",
-         lambda v: v.recipes.training["optimizer"] == "sgd", lambda v: max(0.35, _underfit(v)), 0.4, lambda _: {"optimizer": "adamw", "lr": 0.003, "weight_decay": 0.05}),
+         lambda v: v.recipes.training["optimizer"] == "sgd", lambda v: max(0.35, _underfit(v)), 0.4, lambda v: {"optimizer": "adamw", **({"lr": 1e-3, "weight_decay": 0.02} if v.fine_tuning else {"lr": 0.003, "weight_decay": 0.05})}),
     Move("train-on-everything", "training", "a schedule that ends at zero and keeps its last weights", "the inner split is a tenth of the images",
          lambda v: not v.recipes.training["everything"] and v.recipes.training["keep"] == "last", _always(0.9), 0.6, lambda _: {"everything": True}),
     Move("class-weights", "training", "classes differ in size by half or more", "a rare class has low recall",
          lambda v: v.evidence.brief.profile.imbalance > 1.5 and not v.recipes.training["weighted"] and not v.recipes.training["balanced"], lambda v: max(0.1, 0.7 - v.worst_recall), 0.35, lambda _: {"weighted": True, "loss": "cross-entropy"}),
     Move("balanced-batches", "training", "classes differ in size three times or more", "a rare class has low recall",
          lambda v: v.evidence.brief.profile.imbalance > 3 and not v.recipes.training["balanced"], lambda v: max(0.1, 0.6 - v.worst_recall), 0.3, lambda _: {"balanced": True, "weighted": False}),
-    Move("focal-loss", "training", "at least 4 classes", "a few pairs of classes take most of the mistakes",
-         lambda v: v.recipes.training["loss"] != "focal" and len(v.evidence.brief.profile.classes) >= 4, lambda v: 0.1 + 0.3 * v.confused, 0.2, lambda _: {"loss": "focal", "weighted": False}),
+    Move("focal-loss", "training", "at least 4 classes; the metric does not judge the probabilities themselves", "a few pairs of classes take most of the mistakes",
+         lambda v: v.recipes.training["loss"] != "focal" and len(v.evidence.brief.profile.classes) >= 4 and not v.calibrated, lambda v: 0.1 + 0.3 * v.confused, 0.2, lambda _: {"loss": "focal", "weighted": False}),
     Move("best-weights", "training", "the inner validation images are not trained on; at least 8 epochs", "inner validation falls at the end",
          lambda v: v.recipes.training["keep"] == "last" and not v.recipes.training["everything"] and v.epochs >= 8, lambda v: 0.6 if v.rising < -0.005 else 0.15, 0.25, lambda _: {"keep": "best"}),
     Move("momentum", "training", "AdamW so far", "training accuracy above inner validation: plain momentum often generalises better",

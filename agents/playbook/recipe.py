@@ -1,7 +1,9 @@
 """A component's recipe: a literal at the top of its source, so that the source alone tells what it is."""
 
 import ast
+import math
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from agents.playbook.labels import Symmetry, symmetry
@@ -9,6 +11,7 @@ from schema.pipeline import COMPONENTS, Component, Pipeline
 from schema.team import Brief
 
 Recipe = dict[str, Any]
+MOST_EPOCHS = 300  # what the script plans at most
 NAMES: dict[Component, str] = {"data": "DATA", "model": "MODEL", "training": "TRAINING"}
 
 
@@ -48,7 +51,7 @@ def first_recipes(brief: Brief) -> Recipes:
     """What a good practitioner would start from."""
     profile = brief.profile
     small = max(profile.height, profile.width) <= 64
-    backbone = None if small or profile.channels == 1 else best_backbone(brief)
+    backbone = None if small else best_backbone(brief)
     safe = symmetry(brief)
     if backbone:
         return _fine_tuning(brief, backbone, safe)
@@ -58,7 +61,7 @@ def first_recipes(brief: Brief) -> Recipes:
 def naive_recipes(brief: Brief) -> Recipes:
     """What one plain request gives: no augmentation, a narrow network, AdamW, ten epochs. Also the last resort of a repair."""
     start = first_recipes(brief.model_copy(update={"weights": {}}))
-    calm = {"flip": False, "vertical": False, "translate": 0, "crop": 0.0, "cutout": 0, "views": []}
+    calm = {"flip": False, "vertical": False, "transpose": False, "translate": 0, "crop": 0.0, "cutout": 0, "views": []}
     plain = {
         "optimizer": "adamw",
         "lr": 1e-3,
@@ -72,26 +75,77 @@ def naive_recipes(brief: Brief) -> Recipes:
     return Recipes(start.data | calm, start.model | {"width": 16}, start.training | plain)
 
 
+# Convolutional families: they take any size and shape of image. What a CPU trains in minutes comes first there, what scores best on a GPU.
+CPU_FAMILIES = (
+    "mobilenet",
+    "efficientnet",
+    "tf_mobilenet",
+    "lcnet",
+    "ghostnet",
+    "mnasnet",
+    "resnet18",
+    "resnet",
+    "regnet",
+    "convnext",
+)
+GPU_FAMILIES = (
+    "convnext",
+    "efficientnetv2",
+    "tf_efficientnetv2",
+    "resnext",
+    "seresnet",
+    "resnet",
+    "regnet",
+    "efficientnet",
+    "tf_efficientnet",
+)
+OTHER_FAMILIES = (
+    "densenet",
+    "wide_resnet",
+    "ecaresnet",
+    "rexnet",
+    "hrnet",
+    "dla",
+    "vgg",
+    "ese_vovnet",
+    "semnasnet",
+    "mobilenet",
+    "tf_mobilenet",
+)
+
+
+def backbones(brief: Brief) -> list[str]:
+    """Weights on disk that these recipes can fine-tune, best first. Networks that insist on one input size are left to other teams."""
+    own = GPU_FAMILIES if brief.hardware.device == "cuda" else CPU_FAMILIES
+    families = tuple(dict.fromkeys((*own, *GPU_FAMILIES, *OTHER_FAMILIES)))
+    rank = {
+        name: next((i for i, family in enumerate(families) if name.startswith(family)), None) for name in brief.weights
+    }
+    known = [(place, name) for name, place in rank.items() if place is not None and not name.endswith("_clip")]
+    return [name for _, name in sorted(known)]
+
+
 def best_backbone(brief: Brief) -> str | None:
-    """The first of the weights on disk; families that fit a CPU come first."""
-    order = sorted(
-        brief.weights, key=lambda name: (not name.startswith(("mobilenet", "efficientnet", "resnet18")), name)
-    )
-    return order[0] if order else None
+    return next(iter(backbones(brief)), None)
 
 
 def _fine_tuning(brief: Brief, backbone: str, safe: Symmetry) -> Recipes:
     side = _fine_tuning_side(brief)
-    data = _data(brief, safe, longest=side) | {"stats": "imagenet", "crop": 0.5 if safe.scale == "keeps" else 0.0}
+    data = _data(brief, safe, longest=side, enlarge=True) | {
+        "stats": backbone,
+        "crop": 0.5 if safe.scale == "keeps" else 0.0,
+    }
     data |= {"translate": 0 if data["crop"] else side // 16, "cutout": 0}
-    model = {"family": "timm", "name": backbone, "pretrained": True, "pad_type": _pad_type(backbone), "dropout": 0.2}
+    model = {"family": "timm", "name": backbone, "pretrained": True, "dropout": 0.2}
+    model |= {"pad_type": pad_type(backbone, brief.weights[backbone])}
     model |= {"freeze": 0.0 if brief.hardware.device == "cuda" else 0.5}
+    batch = min(32, _batch(brief))
     training = _training(brief) | {
         "optimizer": "adamw",
         "lr": 1e-3,
         "weight_decay": 0.02,
-        "epochs": 15,
-        "batch": 32,
+        "epochs": _epochs(brief, batch, least=15, steps=400),
+        "batch": batch,
         "layer_decay": 0.75,
         "clip": 1.0,
         "ema": 0.0,
@@ -112,9 +166,10 @@ def _fine_tuning_side(brief: Brief) -> int:
     return 96
 
 
-def _pad_type(name: str) -> str:
-    """TensorFlow-trained mobile families were trained with `same` padding."""
-    return "same" if name.startswith(("tf_", "mobilenetv2_100")) else ""
+def pad_type(name: str, file: str) -> str:
+    """TensorFlow-trained mobile families were trained with `same` padding; a timm tag (`mobilenetv2_100.ra_in1k`) says that timm trained them."""
+    ported = name.startswith("tf_") or (name == "mobilenetv2_100" and PurePath(file).stem == name)
+    return "same" if ported else ""
 
 
 def _from_scratch(brief: Brief, safe: Symmetry, *, small: bool) -> Recipes:
@@ -129,14 +184,26 @@ def _from_scratch(brief: Brief, safe: Symmetry, *, small: bool) -> Recipes:
         "pooling": "max",
         "squeeze": False,
     }
-    training = _training(brief) | {"epochs": 60 if brief.profile.size("train") < 20_000 else 40}
-    return Recipes(data, model, training)
+    batch = _batch(brief)
+    epochs = 40 if profile.size("train") >= 20_000 else _epochs(brief, batch, least=60, steps=1000)
+    return Recipes(data, model, _training(brief) | {"epochs": epochs})
 
 
-def _data(brief: Brief, safe: Symmetry, longest: int | None) -> Recipe:
+def _batch(brief: Brief) -> int:
+    """At least 16 steps an epoch over few images: a power of two between 8 and 64; 128 from 4,000 images on."""
+    count = brief.profile.size("train")
+    return 128 if count >= 4000 else max(8, min(64, 2 ** int(math.log2(max(1, 0.9 * count / 16)))))
+
+
+def _epochs(brief: Brief, batch: int, *, least: int, steps: int) -> int:
+    """Enough for this many steps; a training over a hundred images needs many passes. At most MOST_EPOCHS."""
+    return min(MOST_EPOCHS, max(least, math.ceil(steps / max(1, 0.9 * brief.profile.size("train") // batch))))
+
+
+def _data(brief: Brief, safe: Symmetry, longest: int | None, *, enlarge: bool = False) -> Recipe:
     """Only what certainly keeps the label is in a first pipeline."""
     height, width = brief.profile.height, brief.profile.width
-    if longest and max(height, width) > longest:
+    if longest and (max(height, width) > longest or (enlarge and max(height, width) <= 0.8 * longest)):
         scale = longest / max(height, width)
         size = [max(8, round(height * scale / 8) * 8), max(8, round(width * scale / 8) * 8)]
     else:
@@ -145,7 +212,8 @@ def _data(brief: Brief, safe: Symmetry, longest: int | None) -> Recipe:
     return {
         "size": size,
         "flip": safe.flip == "keeps",
-        "vertical": False,
+        "vertical": safe.vertical == "keeps",
+        "transpose": safe.vertical == "keeps" and size_is_square(size or [height, width]),
         "translate": max(1, round(shortest / 8)) if safe.shift == "keeps" else 0,
         "crop": 0.0,
         "rotate": 0,
@@ -159,17 +227,21 @@ def _data(brief: Brief, safe: Symmetry, longest: int | None) -> Recipe:
     }
 
 
+def size_is_square(size: list[int]) -> bool:
+    return size[0] == size[1]
+
+
 def _training(brief: Brief) -> Recipe:
-    few = brief.profile.size("train") < 4000
+    batch = _batch(brief)
     return {
         "optimizer": "sgd",
-        "lr": 0.2,
+        "lr": round(0.2 * min(1.0, batch / 64), 6),
         "weight_decay": 5e-3,
         "epochs": 60,
-        "batch": 64 if few else 128,
+        "batch": batch,
         "schedule": "linear",
         "warmup": 0.2,
-        "smoothing": 0.1,
+        "smoothing": 0.0 if brief.metric == "log_loss" else 0.1,
         "ema": 0.99,
         "clip": 0.0,
         "keep": "last",

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from agents.playbook.recipe import NAMES, Recipe
 from schema.pipeline import Component
 
-IMAGENET = "[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]"
-
 
 def render(component: Component, recipe: Recipe) -> str:
     writers: dict[Component, Callable[[Recipe], str]] = {"data": _data, "model": _model, "training": _training}
@@ -23,6 +21,7 @@ def _data(r: Recipe) -> str:
         *(crop or resize),
         *(["    images = random_flip(images)"] if r["flip"] else []),
         *(["    images = random_flip_vertical(images)"] if r["vertical"] else []),
+        *(["    images = random_transpose(images)"] if r["transpose"] else []),
         *([f"    images = random_translate(images, {r['translate']})"] if r["translate"] else []),
         *(
             [f"    images = random_rotate_and_zoom(images, {r['rotate']}, {r['zoom']})"]
@@ -32,14 +31,18 @@ def _data(r: Recipe) -> str:
         *([f"    images = color_jitter(images, {r['jitter']}, {r['jitter']}, {r['jitter']})"] if r["jitter"] else []),
         *([f"    images = cutout(images, {r['cutout']})"] if r["cutout"] else []),
     ]
-    finish = f"standardize(images, {IMAGENET})" if r["stats"] == "imagenet" else "normalize(images, info)"
+    own = r["stats"] == "data"
+    finish = "normalize(images, info)" if own else "standardize(images, mean, std)"
+    statistics = [] if own else [f"    mean, std = pretrained_statistics({r['stats']!r})", ""]
     mix = _mixing(r)
     views = (
         "[identity_view, "
         + ", ".join(
-            {"flip": "flip_view", "shift": "shift_view(1, 0), shift_view(0, 1), shift_view(-1, 0), shift_view(0, -1)"}[
-                v
-            ]
+            {
+                "flip": "flip_view",
+                "vertical": "vertical_flip_view",
+                "shift": "shift_view(1, 0), shift_view(0, 1), shift_view(-1, 0), shift_view(0, -1)",
+            }[v]
             for v in r["views"]
         )
         + "]"
@@ -48,6 +51,7 @@ def _data(r: Recipe) -> str:
         "def build_transforms(info):",
         '    """Augmentation draws once per image; evaluation has no randomness."""',
         "",
+        *statistics,
         "    def train(images):",
         *(f"    {line}" for line in steps),
         f"        return {finish}",

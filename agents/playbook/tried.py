@@ -17,10 +17,10 @@ def trained_recipes(ledger: list[LedgerRow], best: int, incumbent: Recipes) -> l
     known = {best: flat(incumbent)}
     for row in reversed(ledger):
         if row.verdict == "accepted" and row.iteration in known and row.base is not None:
-            known[row.base] = known[row.iteration] | {key: old for key, old, _ in _steps(row.move)}
+            known[row.base] = known[row.iteration] | {key: old for key, old, _ in steps(row.move)}
     settled = [row for row in ledger if row.base in known and row.verdict != "inconclusive"]
     candidates = [
-        known[row.base] | {key: new for key, _, new in _steps(row.move)} for row in settled if row.base is not None
+        known[row.base] | {key: new for key, _, new in steps(row.move)} for row in settled if row.base is not None
     ]
     return [*known.values(), *candidates]
 
@@ -30,7 +30,8 @@ def flat(recipes: Recipes) -> Recipe:
     return {**recipes.data, **recipes.model, **recipes.training}
 
 
-def _steps(titles: str) -> list[tuple[str, Any, Any]]:
+def steps(titles: str) -> list[tuple[str, Any, Any]]:
+    """Key, value before and value after of every change that the titles name."""
     return [(key, _value(old), _value(new)) for key, old, new in STEP.findall(titles)]
 
 

@@ -70,7 +70,10 @@ class Loader:
             for i in range(len(chunks)):
                 if i + 3 < len(chunks):
                     ahead.append(pool.submit(self._gather, chunks[i + 3]))
-                yield ahead.pop(0).result()
+                began = time.perf_counter()
+                batch = ahead.pop(0).result()
+                self.seconds += time.perf_counter() - began
+                yield batch
 
     def _gather(self, chunk: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if self.images.device.type == "cuda":

@@ -6,6 +6,7 @@ import contextlib
 import json
 import random
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -162,7 +163,7 @@ def one_training(data: Data, info: Info, clock: Clock, out: Path) -> Path:
 
 def measured(data: Data, info: Info, config: dict[str, Any]) -> Info:
     """Find the fastest precision, memory layout and number of threads by timing a few steps, and how many epochs the time buys."""
-    loaders = make_loaders(data.images, data.labels, data.inner, build_transforms(info), info)
+    loaders = make_loaders(on_device(data, info), data.labels, data.inner, build_transforms(info), info)
     batch = next(iter(loaders.train))
     clock, limit = Clock(), min(15.0, 0.05 * info.seconds)
     settled, best, speed = bool(config.get("settled")), info, Speed()
@@ -194,7 +195,8 @@ def measured(data: Data, info: Info, config: dict[str, Any]) -> Info:
 
 def precisions(info: Info) -> list[Info]:
     """What is set already (the incumbent's choice, or plain float32), then the others."""
-    reduced = "bfloat16" if info.device.type == "cpu" or torch.cuda.is_bf16_supported() else "float16"
+    native = info.device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
+    reduced = "bfloat16" if native else "float16"
     others = [
         replace(info, precision=precision, channels_last=channels_last)
         for precision in ("float32", reduced)
@@ -251,9 +253,12 @@ def images_per_second(info: Info, images: torch.Tensor, targets: torch.Tensor, r
 def data_cost(loaders: Loaders) -> float:
     """Seconds per image of gathering and augmenting."""
     loader = replace(loaders.train, limit=3)
+    began = time.perf_counter()
     for _ in loader:
         pass
-    return loader.seconds / max(1, len(loader) * loader.batch_size)
+    if loader.device.type == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - began) / max(1, len(loader) * loader.batch_size)
 
 
 @torch.no_grad()

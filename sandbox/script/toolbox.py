@@ -33,6 +33,14 @@ def standardize(images: torch.Tensor, mean: list[float], std: list[float]) -> to
     return images.to(torch.float32, copy=True).mul_(scale).add_(shift)
 
 
+def pretrained_statistics(name: str) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation that a timm model's weights were trained with, for `standardize`; ImageNet's where timm knows none."""
+    import timm  # noqa: PLC0415 - a script without a timm model need not have it
+
+    known = timm.get_pretrained_cfg(name)
+    return (list(known.mean), list(known.std)) if known else ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+
+
 def random_flip(images: torch.Tensor, probability: float = 0.5) -> torch.Tensor:
     """Mirror each image left to right with the given probability. Only where a mirror image has the same label."""
     flip = (torch.rand(len(images), device=images.device) < probability).nonzero().flatten()
@@ -43,6 +51,12 @@ def random_flip_vertical(images: torch.Tensor, probability: float = 0.5) -> torc
     """Mirror each image top to bottom with the given probability: satellite and microscope images."""
     flip = torch.rand(len(images), device=images.device) < probability
     return torch.where(flip.view(-1, 1, 1, 1), images.flip(-2), images)
+
+
+def random_transpose(images: torch.Tensor, probability: float = 0.5) -> torch.Tensor:
+    """Swap rows and columns of each square image with the given probability; with both flips this gives every quarter turn."""
+    swap = (torch.rand(len(images), device=images.device) < probability).nonzero().flatten()
+    return images.index_copy(0, swap, images.index_select(0, swap).transpose(-2, -1).contiguous())
 
 
 def random_translate(images: torch.Tensor, pixels: int, mode: str = "reflect") -> torch.Tensor:
@@ -87,7 +101,10 @@ def resize_batch(images: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Antialiased resize of uint8 or float [B, C, H, W]."""
     if images.shape[-2:] == (height, width):
         return images
-    return F.interpolate(images, (height, width), mode="bilinear", antialias=True)
+    if images.is_floating_point() or images.device.type == "cpu":
+        return F.interpolate(images, (height, width), mode="bilinear", antialias=True)
+    resized = F.interpolate(images.float(), (height, width), mode="bilinear", antialias=True)  # whole numbers: CPU only
+    return resized.round_().clamp_(0, 255).to(images.dtype)
 
 
 def random_resized_crop(
@@ -194,6 +211,10 @@ def flip_view(images: torch.Tensor) -> torch.Tensor:
     return images.flip(-1)
 
 
+def vertical_flip_view(images: torch.Tensor) -> torch.Tensor:
+    return images.flip(-2)
+
+
 def shift_view(down: int, right: int) -> Callable[[torch.Tensor], torch.Tensor]:
     """The batch, shifted by a fixed number of pixels."""
     return lambda images: torch.roll(images, (down, right), (-2, -1))
@@ -235,11 +256,16 @@ def freeze_early(model: nn.Module, share: float) -> nn.Module:
 
 
 def fit_head(model: nn.Module, batches: Any, info: Info, weight_decay: float = 1e-3) -> None:
-    """Solve the last linear layer on the features of one pass over `batches`: fine-tuning then begins from a sensible head.
+    """Solve the linear head on the features of one pass over `batches`: fine-tuning then begins from a sensible head.
 
     A random head would first distort good features (Kumar et al. 2022, arXiv:2202.10054). At most about a tenth of the time goes into the pass.
     """
-    head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    classifier: Any = getattr(model, "get_classifier", None)  # timm's name for it
+    own = classifier() if classifier else None
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    head = own if own is not None or not linear else linear[-1]
+    if not isinstance(head, nn.Linear) or head.out_features != info.num_classes:
+        return  # a convolution, or several heads: fine-tuning alone must do
     place(model, info).eval()
     seen: list[torch.Tensor] = []
     targets: list[torch.Tensor] = []
@@ -347,8 +373,15 @@ def warmup_linear(
 def soft_cross_entropy(
     logits: torch.Tensor, targets: torch.Tensor, smoothing: float = 0.0, weight: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Cross-entropy for labels int64 [B] or soft targets float [B, classes]; mean over the batch."""
-    return F.cross_entropy(logits.float(), targets, weight=weight, label_smoothing=smoothing)
+    """Cross-entropy for labels int64 [B] or soft targets float [B, classes]; mean over the batch, each image by the weight of its own class.
+
+    torch's own `weight` also weighs the smoothed share of every other class: a rare class then wins images that it does not own.
+    """
+    losses = F.cross_entropy(logits.float(), targets, reduction="none", label_smoothing=smoothing)
+    if weight is None:
+        return losses.mean()
+    own = weight[targets] if targets.ndim == 1 else targets @ weight
+    return (own * losses).sum() / own.sum()
 
 
 def focal_loss(logits: torch.Tensor, targets: torch.Tensor, gamma: float = 1.0) -> torch.Tensor:

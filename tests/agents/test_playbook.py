@@ -7,7 +7,7 @@ import pytest
 from agents.playbook.document import document
 from agents.playbook.expert import Playbook
 from agents.playbook.moves import MOVES, view_of
-from agents.playbook.recipe import first_recipes, recipe_in, recipes_in
+from agents.playbook.recipe import first_recipes, pad_type, recipe_in, recipes_in
 from agents.playbook.render import render
 from agents.team import make_team
 from dataset.decode import SOURCE
@@ -16,8 +16,9 @@ from sandbox.check import check
 from schema.dataset import DatasetProfile, Duplicates, ImageSizes
 from schema.errors import SettingsError
 from schema.pipeline import COMPONENTS, Pipeline
-from schema.score import Score
+from schema.score import Confusion, Score
 from schema.team import Brief, EpochRow, Evidence, Hardware, LedgerRow, TrainingEvidence, WriteTask
+from tests.agents.briefs import make_brief, make_evidence
 
 ROOT = Path(__file__).resolve().parents[2]
 ANIMALS = ["cat", "dog", "horse", "frog"]
@@ -185,6 +186,84 @@ def test_photographs_are_mirrored_from_the_start() -> None:
 
 def test_weights_on_disk_are_used_for_photographs() -> None:
     assert first_recipes(BRIEFS["photographs with weights"]).model["name"] == "mobilenetv2_100"
+
+
+@pytest.mark.parametrize(
+    ("task", "backbone"),
+    [
+        (make_brief(side=72, images=900, weights=["resnet50"]), "resnet50"),
+        (make_brief(side=224, images=900, channels=1, weights=["resnet50"]), "resnet50"),
+        (make_brief(side=32, images=900, weights=["resnet50"]), None),
+        (make_brief(side=224, images=900, weights=["vit_tiny_patch16_224", "resnet50_clip"]), None),
+        (make_brief(side=224, images=900, weights=["convnext_tiny", "mobilenetv3_small_050", "resnet50"]), "mobilenetv3_small_050"),
+        (make_brief(side=224, images=900, weights=["convnext_tiny", "mobilenetv3_small_050", "resnet50"], cuda=True), "convnext_tiny"),
+    ],
+    ids=["photographs", "grey", "tiny", "one input size only", "on a CPU", "on a GPU"],
+)  # fmt: skip
+def test_the_backbone_suits_images_and_machine(task: Brief, backbone: str | None) -> None:
+    assert first_recipes(task).model.get("name") == backbone
+
+
+def test_small_photographs_are_enlarged_for_a_backbone() -> None:
+    assert first_recipes(make_brief(side=72, images=900, weights=["resnet50"], cuda=True)).data["size"] == [224, 224]
+
+
+def test_every_backbone_gets_its_turn() -> None:
+    names = ["efficientnet_b0", "mobilenetv3_small_050", "resnet18", "resnet50"]
+    task = make_brief(side=224, images=900, weights=names)
+    first = LedgerRow(iteration=0, base=None, component="all", move="first pipeline", verdict="first")
+    pipeline, ledger, seen = start(task), [first], []
+    move = next(move for move in MOVES if move.name == "other-backbone")
+    while move.applies(view := view_of(make_evidence(task, pipeline, ledger=ledger))):
+        seen.append(move.change(view)["name"])
+        ledger.append(
+            LedgerRow(iteration=len(ledger), base=0, component="model", move=move.title(view), verdict="rejected")
+        )
+    assert sorted([*seen, first_recipes(task).model["name"]]) == names
+
+
+@pytest.mark.parametrize(("file", "padding"), [("mobilenetv2_100", "same"), ("mobilenetv2_100.ra_in1k", "")])
+def test_the_padding_is_that_of_the_weights(file: str, padding: str) -> None:
+    assert pad_type("mobilenetv2_100", f"/weights/{file}.safetensors") == padding
+
+
+@pytest.mark.parametrize("images", [60, 100, 200, 400, 900, 4000])
+@pytest.mark.parametrize("weights", [[], ["resnet18"]], ids=["from scratch", "fine-tuning"])
+def test_few_images_still_give_enough_steps(images: int, weights: list[str]) -> None:
+    task = make_brief(["cat", "dog"], side=96, images=images, weights=weights)
+    training = first_recipes(task).training
+    steps = training["epochs"] * (0.9 * images // training["batch"])
+    assert steps >= (400 if weights else 1000)
+
+
+def test_for_log_loss_the_probabilities_stay_as_they_are() -> None:
+    task = make_brief(metric="log_loss")
+    assert first_recipes(task).training["smoothing"] == 0.0
+    admissible = {m.name for m in MOVES if m.applies(view_of(make_evidence(task, start(task), train_accuracy=0.99)))}
+    assert not admissible & {"more-label-smoothing", "focal-loss"}
+
+
+def test_pictures_from_above_are_turned_by_quarters_from_the_start() -> None:
+    task = make_brief(["forest", "river"], images=2000, side=64, description="satellite images")
+    recipe = first_recipes(task).data
+    assert recipe["flip"]
+    assert recipe["vertical"]
+    assert recipe["transpose"]
+
+
+def test_two_classes_have_no_most_confused_pairs() -> None:
+    task = make_brief(["cat", "dog"])
+    found = make_evidence(task, start(task))
+    score = found.training.score.model_copy(update={"confusions": [Confusion(truth="cat", predicted="dog", count=40)]})
+    view = view_of(found.model_copy(update={"training": found.training.model_copy(update={"score": score})}))
+    assert view.confused == 0.0
+
+
+def test_a_class_without_held_out_images_has_no_recall_to_speak_of() -> None:
+    task = make_brief(["cat", "dog", "cow"])
+    counts = task.profile.counts | {"validation": [20, 20, 0]}
+    task = task.model_copy(update={"profile": task.profile.model_copy(update={"counts": counts})})
+    assert view_of(make_evidence(task, start(task), recalls=[0.9, 0.8, 0.0])).worst_recall == 0.8
 
 
 def test_an_unknown_model_lists_the_known() -> None:

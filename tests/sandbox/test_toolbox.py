@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from sandbox.script import toolbox
 from sandbox.script.info import Info, Transforms, WeightsMissing
@@ -28,6 +29,7 @@ def info(**more: object) -> Info:
     [
         toolbox.random_flip,
         toolbox.random_flip_vertical,
+        toolbox.random_transpose,
         lambda x: toolbox.random_translate(x, 3),
         lambda x: toolbox.random_translate(x, 3, "constant"),
         lambda x: toolbox.cutout(x, 5),
@@ -166,3 +168,67 @@ def test_a_solved_head_separates_what_the_features_separate() -> None:
     toolbox.fit_head(model, loaders.train, info())
     assert toolbox.evaluate(model, loaders.validation, info())["validation_accuracy"] == 1.0
     assert all(torch.equal(value, body[key]) for key, value in model[:-1].state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()),  # a convolution is the head
+        nn.Sequential(nn.Flatten(), nn.Linear(432, 5), nn.Conv1d(5, 2, 1)),  # the linear layer gives something else
+    ],
+)
+def test_what_has_no_linear_head_is_left_as_it_is(model: nn.Module) -> None:
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    toolbox.fit_head(model, [], info())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@given(seed=st.integers(0, 2**16), smoothing=st.sampled_from([0.0, 0.1, 0.3]))
+def test_labels_and_their_soft_form_cost_the_same(seed: int, smoothing: float) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    logits, labels = torch.randn(12, 4, generator=draw), torch.randint(0, 4, (12,), generator=draw)
+    weight = torch.rand(4, generator=draw) + 0.1
+    hard = toolbox.soft_cross_entropy(logits, labels, smoothing, weight)
+    soft = toolbox.soft_cross_entropy(logits, nn.functional.one_hot(labels, 4).float(), smoothing, weight)
+    assert hard.item() == pytest.approx(soft.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("rare", [1, 10, 500])
+def test_a_class_weight_does_not_give_the_images_of_a_common_class_away(rare: int) -> None:
+    """The best answer for an image that is certainly of the common class is that class, with the weight that smoothing leaves."""
+    logits, smoothing = torch.zeros(1, 2, requires_grad=True), 0.2
+    weight = toolbox.class_weights(info(counts=[1000, rare]))
+    optimizer = torch.optim.LBFGS([logits], max_iter=50)
+
+    def cost() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = toolbox.soft_cross_entropy(logits, torch.tensor([0]), smoothing, weight)
+        value.backward()
+        return value
+
+    optimizer.step(cost)
+    assert logits.softmax(1)[0, 0].item() == pytest.approx(1 - smoothing / 2, abs=1e-3)
+
+
+def test_whole_numbers_are_resized_where_only_floats_can_be() -> None:
+    """As on a GPU: torch resizes uint8 on the CPU alone. `meta` stands for another device."""
+    assert toolbox.resize_batch(pictures().to("meta"), 6, 6).dtype == torch.uint8
+
+
+def test_resized_whole_numbers_are_those_of_the_float_path() -> None:
+    images = pictures()
+    difference = toolbox.resize_batch(images, 7, 9).float() - toolbox.resize_batch(images.float(), 7, 9).round()
+    assert difference.abs().max() <= 1
+
+
+def test_a_transposed_image_has_its_rows_for_columns() -> None:
+    images = pictures()
+    assert torch.equal(toolbox.random_transpose(images, 1.0), images.transpose(-2, -1))
+    assert torch.equal(toolbox.random_transpose(images, 0.0), images)
+
+
+@pytest.mark.parametrize(
+    ("name", "mean"), [("tf_efficientnetv2_s", 0.5), ("resnet18", 0.485), ("a_model_of_nobody", 0.485)]
+)
+def test_pretrained_weights_come_with_the_statistics_that_they_were_trained_with(name: str, mean: float) -> None:
+    assert toolbox.pretrained_statistics(name)[0][0] == mean
