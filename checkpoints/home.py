@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from schema.errors import HomeError, SettingsError
@@ -67,9 +68,9 @@ def valid_run_name(name: str) -> str:
     return name
 
 
-def fresh_name(source: str) -> str:
-    """A free run name after the data: `photos`, `photos-2`, ..."""
+def fresh_name(source: str, known: Iterable[str]) -> str:
+    """A free run name after the data: `photos`, `photos-2`, ... `known` are those that the experiment store has."""
     stem = re.sub(r"\.(zip|npz|csv|tar|tgz|tar\.\w+)$", "", Path(source).name)
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:48] or "run"
-    taken = {path.name for path in runs_dir().iterdir()} if runs_dir().is_dir() else set()
+    taken = {*known, *(path.name for path in runs_dir().iterdir())} if runs_dir().is_dir() else set(known)
     return next(name for name in (stem, *(f"{stem}-{n}" for n in range(2, 10**6))) if name not in taken)

@@ -10,7 +10,7 @@ from typing import Any, cast
 from sqlalchemy import Engine, create_engine, event, select
 from sqlalchemy.orm import Session
 
-from checkpoints.home import experiments_url
+from checkpoints.home import experiments_url, home, prepare_home
 from checkpoints.models import Base, CallTable, ComponentTable, IterationTable, JobTable, RunTable, ScoreTable
 from schema.dataset import DatasetProfile, Split
 from schema.errors import RunNameTaken, UnknownRun
@@ -25,6 +25,8 @@ from schema.team import LedgerRow, Proposal, TrainingEvidence, Usage
 
 def open_store(url: str | None = None) -> "Store":
     """The store behind `url`, by default `experiments.sqlite` in $IMPROVE_HOME."""
+    if url is None and not home().is_dir():
+        prepare_home()
     return _open(url or experiments_url())
 
 
@@ -92,6 +94,10 @@ class Store:
 
     def set_design(self, name: str, text: str) -> None:
         self._change(name, design=text)
+
+    def clear_final(self, name: str) -> None:
+        """The run goes on: its winner is not settled yet."""
+        self._change(name, first=None, best=None)
 
     def set_final(self, name: str, first: Final, best: Final) -> None:
         self._change(name, first=_json(first), best=_json(best))

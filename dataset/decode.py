@@ -14,7 +14,11 @@ def decode(file: Path, channels: int, height: int | None, width: int | None) -> 
     16 bits scaled to 8, of an animation the first frame taken. Raises ValueError or OSError where the file is no whole image."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with Image.open(file) as image:
+        try:
+            opened = Image.open(file)
+        except Image.DecompressionBombError as error:
+            raise ValueError(f"has more pixels than is decoded ({error})") from None
+        with opened as image:
             if image.width * image.height > LARGEST_PIXELS:
                 raise ValueError(f"has {image.width} x {image.height} pixels, more than is decoded")
             if height and width and image.format == "JPEG":

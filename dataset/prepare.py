@@ -22,7 +22,7 @@ from dataset.scan import Header, Unreadable, headers, pixels
 from schema.dataset import DatasetProfile, Duplicates, ImageSizes, SetAside, Split
 from schema.errors import DatasetError, HomeError
 
-VERSION = 1  # of the layout on disk: a new one makes new keys
+VERSION = 2  # of the layout on disk: a new one makes new keys
 LONGEST = 256  # pixels: 224-pixel crops with a margin
 SHARE_OF_DISK = 0.25
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -49,7 +49,7 @@ def prepare(listing: Listing, datasets_dir: Path) -> DatasetProfile:
     try:
         datasets_dir.mkdir(parents=True, exist_ok=True)
         with _locked(datasets_dir / f".{key}.lock"):
-            if not _is_whole(folder):
+            if not is_whole(folder):
                 shutil.rmtree(folder, ignore_errors=True)
                 _build(listing, audit, shape, folder, began)
     except OSError as error:
@@ -150,7 +150,7 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _is_whole(folder: Path) -> bool:
+def is_whole(folder: Path) -> bool:
     """The profile is written last; a missing or short array means damage."""
     try:
         profile = DatasetProfile.model_validate_json((folder / "profile.json").read_bytes())
@@ -225,7 +225,8 @@ def _write_splits(  # noqa: PLR0917 - the one place where everything comes toget
     )
     facts = _write_train(partial / "train", arrays.pixels, use, labels, parts["train"], inner, listing, shape)
     for split in ("validation", "test"):
-        _write_heldout(partial, split, arrays.pixels, use, labels, parts[split], samples)
+        by_content = np.argsort(np.array([digests[i] for i in parts[split]]), kind="stable")
+        _write_heldout(partial, split, arrays.pixels, use, labels, parts[split][by_content], samples)
     profile = _profile(listing, audit, shape, parts, labels, facts, found, partial.parent, began)
     (partial / "profile.json").write_text(profile.model_dump_json(indent=1), encoding="utf-8")
 
@@ -318,15 +319,15 @@ def _write_heldout(  # noqa: PLR0917 - the arrays of one split
     source: np.ndarray,
     use: np.ndarray,
     labels: np.ndarray,
-    part: np.ndarray,
+    order: np.ndarray,
     samples: list[Sample],
 ) -> None:
-    """Unlabelled images in an order that tells nothing; labels and names where no job can read."""
+    """Unlabelled images in the order of their content hashes: it tells nothing, and an array that is made again is the same one, so that
+    earlier predictions still fit. Labels and names lie where no job can read."""
     for name in ("heldout", "private"):
         (partial / name).mkdir(exist_ok=True)
-    order = part[np.random.default_rng(int.from_bytes(os.urandom(8), "big")).permutation(len(part))]
     images = np.lib.format.open_memmap(
-        partial / "heldout" / f"{split}.npy", "w+", np.uint8, (len(part), *source.shape[1:])
+        partial / "heldout" / f"{split}.npy", "w+", np.uint8, (len(order), *source.shape[1:])
     )
     for start in range(0, len(order), 1024):
         images[start : start + 1024] = source[use[order[start : start + 1024]]]

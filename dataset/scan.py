@@ -1,6 +1,7 @@
 """Every image is opened once for its size and once for its pixels; what cannot be read is set aside with a reason."""
 
 import hashlib
+import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -47,8 +48,13 @@ def _mapped(function: Callable[[Sample], T], samples: Sequence[Sample]) -> Itera
     if len(samples) < POOL_FROM or samples[0].path is None:
         yield from map(function, samples)
         return
-    with ProcessPoolExecutor(mp_context=get_context("forkserver")) as pool:
+    with ProcessPoolExecutor(mp_context=get_context("forkserver"), initializer=_leave_interrupts_to_the_parent) as pool:
         yield from pool.map(function, samples, chunksize=CHUNK)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    """Ctrl-C reaches every process of a terminal."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,13 @@ from checkpoints.lock import run_lock
 from checkpoints.saver import SqliteCheckpointer
 from checkpoints.store import open_store
 from graph.build import build_graph
+from nodes.context import profile_of
+from nodes.profile import data_is_there
 from nodes.services import Services
 from schema.errors import HomeError, ImproveError, InputError, NothingToResume, RunNameTaken, RunStopped, UnknownRun
 from schema.events import EVENTS, Event, RunStarted
-from schema.run import Status
-from schema.settings import Settings
+from schema.run import RunRow, Status
+from schema.settings import Settings, make_settings
 from schema.state import SCHEMA_VERSION, State
 
 SQLITE_REFUSED = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_READONLY"}
@@ -36,7 +38,7 @@ def run(
     Raises InputError (nothing was written), RunStopped (resumable), ImproveError.
     """
     prepare_home()
-    name = valid_run_name(name) if name else fresh_name(settings.dataset)
+    name = valid_run_name(name) if name else fresh_name(settings.dataset, [row.name for row in open_store().runs()])
     with run_lock(name):
         if _exists(name):
             raise RunNameTaken(
@@ -61,7 +63,7 @@ def resume(
         for key, value in {"iterations": iterations, "budget_seconds": budget_seconds}.items()
         if value is not None
     }
-    settings = Settings.model_validate({**row.settings.model_dump(), **changes})
+    settings = make_settings({**row.settings.model_dump(), **changes})
     with run_lock(name):
         return _drive(name, None, settings, on_event, services)
 
@@ -108,25 +110,36 @@ def _prepare_resume(
         return settings.model_dump(mode="json"), config
     if not at.values or state.get("schema_version") != SCHEMA_VERSION:
         raise UnknownRun(f"Run {name!r} has no checkpoint of this version of IMPROVE, so it cannot go on.")
-    if not at.tasks and open_store().run(name).status != "finished":
+    row = open_store().run(name)
+    if not at.tasks and row.status not in {"finished", "failed"}:
         raise ImproveError(f"Run {name!r} waits at a step that this version of IMPROVE does not have.")
-    changed = (
-        {"settings": settings.model_dump(mode="json")} if settings.model_dump(mode="json") != state["settings"] else {}
-    )
+    data_is_there(settings, profile_of(state, open_store()))
+    changed = settings.model_dump(mode="json") != state["settings"]
     if not at.tasks:
-        if not changed:
-            raise NothingToResume(
-                f"Run {name!r} is finished: {open_store().run(name).reason}. Give it more: improve resume {name} --iterations {settings.iterations + 10}"
-            )
-        open_store().set_settings(name, settings)
-        open_store().set_status(name, "running")
-        at_end = compiled.update_state(config, {**changed, "stop": None}, as_node="summarize")
-        return None, dict(at_end) | {"recursion_limit": config["recursion_limit"]}
+        _check_more(name, row, settings, state, changed=changed)
     open_store().set_settings(name, settings)
-    if changed:
-        compiled.update_state(config, changed)
     open_store().set_status(name, "running")
+    if changed and state.get("stop"):  # it was about to end, or has ended: there is another iteration now
+        open_store().clear_final(name)
+        at_end = compiled.update_state(
+            config, {"settings": settings.model_dump(mode="json"), "stop": None}, as_node="summarize"
+        )
+        return None, dict(at_end) | {"recursion_limit": config["recursion_limit"]}
+    if changed:
+        compiled.update_state(config, {"settings": settings.model_dump(mode="json")})
     return None, config
+
+
+def _check_more(name: str, row: RunRow, settings: Settings, state: State, *, changed: bool) -> None:
+    """Raises NothingToResume where an ended run was not given more than it has had."""
+    ended = f"Run {name!r} is {row.status}: {row.reason}."
+    if state.get("best") is None:
+        raise NothingToResume(f"{ended} No pipeline ran, so that there is nothing to go on from: begin a new run.")
+    if settings.strategy == "zero-shot":
+        raise NothingToResume(f"{ended} Begin a new run with another --strategy to improve on it.")
+    if not changed or settings.iterations <= state["iteration"]:
+        more = max(settings.iterations, state["iteration"]) + 10
+        raise NothingToResume(f"{ended} Give it more: improve resume {name} --iterations {more}")
 
 
 def _announce(name: str, settings: Settings, on_event: OnEvent | None, *, resumed: bool) -> None:
@@ -139,7 +152,7 @@ def _stopped(name: str) -> RunStopped:
     if not _exists(name):
         return RunStopped("Stopped before the run began; nothing was kept.")
     open_store().set_status(name, "stopped", "stopped by you")
-    return RunStopped(f"Run {name!r} is stopped. Go on with it: improve resume {name}")
+    return RunStopped(f"Run {name!r} is stopped. Go on with it: improve resume {name}", run=name)
 
 
 def _settle_failure(name: str, saver: SqliteCheckpointer, error: BaseException) -> None:

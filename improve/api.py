@@ -5,14 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from checkpoints.home import prepare_home, run_dir
+from checkpoints.home import run_dir
 from checkpoints.store import open_store
-from schema.errors import SettingsError
 from schema.events import Event
 from schema.score import Score
-from schema.settings import Settings
+from schema.settings import make_settings
 from schema.team import LedgerRow
 
 
@@ -57,32 +54,19 @@ def resume(
 
 def load(name: str) -> Result:
     """A run as the experiment store knows it. Raises UnknownRun."""
-    prepare_home()
     store = open_store()
     row, history = store.run(name), store.ledger(name)
-    best = (
-        row.best.iteration
-        if row.best
-        else max((r.iteration for r in history if r.verdict in {"first", "accepted"}), default=0)
-    )
-    folder = run_dir(name) / "iterations" / f"{best:04d}"
+    kept = max((r.iteration for r in history if r.verdict in {"first", "accepted"}), default=None)
+    best = row.best.iteration if row.best else kept
+    # Where nothing has run yet, no folder of that name exists: a pipeline that failed is nobody's winner.
+    folder = run_dir(name) / "iterations" / ("none" if best is None else f"{best:04d}")
     return Result(
         name=name,
         status=row.status,
         script=folder / "pipeline.py",
         weights=folder / "weights.safetensors",
         report=run_dir(name) / "report.md",
-        validation=row.best.validation if row.best else store.score(name, best, 0, "validation"),
+        validation=None if best is None else store.score(name, best, 0, "validation"),
         test=row.best.test if row.best else None,
         history=history,
     )
-
-
-def make_settings(values: dict[str, Any]) -> Settings:
-    """Raises SettingsError, which names the option, what was given and what is known."""
-    try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = str(first["loc"][0]) if first["loc"] else "settings"
-        raise SettingsError(f"{option} = {first.get('input')!r}: {first['msg']}.") from None

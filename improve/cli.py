@@ -70,7 +70,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Make a classifier from DATA and keep improving it."""
-    from improve.api import make_settings
+    from schema.settings import make_settings
 
     settings = make_settings(
         {
@@ -103,7 +103,7 @@ def run(
 def demo(as_json: AsJson = False) -> None:
     """The main job on scikit-learn's 1,797 handwritten digits: a few minutes, no download."""
     from checkpoints.home import fresh_name
-    from improve.api import make_settings
+    from schema.settings import make_settings
 
     if not as_json:
         typer.echo(
@@ -111,7 +111,7 @@ def demo(as_json: AsJson = False) -> None:
         )
         typer.echo("The playbook writes the code here: curated moves, not a language model.")
     settings = make_settings({"dataset": "digits", "iterations": 6, "train_seconds": 15.0, "budget_seconds": 170.0})
-    _start(settings, fresh_name("demo"), as_json=as_json)
+    _start(settings, fresh_name("demo", [row.name for row in _store().runs()]), as_json=as_json)
 
 
 def _start(settings: "Settings", name: str | None, *, as_json: bool) -> None:
@@ -136,10 +136,10 @@ def resume(
     from graph.run import resume as resume_graph
     from improve.view import watching
 
-    settings = _store().run(name).settings
-    if iterations:
-        settings = settings.model_copy(update={"iterations": iterations})
     seconds = duration(budget, "--budget") if budget else None
+    settings = _store().run(name).settings
+    changes = {"iterations": iterations, "budget_seconds": seconds}
+    settings = settings.model_copy(update={key: value for key, value in changes.items() if value is not None})
     with watching(settings, as_json=as_json) as show:
         resume_graph(name, iterations=iterations, budget_seconds=seconds, on_event=show)
     _conclude(name, as_json=as_json)
@@ -176,6 +176,7 @@ def runs(as_json: AsJson = False) -> None:
             "status": status_of(row),
             "created": row.created,
             "dataset": row.settings.dataset,
+            "metric": row.settings.metric,
             "test": row.best.test.value if row.best and row.best.test else None,
         }
         for row in rows
@@ -185,8 +186,8 @@ def runs(as_json: AsJson = False) -> None:
     elif not listed:
         typer.echo("There is no run yet: improve run FOLDER, or improve demo")
     for item in [] if as_json else listed:
-        score = "" if item["test"] is None else f"test {item['test']:.4f}"
-        typer.echo(f"{item['run']:<24} {item['status']:<9} {item['created'][:16]}  {score:<12} {item['dataset']}")
+        score = "" if item["test"] is None else f"test {item['metric']} {item['test']:.4f}"
+        typer.echo(f"{item['run']:<24} {item['status']:<9} {item['created'][:16]}  {score:<20} {item['dataset']}")
 
 
 @app.command()
@@ -268,10 +269,8 @@ def doctor() -> None:
 
 
 def _store() -> Any:
-    from checkpoints.home import prepare_home
     from checkpoints.store import open_store
 
-    prepare_home()
     return open_store()
 
 
@@ -287,21 +286,22 @@ def main() -> None:
         app()
     except RunStopped as stop:
         typer.echo(str(stop), err=True)
-        _offer_to_end()
+        if stop.run:
+            _offer_to_end(stop.run)
         sys.exit(stop.exit_code)
     except ImproveError as error:
         typer.echo(f"improve: {error}", err=True)
         sys.exit(error.exit_code)
 
 
-def _offer_to_end() -> None:
-    """A second Ctrl-C within three seconds ends a training that would go on by itself."""
-    from checkpoints.home import runs_dir
+def _offer_to_end(name: str) -> None:
+    """A second Ctrl-C within three seconds ends the run's training, which would go on by itself. Resuming begins it anew."""
+    from checkpoints.home import run_dir
     from sandbox import job
 
     running = [
         path.parent
-        for path in runs_dir().glob("*/iterations/*/jobs/*/job.json")
+        for path in run_dir(name).glob("iterations/*/jobs/*/job.json")
         if job.status(path.parent).state == "running"
     ]
     if not running or not sys.stdin.isatty():

@@ -23,19 +23,23 @@ def export(name: str, to: Path, store: Store) -> list[Path]:
         raise InputError(
             f"{to} exists and is no earlier export. Choose an empty or new folder: improve export {name} --to DIR"
         )
-    to.mkdir(parents=True, exist_ok=True)
-    written = [to / source.name for source in (result.script, result.weights, result.report) if source.exists()]
-    for source in (result.script, result.weights, result.report):
-        if source.exists():
-            shutil.copyfile(source, to / source.name)
     texts = {
         "requirements.txt": "".join(f"{package}=={version(package)}\n" for package in NEEDED),
         "README.md": _readme(name, final_line(store.run(name))),
         MARKER: json.dumps(as_json(name, store), indent=2),
     }
-    for file, text in texts.items():
-        (to / file).write_text(text, encoding="utf-8")
-    return [*written, *(to / file for file in texts)]
+    sources = [source for source in (result.script, result.weights, result.report) if source.exists()]
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        for source in sources:
+            shutil.copyfile(source, to / source.name)
+        for file, text in texts.items():
+            (to / file).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or to} cannot be written: {error.strerror}. Choose another folder: improve export {name} --to DIR"
+        ) from None
+    return [*(to / source.name for source in sources), *(to / file for file in texts)]
 
 
 def _readme(name: str, line: str) -> str:

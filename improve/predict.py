@@ -53,7 +53,10 @@ def predict(name: str, files: list[Path], store: Store) -> list[Prediction]:
 
 def _probabilities(name: str, script: Path, weights: Path, images: np.ndarray, device: str, classes: int) -> np.ndarray:  # noqa: PLR0917
     digest = hashlib.sha256(images.tobytes()).hexdigest()[:12]
-    folder = run_dir(name) / "iterations" / "predict" / "jobs" / f"{digest}-{time.time_ns()}"
+    own = (
+        run_dir(name) / "predict" / f"{digest}-{time.time_ns()}"
+    )  # with a supervisor of its own: the run's may be busy for hours
+    folder = own / "iterations" / "0" / "jobs" / "1-s0"
     folder.mkdir(parents=True)
     try:
         np.save(folder / "images.npy", images)
@@ -77,4 +80,5 @@ def _probabilities(name: str, script: Path, weights: Path, images: np.ndarray, d
             raise ImproveError(f"The winner's script could not predict: {fault}")
         return rows
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        job.shutdown(own)
+        shutil.rmtree(own, ignore_errors=True)

@@ -39,6 +39,7 @@ def as_json(name: str, store: Store) -> dict[str, Any]:
         "reason": row.reason,
         "sandbox": row.sandbox,
         "metric": row.settings.metric,
+        "higher_is_better": row.settings.metric != "log_loss",
         "first": _final(row.first),
         "best": _final(row.best),
         "iterations": [r.model_dump(mode="json", include=set(fields)) for r in ledger],
@@ -87,7 +88,8 @@ def final_line(row: RunRow) -> str:
     if row.best is None or row.best.test is None:
         return f"no result · run {row.name}"
     metric, test, validation = row.settings.metric, row.best.test, row.best.validation
-    return f"test {metric} {test.value:.4f} (n={test.n}) · validation {validation.value:.4f} · run {row.name}"
+    lower = " (lower is better)" if metric == "log_loss" else ""
+    return f"test {metric}{lower} {test.value:.4f} (n={test.n}) · validation {validation.value:.4f} · run {row.name}"
 
 
 def ledger_table(name: str, store: Store) -> Table:

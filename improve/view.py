@@ -112,6 +112,9 @@ class Screen:
 
     def take(self, event: Event) -> None:
         match event:
+            case RunStarted() if event.resumed:
+                self._began -= event.seconds  # the budget and the minutes go on from where the run was
+                self._announce(event)
             case NodeEntered():
                 self._node, self._iteration = event.node, event.iteration
                 self._progress = None
@@ -125,9 +128,12 @@ class Screen:
                 self._rows.append(event.row)
                 self._best, self._text = event.best_validation, ""
             case RunStarted() | DatasetReady() | Designed() | FaultFound() | Finished():
-                line = plain_line(event, self._settings)
-                if line:
-                    self.console.print(escape(line))
+                self._announce(event)
+
+    def _announce(self, event: Event) -> None:
+        line = plain_line(event, self._settings)
+        if line:
+            self.console.print(escape(line))
 
     def draw(self) -> Group:
         seconds = time.monotonic() - self._began

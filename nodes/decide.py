@@ -8,7 +8,7 @@ from checkpoints.store import Store
 from dataset.prepare import load_labels
 from nodes.context import fault_of, job_dir, profile_of, settings_of
 from nodes.events import tell
-from nodes.sandbox import trained_attempt
+from nodes.sandbox import evidence_of, trained_attempt
 from nodes.services import Services
 from sandbox import acceptance, artifacts
 from schema.events import NodeEntered
@@ -32,13 +32,21 @@ def decide(state: State, services: Services) -> dict[str, Any]:
     settings, store = settings_of(state), services.store()
     incumbent, candidate = _paired(state, store)
     comparison = _compared(state, store, incumbent, candidate)
-    asked_enough = state["seeds"] >= settings.max_seeds or len(candidate) < state["seeds"]
+    asked_enough = (
+        state["seeds"] >= settings.max_seeds or len(candidate) < state["seeds"] or _short_of_time(state, services)
+    )
     decision = acceptance.decide(settings.accept, comparison, can_repeat=not asked_enough)
     update = {"comparison": comparison.model_dump(mode="json"), "reason": decision.reason}
     if decision.verdict == "undecided":
         return {**update, "verdict": None, "seeds": state["seeds"] + 1}
     kept = {"best": state["iteration"]} if decision.verdict == "accepted" else {}
     return {**update, "verdict": decision.verdict, **kept}
+
+
+def _short_of_time(state: State, services: Services) -> bool:
+    """The rest of the budget does not hold one more training of each of the two."""
+    budget = settings_of(state).budget_seconds
+    return budget is not None and budget - state["clock"] < 2 * evidence_of(state, services).seconds
 
 
 def _paired(state: State, store: Store) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -68,5 +76,5 @@ def _read(state: State, store: Store, iteration: int, attempt: int, seed: int) -
 def _compared(state: State, store: Store, incumbent: list[np.ndarray], candidate: list[np.ndarray]) -> Comparison:
     settings, profile = settings_of(state), profile_of(state, store)
     labels = load_labels(profile, settings.select_on)
-    prior = acceptance.prior_from(store.ledger(state["run"]))
+    prior = acceptance.prior_from(store.ledger(state["run"]), settings.metric)
     return acceptance.compare(settings.metric, labels, incumbent, candidate, prior)

@@ -8,33 +8,35 @@ from langgraph.config import get_config
 
 from checkpoints.home import datasets_dir, fresh_name, run_dir, unpacked_dir
 from dataset.discover import discover
-from dataset.prepare import prepare
+from dataset.listing import Listing
+from dataset.prepare import is_whole, prepare
 from nodes.events import tell
 from nodes.services import Services
 from sandbox.hardware import hardware
 from sandbox.weights import on_disk
-from schema.errors import RunNameTaken
+from schema.dataset import DatasetProfile
+from schema.errors import DatasetError, RunNameTaken
 from schema.events import DatasetReady
 from schema.settings import Settings
 from schema.state import SCHEMA_VERSION
+
+TRAININGS_IN_BUDGET = 4  # a run that trains less often has nothing to compare
 
 
 def profile(settings: Settings, services: Services) -> dict[str, Any]:
     """Everything that the person may have to mend is found here, before anything of the run is written."""
     folder = settings.weights_dir or os.environ.get("IMPROVE_WEIGHTS")
     settings = settings.model_copy(update={"weights_dir": str(Path(folder).resolve()) if folder else None})
+    if settings.budget_seconds is not None:
+        longest = settings.budget_seconds / TRAININGS_IN_BUDGET
+        settings = settings.model_copy(update={"train_seconds": min(settings.train_seconds, longest)})
     weights = on_disk(settings.weights_dir)
     machine = hardware(settings.device)
-    listing = discover(
-        settings.dataset,
-        labels=settings.labels,
-        file_column=settings.file_column,
-        label_column=settings.label_column,
-        workdir=unpacked_dir(),
-    )
-    prepared = prepare(listing, datasets_dir())
+    prepared = prepare(_discovered(settings), datasets_dir())
     store = services.store()
-    name = get_config().get("configurable", {}).get("thread_id") or fresh_name(prepared.name)
+    name = get_config().get("configurable", {}).get("thread_id") or fresh_name(
+        prepared.name, [row.name for row in store.runs()]
+    )
     _create(services, name, settings)
     store.set_profile(name, prepared)
     services.jobs.warm(run_dir(name))  # it imports torch while the first pipeline is designed
@@ -71,3 +73,28 @@ def _create(services: Services, name: str, settings: Settings) -> None:
     except RunNameTaken:
         if store.run(name).settings != settings or store.ledger(name):
             raise
+
+
+def data_is_there(settings: Settings, prepared: DatasetProfile) -> None:
+    """Make the arrays of a run again where they were deleted or damaged: the same images give the same arrays in the same order.
+
+    Raises DatasetError where the images are others by now.
+    """
+    if is_whole(Path(prepared.directory)):
+        return
+    again = prepare(_discovered(settings), datasets_dir())
+    if again.key != prepared.key:
+        raise DatasetError(
+            f"The prepared images of this run are gone from {prepared.directory}, and {settings.dataset} has changed since: "
+            "scores of before and after could not be compared. Restore the images, or begin a new run."
+        )
+
+
+def _discovered(settings: Settings) -> Listing:
+    return discover(
+        settings.dataset,
+        labels=settings.labels,
+        file_column=settings.file_column,
+        label_column=settings.label_column,
+        workdir=unpacked_dir(),
+    )

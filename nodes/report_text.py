@@ -16,9 +16,9 @@ def _headline(run: RunRow) -> str:
     if run.first is None or run.best is None:
         return f"No pipeline ran to its end. {run.reason}"
     lines = [
-        f"Metric: {run.settings.metric}. Written by: {run.settings.model}. Sandbox: {run.sandbox}. Ended because {run.reason}.",
+        f"Metric: {run.settings.metric}{' (lower is better)' if run.settings.metric == 'log_loss' else ''}. Written by: {run.settings.model}. Sandbox: {run.sandbox}. Ended because {run.reason}.",
         "",
-        "| pipeline | validation (decides) | test (sealed until the end) |",
+        f"| pipeline | {_heads(run)} |",
         "|---|---|---|",
         _final_row("first", run.first),
         _final_row("winner", run.best),
@@ -29,6 +29,12 @@ def _headline(run: RunRow) -> str:
             "**The test split decided which changes were kept (`--select-on test`), so both scores are optimistic.**",
         ]
     return "\n".join(lines)
+
+
+def _heads(run: RunRow) -> str:
+    if run.settings.select_on == "test":
+        return "test (decides) | test"
+    return "validation (decides) | test (sealed until the end)"
 
 
 def _final_row(name: str, final: Final) -> str:

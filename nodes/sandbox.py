@@ -1,5 +1,6 @@
 """The trainings that a comparison needs: each is a job that outlives us, is attached to when it runs, and read when it is done."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from nodes.services import Services
 from sandbox import artifacts
 from sandbox.hardware import default_limits
 from sandbox.scoring import score
+from schema.errors import RunStopped
 from schema.events import NodeEntered
 from schema.job import JobResult, JobSpec
 from schema.pipeline import Fault, Pipeline
@@ -46,14 +48,16 @@ def sandbox(state: State, services: Services) -> dict[str, Any]:
     tell(NodeEntered(node="sandbox", iteration=state["iteration"]))
     store = services.store()
     pipeline = candidate_of(state, store)
+    unseen = 0.0
     for seed in range(state["seeds"]):
         training = Training(state["iteration"], state["attempt"], seed, pipeline, script_of(pipeline, state))
-        fault = _train(training, state, services)
+        fault, seconds = _train(training, state, services)
+        unseen += seconds
         if fault and seed == 0:
-            return {"fault": fault.model_dump(mode="json")}
+            return {"fault": fault.model_dump(mode="json"), "clock": unseen}
         if seed > 0:
-            _train_incumbent(seed, state, services)
-    return {"fault": None}
+            unseen += _train_incumbent(seed, state, services)
+    return {"fault": None, "clock": unseen}
 
 
 def trained_attempt(run: str, iteration: int, store: Store) -> int:
@@ -74,23 +78,29 @@ def evidence_of(state: State, services: Services) -> TrainingEvidence:
     )
 
 
-def _train_incumbent(seed: int, state: State, services: Services) -> None:
+def _train_incumbent(seed: int, state: State, services: Services) -> float:
+    """As `_train`, with the seconds alone; none where it has been trained with this seed."""
     run, base, store = state["run"], state["base"], services.store()
     if base is None or store.score(run, base, seed, "validation"):
-        return
+        return 0.0
     attempt = trained_attempt(run, base, store)
     script = services.jobs.spec(job_dir(run, base, attempt, 0)).pipeline
-    _train(Training(base, attempt, seed, store.pipeline(run, base), script), state, services)
+    return _train(Training(base, attempt, seed, store.pipeline(run, base), script), state, services)[1]
 
 
-def _train(training: Training, state: State, services: Services) -> Fault | None:
-    """Run the job to its end, record it, and score it."""
+def _train(training: Training, state: State, services: Services) -> tuple[Fault | None, float]:
+    """Run the job to its end, record it, and score it. Also the seconds that it went on while no process of this run waited for it."""
     store, directory = services.store(), training.directory(state["run"])
+    began = time.monotonic()
+    known = {(row.attempt, row.seed) for row in store.jobs(state["run"], training.iteration)}
     services.jobs.start(directory, _spec(training, state, store))
     control = get_runtime().control
     result = services.jobs.wait(directory, on_progress=tell, stop=lambda: bool(control and control.drain_requested))
+    if result.fault and result.fault.kind == "stopped":  # by the person: nobody's mistake, and begun anew on resume
+        raise RunStopped(f"the job {directory.name} was stopped", run=state["run"])
     store.put_job(state["run"], training.iteration, training.attempt, training.seed, result)
-    return result.fault or _score(training, result, state, store)
+    unseen = 0.0 if (training.attempt, training.seed) in known else result.seconds - (time.monotonic() - began)
+    return result.fault or _score(training, result, state, store), max(0.0, unseen)
 
 
 def _spec(training: Training, state: State, store: Store) -> JobSpec:

@@ -31,6 +31,7 @@ def summarize(state: State, services: Services) -> dict[str, Any]:
     store.put_iteration(
         state["run"], row, pipeline=pipeline, proposal=proposal_of(state), fault=fault_of(state), training=training
     )
+    store.set_seconds(state["run"], state["clock"])
     if pipeline:
         _write_files(state, pipeline, row)
     best = _best_score(state, store)

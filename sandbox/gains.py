@@ -60,7 +60,7 @@ class Posterior(NamedTuple):
     incumbent_variance: Floats
 
 
-def prior_from(ledger: list[LedgerRow], metric: Metric = "accuracy") -> Prior:
+def prior_from(ledger: list[LedgerRow], metric: Metric) -> Prior:
     """The belief after the rows of a run, in their order; with an empty ledger the default. Rows without a comparison count for nothing."""
     beliefs, incumbent = start(1), None
     scores = {row.iteration: row.validation for row in ledger}

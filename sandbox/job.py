@@ -29,7 +29,12 @@ def start(directory: Path, spec: JobSpec, /) -> None:
         partial = directory / f"job.{os.getpid()}.partial"
         partial.write_text(spec.model_dump_json(), encoding="utf-8")
         partial.replace(directory / "job.json")
-    if result(directory) is None and not _held(directory / "lock"):
+    found = result(directory)
+    if found and found.fault and found.fault.kind == "stopped":  # by the person, who has asked for it again
+        for name in ("stop", "result.json"):
+            (directory / name).unlink(missing_ok=True)
+        found = None
+    if found is None and not _held(directory / "lock"):
         _request(directory)
 
 

@@ -55,3 +55,7 @@ class HomeError(InputError):
 
 class RunStopped(ImproveError):
     exit_code = 3
+
+    def __init__(self, message: str, run: str | None = None) -> None:
+        super().__init__(message)
+        self.run = run  # None where it never began

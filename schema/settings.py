@@ -1,9 +1,10 @@
 """What a person asks for: frozen into the run at its start, so that a resume needs no arguments."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 
+from schema.errors import SettingsError
 from schema.record import Record
 
 Metric = Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc", "log_loss", "quadratic_kappa"]
@@ -57,3 +58,13 @@ class Settings(Record):
     @classmethod
     def _printable(cls, text: str) -> str:
         return "".join(c for c in text if c.isprintable() or c in "\n\t")
+
+
+def make_settings(values: dict[str, Any]) -> Settings:
+    """Raises SettingsError, which names the option, what was given and what is known."""
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = str(first["loc"][0]) if first["loc"] else "settings"
+        raise SettingsError(f"{option} = {first.get('input')!r}: {first['msg']}.") from None

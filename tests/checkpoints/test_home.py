@@ -48,9 +48,13 @@ def test_bad_run_names_are_refused(name: str) -> None:
     ],
 )
 def test_a_run_is_named_after_its_data(source: str, expected: str) -> None:
-    assert fresh_name(source) == expected
+    assert fresh_name(source, []) == expected
 
 
 def test_a_taken_name_gets_a_number(home: Path) -> None:
     (home / "runs" / "photos").mkdir(parents=True)
-    assert fresh_name("photos") == "photos-2"
+    assert fresh_name("photos", []) == "photos-2"
+
+
+def test_a_name_that_only_the_store_has_is_taken_too(home: Path) -> None:
+    assert fresh_name("photos", ["photos"]) == "photos-2"

@@ -216,8 +216,12 @@ def row(iteration: int, delta: float, verdict: str = "rejected", base: int = 0, 
 FIRST = LedgerRow(iteration=0, base=None, component="all", move="first pipeline", verdict="first", validation=0.8)
 
 
+def believed(ledger: list[LedgerRow]) -> Prior:
+    return prior_from(ledger, "accuracy")
+
+
 def test_an_empty_ledger_expects_little() -> None:
-    prior = prior_from([])
+    prior = believed([])
     assert -0.02 < prior.mean < 0.01
     assert 0.01 < prior.sd < 0.1
     assert (prior.luck, prior.luck_sd) == (0.0, None)
@@ -225,27 +229,27 @@ def test_an_empty_ledger_expects_little() -> None:
 
 def test_rows_without_a_comparison_teach_nothing() -> None:
     failed = LedgerRow(iteration=1, base=0, component="model", move="a change", verdict="failed")
-    assert prior_from([FIRST, failed]) == prior_from([FIRST]) == prior_from([])
+    assert believed([FIRST, failed]) == believed([FIRST]) == believed([])
 
 
 def test_a_few_rows_move_the_prior_a_little() -> None:
-    before, after = prior_from([]), prior_from([FIRST, row(1, 0.02), row(2, 0.03)])
+    before, after = believed([]), believed([FIRST, row(1, 0.02), row(2, 0.03)])
     assert before.mean < after.mean < 0.05
 
 
 def test_many_harmful_changes_teach_pessimism() -> None:
-    assert prior_from([FIRST, *(row(k, -0.02, error=0.004) for k in range(1, 10))]).mean < -0.04
+    assert believed([FIRST, *(row(k, -0.02, error=0.004) for k in range(1, 10))]).mean < -0.04
 
 
 def test_one_collapse_teaches_hardly_anything() -> None:
     calm = [FIRST, row(1, 0.002), row(2, -0.004), row(3, 0.001)]
-    collapsed = prior_from([*calm, row(4, -0.7)])
-    assert collapsed.mean == pytest.approx(prior_from(calm).mean, abs=0.01)
-    assert collapsed.luck == pytest.approx(prior_from(calm).luck, abs=0.003)
+    collapsed = believed([*calm, row(4, -0.7)])
+    assert collapsed.mean == pytest.approx(believed(calm).mean, abs=0.01)
+    assert collapsed.luck == pytest.approx(believed(calm).luck, abs=0.003)
 
 
 def test_a_winner_is_thought_lucky_and_the_next_candidate_is_not_held_to_its_luck() -> None:
-    lucky = prior_from([FIRST, row(1, 0.02, "accepted")])
+    lucky = believed([FIRST, row(1, 0.02, "accepted")])
     assert 0 < lucky.luck < 0.02
     labels, incumbent, candidate = pair(700, 50, 50, 200)
     held = compare("accuracy", labels, [incumbent], [candidate], Prior(lucky.mean, lucky.sd))
@@ -255,8 +259,8 @@ def test_a_winner_is_thought_lucky_and_the_next_candidate_is_not_held_to_its_luc
 
 def test_luck_belongs_to_the_incumbent_and_leaves_with_it() -> None:
     assert (
-        prior_from([FIRST, row(1, 0.02, "accepted"), row(2, -0.01, base=0)]).luck
-        < prior_from([FIRST, row(1, 0.02, "accepted"), row(2, -0.01, base=1)]).luck
+        believed([FIRST, row(1, 0.02, "accepted"), row(2, -0.01, base=0)]).luck
+        < believed([FIRST, row(1, 0.02, "accepted"), row(2, -0.01, base=1)]).luck
     )
 
 
@@ -287,7 +291,7 @@ def test_the_benchmark_decides_with_the_numbers_that_a_run_would_have(seeds: int
     many = race._measure(simulated, *sides, seeds=seeds)
     labels = np.zeros(500, dtype=np.int64)
     incumbent, candidate = ([one_hot(np.where(side[0], 0, 1)) for side in sides] for sides in (theirs, ours))
-    one = compare("accuracy", labels, incumbent, candidate, prior_from([]))
+    one = compare("accuracy", labels, incumbent, candidate, believed([]))
     assert many.delta[0] == pytest.approx(one.delta)
     if seeds == 1:  # with two, a run also learns from the pair of seeds how much seeds differ
         assert many.error[0] == pytest.approx(one.standard_error)
