@@ -5,8 +5,9 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,13 +49,27 @@ def _mapped(function: Callable[[Sample], T], samples: Sequence[Sample]) -> Itera
     if len(samples) < POOL_FROM or samples[0].path is None:
         yield from map(function, samples)
         return
-    with ProcessPoolExecutor(mp_context=get_context("forkserver"), initializer=_leave_interrupts_to_the_parent) as pool:
-        yield from pool.map(function, samples, chunksize=CHUNK)
+    with ProcessPoolExecutor(mp_context=get_context("forkserver"), initializer=_end_on_interrupt) as pool:
+        with _interrupts_held():
+            found = pool.map(function, samples, chunksize=CHUNK)
+        yield from found
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    """Ctrl-C reaches every process of a terminal."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """What is started inside gets no Ctrl-C before it is ready for one. It reaches every process of a terminal."""
+    resource_tracker.ensure_running()  # it would let interrupts through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_on_interrupt() -> None:
+    """A worker ends at once and without a word; the parent finds its pool broken."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
@@ -89,6 +90,8 @@ def _drive(
         except RunStopped:
             raise _stopped(name) from None
         except BaseException as error:
+            if isinstance(error, BrokenProcessPool) and control.drain_requested:  # Ctrl-C reached the decoders, too
+                raise _stopped(name) from None
             refused = _refused_by_disk(error)
             with suppress(OperationalError) if refused else nullcontext():  # the disk may refuse this, too
                 _settle_failure(name, saver, error)

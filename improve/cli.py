@@ -287,14 +287,14 @@ def main() -> None:
     except RunStopped as stop:
         typer.echo(str(stop), err=True)
         if stop.run:
-            _offer_to_end(stop.run)
+            offer_to_end(stop.run)
         sys.exit(stop.exit_code)
     except ImproveError as error:
         typer.echo(f"improve: {error}", err=True)
         sys.exit(error.exit_code)
 
 
-def _offer_to_end(name: str) -> None:
+def offer_to_end(name: str) -> None:
     """A second Ctrl-C within three seconds ends the run's training, which would go on by itself. Resuming begins it anew."""
     from checkpoints.home import run_dir
     from sandbox import job

@@ -85,6 +85,12 @@ def test_files_that_cannot_be_read_are_set_aside_and_the_run_goes_on(tmp_path: P
     assert sum(profile.size(split) for split in ("train", "validation", "test")) == 60
 
 
+def test_a_decompression_bomb_is_a_value_error_for_whoever_decodes_it(tmp_path: Path) -> None:
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+    with pytest.raises(ValueError, match="more pixels than is decoded"):
+        decode(tmp_path / "bomb.png", 3, 32, 32)
+
+
 def test_a_decompression_bomb_is_set_aside(tmp_path: Path) -> None:
     photos = image_folder(tmp_path / "photos")
     Image.new("1", (20_000, 20_000)).save(photos / "left" / "bomb.png")

@@ -1,13 +1,19 @@
 """The command as a person types it: in a process of its own, with exit codes and messages."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from improve.cli import duration
+from improve.cli import duration, offer_to_end
+from sandbox import job
 from schema.errors import SettingsError
+from schema.job import JobStatus
 from tests.scripted import image_folder
 
 
@@ -69,6 +75,39 @@ def test_without_runs_the_list_says_how_to_begin() -> None:
     assert "improve run FOLDER" in done.stdout
 
 
+def test_ctrl_c_while_images_are_decoded_ends_the_run_before_it_began(tmp_path: Path) -> None:
+    """As a terminal does it: every process of the group is interrupted, the decoding workers too."""
+    photos = image_folder(tmp_path / "photos", per_class=2500, size=8)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "improve.cli", "run", str(photos)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    while len(psutil.Process(process.pid).children(recursive=True)) < 3:  # the fork server and two workers
+        assert process.poll() is None
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert (process.returncode, "Traceback" in told) == (3, False), told
+    assert "Stopped" in told
+
+
+def test_a_second_ctrl_c_ends_the_training_of_this_run_alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = {name: home / "runs" / name / "iterations" / "0000" / "jobs" / "1-s0" for name in ("mine", "theirs")}
+    for folder in jobs.values():
+        folder.mkdir(parents=True)
+        (folder / "job.json").write_text("{}")
+    monkeypatch.setattr(job, "status", lambda _: JobStatus(state="running"))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+
+    def impatient(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", impatient)
+    offer_to_end("mine")
+    assert (jobs["mine"] / "stop").exists()
+    assert not (jobs["theirs"] / "stop").exists()
+
+
 def test_the_command_line_does_not_import_torch() -> None:
     code = (
         "import sys, improve.cli, graph.run, improve.view, improve.show, agents.team; sys.exit('torch' in sys.modules)"
@@ -106,5 +145,6 @@ def test_a_person_runs_shows_predicts_and_takes_home(tmp_path: Path) -> None:
     )
     assert alone.returncode == 0, alone.stderr
     assert "right" in alone.stdout
-    refused = improve("export", "mine", "--to", str(photos))
-    assert refused.returncode == 2
+    for place in (photos, photos / "left" / "0.png" / "here"):
+        refused = improve("export", "mine", "--to", str(place))
+        assert (refused.returncode, "Traceback" in refused.stderr) == (2, False), refused.stderr
