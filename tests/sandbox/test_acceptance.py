@@ -264,6 +264,13 @@ def test_luck_belongs_to_the_incumbent_and_leaves_with_it() -> None:
     )
 
 
+def test_of_a_very_long_run_the_last_rows_count_and_the_incumbent() -> None:
+    late = [row(k, -0.01 if k % 2 else 0.005, base=100) for k in range(701, 1001)]
+    early = [row(k, 0.02, base=0) for k in range(1, 100)]
+    incumbent = row(100, 0.03, "accepted", base=0)
+    assert believed([FIRST, *early, incumbent, *late]) == believed([FIRST, incumbent, *late])
+
+
 def test_the_prior_counts_in_shares_of_the_error_so_that_it_fits_all_accuracies() -> None:
     labels, incumbent, candidate = pair(950, 20, 10, 20)
     near = compare("accuracy", labels, [incumbent], [candidate], NEUTRAL)
