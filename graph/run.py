@@ -1,6 +1,7 @@
 """Start and resume runs: one run, one thread, one driver at a time, every finished step in the checkpoint."""
 
 import errno
+import math
 import signal
 import sqlite3
 import threading
@@ -141,8 +142,10 @@ def _check_more(name: str, row: RunRow, settings: Settings, state: State, *, cha
     if settings.strategy == "zero-shot":
         raise NothingToResume(f"{ended} Begin a new run with another --strategy to improve on it.")
     if not changed or settings.iterations <= state["iteration"]:
-        more = max(settings.iterations, state["iteration"]) + 10
-        raise NothingToResume(f"{ended} Give it more: improve resume {name} --iterations {more}")
+        more = f"--iterations {max(settings.iterations, state['iteration']) + 10}"
+        if settings.budget_seconds is not None:
+            more += f" --budget {math.ceil(2 * settings.budget_seconds / 60)}m"
+        raise NothingToResume(f"{ended} Give it more: improve resume {name} {more}")
 
 
 def _announce(name: str, settings: Settings, on_event: OnEvent | None, *, resumed: bool) -> None:

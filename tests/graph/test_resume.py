@@ -100,6 +100,7 @@ def test_a_training_gets_at_most_a_quarter_of_the_budget(photos: Path) -> None:
 
 ENDED = {
     "nothing more was given": ({}, {}, "Give it more: improve resume r --iterations 12"),
+    "neither was more time": ({"budget_seconds": 600.0}, {}, "--iterations 12 --budget 20m"),
     "fewer iterations than it had": ({}, {"iterations": 1}, "Give it more: improve resume r --iterations 12"),
     "one training, as asked for": ({"strategy": "zero-shot"}, {"iterations": 9}, "another --strategy"),
 }
