@@ -1,5 +1,6 @@
 """Three components become one script, which must pass the cheap checks (syntax, contract, names, arguments) before anything runs."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from dataset.decode import SOURCE as DECODE_SOURCE
@@ -25,9 +26,9 @@ def assemble(state: State, services: Services) -> dict[str, Any]:
     return _failed(fault) if fault else {"fault": None}
 
 
-def script_of(pipeline: Pipeline, state: State) -> str:
-    """The script as it runs and as the person takes it home."""
-    return assembled(pipeline, DECODE_SOURCE, title=f"{state['run']}, iteration {state['iteration']}")
+def script_of(pipeline: Pipeline, state: State, defaults: Mapping[str, Any] | None = None) -> str:
+    """The script as it runs; with `defaults`, what a bare `train` does, as the person takes it home."""
+    return assembled(pipeline, DECODE_SOURCE, f"{state['run']}, iteration {state['iteration']}", defaults)
 
 
 def _unchanged(state: State, services: Services, pipeline: Pipeline) -> Fault | None:

@@ -6,7 +6,7 @@ from typing import Any
 from checkpoints.store import Store
 from nodes.assemble import script_of
 from nodes.calls import record_calls
-from nodes.context import components_of, fault_of, iteration_dir, job_dir, proposal_of, settings_of
+from nodes.context import components_of, fault_of, iteration_dir, job_dir, profile_of, proposal_of, settings_of
 from nodes.events import tell
 from nodes.sandbox import evidence_of
 from nodes.services import Services
@@ -16,6 +16,8 @@ from schema.pipeline import COMPONENTS, Pipeline
 from schema.score import Comparison, Score, Verdict
 from schema.state import State
 from schema.team import LedgerRow, Outcome, TrainingEvidence
+
+DAY = 86_400.0  # at home the number of epochs ends a training, not the clock
 
 
 def summarize(state: State, services: Services) -> dict[str, Any]:
@@ -33,7 +35,7 @@ def summarize(state: State, services: Services) -> dict[str, Any]:
     )
     store.set_seconds(state["run"], state["clock"])
     if pipeline:
-        _write_files(state, pipeline, row)
+        _write_files(state, pipeline, row, _defaults(state, store, training))
     best = _best_score(state, store)
     tell(
         Settled(
@@ -85,11 +87,20 @@ def _row(state: State, store: Store, training: TrainingEvidence | None) -> Ledge
     )
 
 
-def _write_files(state: State, pipeline: Pipeline, row: LedgerRow) -> None:
+def _defaults(state: State, store: Store, training: TrainingEvidence | None) -> dict[str, Any]:
+    """What the pipeline was trained with, so that a bare `python pipeline.py train` at home does the same again."""
+    profile, settings = profile_of(state, store), settings_of(state)
+    known = {"seed": settings.seed, "channels": profile.channels, "size": [profile.height, profile.width]}
+    if training is None or training.plan is None:
+        return known
+    return known | training.plan.model_dump(include={"epochs", "precision", "channels_last"}) | {"seconds": DAY}
+
+
+def _write_files(state: State, pipeline: Pipeline, row: LedgerRow, defaults: dict[str, Any]) -> None:
     """The iteration's folder: readable on its own, without the database."""
     folder = iteration_dir(state["run"], state["iteration"])
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "pipeline.py").write_text(script_of(pipeline, state), encoding="utf-8")
+    (folder / "pipeline.py").write_text(script_of(pipeline, state, defaults), encoding="utf-8")
     for component in COMPONENTS:
         (folder / f"{component}.py").write_text(pipeline.code(component), encoding="utf-8")
     directory = job_dir(state["run"], state["iteration"], state["attempt"], 0)

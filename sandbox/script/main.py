@@ -281,9 +281,8 @@ def restored(weights: Path, config: dict[str, Any]) -> tuple[nn.Module, Transfor
     """The trained model from its file alone."""
     with safe_open(str(weights), "pt") as file:
         facts = json.loads(file.metadata()["improve"])
-    known = {"precision": facts["precision"], "channels_last": facts["channels_last"]} | {
-        k: v for k, v in config.items() if v is not None
-    }
+    own = {"precision": facts["precision"], "channels_last": facts["channels_last"]}
+    known = config | own  # it predicts as it was trained, whatever was planned
     info = make_info(facts, known | {"restoring": True})
     if info.device.type == "cpu" and info.precision == "float16":
         info = replace(info, precision="float32")

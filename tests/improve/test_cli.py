@@ -1,6 +1,8 @@
 """The command as a person types it: in a process of its own, with exit codes and messages."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -145,6 +147,14 @@ def test_a_person_runs_shows_predicts_and_takes_home(tmp_path: Path) -> None:
     )
     assert alone.returncode == 0, alone.stderr
     assert "right" in alone.stdout
+    command = [sys.executable, "-I", "pipeline.py", "train", "--data", str(photos), "--out", "again"]
+    trained = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
+    assert trained.returncode == 0, trained.stderr
+    winner = Path(json.loads((home / "improve-export.json").read_text())["paths"]["script"]).parent
+    epochs = [(folder / "metrics.jsonl").read_text().count('"epoch"') for folder in (winner, home / "again")]
+    planned = re.search(r"'epochs': (\d+)", (home / "pipeline.py").read_text())
+    assert planned
+    assert epochs[0] <= epochs[1] <= int(planned[1])  # as the run planned it: at home the clock does not cut it short
     for place in (photos, photos / "left" / "0.png" / "here"):
         refused = improve("export", "mine", "--to", str(place))
         assert (refused.returncode, "Traceback" in refused.stderr) == (2, False), refused.stderr
