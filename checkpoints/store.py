@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from sqlalchemy import Engine, create_engine, event, select
 from sqlalchemy.orm import Session
@@ -19,7 +19,7 @@ from schema.pipeline import COMPONENTS, Fault, Pipeline
 from schema.record import Record
 from schema.run import Final, JobRow, RunRow, Status, Totals
 from schema.score import Score
-from schema.settings import Settings
+from schema.settings import Settings, Tier
 from schema.team import LedgerRow, Proposal, TrainingEvidence, Usage
 
 
@@ -84,7 +84,9 @@ class Store:
         self._change(name, status=status, reason=reason)
 
     def set_settings(self, name: str, settings: Settings) -> None:
-        self._change(name, settings=_json(settings))
+        """`sandbox` becomes the weakest tier that the run has had: what its reader has to reckon with."""
+        weakest = max(self.run(name).sandbox, settings.tier, key=("auto", *get_args(Tier)).index)
+        self._change(name, settings=_json(settings), sandbox=weakest)
 
     def set_seconds(self, name: str, seconds: float) -> None:
         self._change(name, seconds=seconds)

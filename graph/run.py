@@ -22,7 +22,18 @@ from graph.build import build_graph
 from nodes.context import profile_of
 from nodes.profile import data_is_there
 from nodes.services import Services
-from schema.errors import HomeError, ImproveError, InputError, NothingToResume, RunNameTaken, RunStopped, UnknownRun
+from sandbox.isolation.tiers import choose
+from schema.errors import (
+    HomeError,
+    ImproveError,
+    InputError,
+    NothingToResume,
+    RunNameTaken,
+    RunStopped,
+    SandboxUnavailable,
+    SettingsError,
+    UnknownRun,
+)
 from schema.events import EVENTS, Event, RunStarted
 from schema.run import RunRow, Status
 from schema.settings import Settings, make_settings
@@ -39,7 +50,7 @@ def run(
 
     Raises InputError (nothing was written), RunStopped (resumable), ImproveError.
     """
-    prepare_home()
+    settings = settings.model_copy(update={"tier": choose(settings.tier, prepare_home())})
     name = valid_run_name(name) if name else fresh_name(settings.dataset, [row.name for row in open_store().runs()])
     with run_lock(name):
         if _exists(name):
@@ -54,20 +65,31 @@ def resume(
     *,
     iterations: int | None = None,
     budget_seconds: float | None = None,
+    sandbox: str | None = None,
     on_event: OnEvent | None = None,
     services: Services | None = None,
 ) -> str:
-    """Go on from the last checkpoint; a finished run goes on when it is given more iterations or time."""
+    """Go on from the last checkpoint; a finished run goes on when it is given more iterations or time.
+
+    It goes on in the isolation tier that it began in, unless `sandbox` names another. Raises SettingsError where that does not work here.
+    """
     prepare_home()
     row = open_store().run(name)
-    changes = {
-        key: value
-        for key, value in {"iterations": iterations, "budget_seconds": budget_seconds}.items()
-        if value is not None
-    }
-    settings = make_settings({**row.settings.model_dump(), **changes})
+    given = {"iterations": iterations, "budget_seconds": budget_seconds, "tier": sandbox}
+    changes = {key: value for key, value in given.items() if value is not None}
+    settings = _in_tier(make_settings({**row.settings.model_dump(), **changes}), row)
     with run_lock(name):
         return _drive(name, None, settings, on_event, services)
+
+
+def _in_tier(settings: Settings, row: RunRow) -> Settings:
+    try:
+        return settings.model_copy(update={"tier": choose(settings.tier, home())})
+    except SettingsError as error:
+        raise SettingsError(
+            f"Run {row.name!r} began in the sandbox {row.sandbox}, and goes on in no weaker one by itself. {error} "
+            f"Or choose what there is: improve resume {row.name} --sandbox auto"
+        ) from None
 
 
 def _drive(
@@ -88,6 +110,9 @@ def _drive(
                     on_event(EVENTS.validate_python(raw))
         except GraphDrained:
             raise _stopped(name) from None
+        except SandboxUnavailable as error:
+            open_store().set_status(name, "stopped", str(error))
+            raise RunStopped(f"{error} Look: improve doctor. Then: improve resume {name}", run=name) from None
         except RunStopped:
             raise _stopped(name) from None
         except BaseException as error:

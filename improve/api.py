@@ -44,12 +44,14 @@ def resume(
     *,
     iterations: int | None = None,
     budget_seconds: float | None = None,
+    sandbox: str | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Result:
-    """Go on with a stopped run, or give a finished one more iterations."""
+    """Go on with a stopped run, or give a finished one more iterations; `sandbox`: in another isolation tier than it began in."""
     from graph.run import resume as resume_graph  # noqa: PLC0415 - as above
 
-    return load(resume_graph(name, iterations=iterations, budget_seconds=budget_seconds, on_event=on_event))
+    made = resume_graph(name, iterations=iterations, budget_seconds=budget_seconds, sandbox=sandbox, on_event=on_event)
+    return load(made)
 
 
 def load(name: str) -> Result:

@@ -66,7 +66,9 @@ def run(
         str | None, typer.Option(help="Folder of safetensors files named after timm models (or IMPROVE_WEIGHTS)")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    sandbox: Annotated[str, typer.Option(help="Isolation of generated code: none")] = "none",
+    sandbox: Annotated[
+        str, typer.Option(help="Isolation of generated code: auto (the best that works), bwrap, landlock or none")
+    ] = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Make a classifier from DATA and keep improving it."""
@@ -130,6 +132,7 @@ def resume(
     name: RunName,
     iterations: Annotated[int | None, typer.Option(help="A new number of iterations")] = None,
     budget: Annotated[str | None, typer.Option(help="A new time for the whole run: 2h, 45m")] = None,
+    sandbox: Annotated[str | None, typer.Option(help="Go on in another isolation tier than the run began in")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Go on with a stopped run, or give a finished one more."""
@@ -141,7 +144,7 @@ def resume(
     changes = {"iterations": iterations, "budget_seconds": seconds}
     settings = settings.model_copy(update={key: value for key, value in changes.items() if value is not None})
     with watching(settings, as_json=as_json) as show:
-        resume_graph(name, iterations=iterations, budget_seconds=seconds, on_event=show)
+        resume_graph(name, iterations=iterations, budget_seconds=seconds, sandbox=sandbox, on_event=show)
     _conclude(name, as_json=as_json)
 
 
@@ -227,13 +230,16 @@ def report(name: RunName) -> None:
 
 @app.command()
 def predict(
-    name: RunName, images: Annotated[list[Path], typer.Argument(help="Image files")], as_json: AsJson = False
+    name: RunName,
+    images: Annotated[list[Path], typer.Argument(help="Image files")],
+    sandbox: Annotated[str | None, typer.Option(help="Another isolation tier than the run's")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Classes of new images, with the run's winner."""
     from improve.predict import predict as predict_images
     from improve.view import clean
 
-    found = predict_images(name, images, _store())
+    found = predict_images(name, images, _store(), sandbox)
     if as_json:
         rows: list[dict[str, Any]] = [
             {"file": str(p.file), "problem": p.problem, "classes": dict(p.classes)} for p in found

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from checkpoints.home import prepare_home
 from sandbox.hardware import hardware
+from sandbox.isolation.tiers import NONE, survey
 from sandbox.weights import on_disk
 from schema.errors import ImproveError
 
@@ -52,10 +53,7 @@ def findings(weights_dir: str | None) -> Iterator[Finding]:
     gpu = f", {machine.gpu_memory_bytes / 2**30:.0f} GB on the GPU" if machine.device == "cuda" else ""
     yield Finding(True, f"trains on {machine.device}: {machine.name}, {machine.cores} cores, {memory}{gpu}")
     yield _home()
-    yield Finding(
-        True,
-        "sandbox none: generated code runs as you, with a scrubbed environment and limits, but can read your files and the network",
-    )
+    yield from _sandboxes()
     try:
         names = ", ".join(on_disk(weights_dir)) or "none (--weights-dir or IMPROVE_WEIGHTS)"
         yield Finding(True, f"pretrained weights on disk: {names}")
@@ -81,6 +79,25 @@ def _torch_pair() -> Finding:
         False,
         f"torch and torchvision do not work together ({reason}); reinstall both: pip install --force-reinstall torch torchvision",
     )
+
+
+def _sandboxes() -> Iterator[Finding]:
+    """The tiers that work, best first; where the best does not, why, and what to type."""
+    try:
+        found = survey(prepare_home())
+    except ImproveError:
+        return  # told with IMPROVE_HOME
+    best = next((finding.tier for finding in found if finding.works), None)
+    for finding in found:
+        if finding.works:
+            chosen = " (used unless --sandbox says otherwise)" if finding.tier == best else ""
+            yield Finding(True, f"sandbox {finding.tier}{chosen}: {finding.text}")
+        else:
+            yield Finding(
+                best is not None, f"sandbox {finding.tier} cannot be had: {finding.text}. {finding.remedy}".strip()
+            )
+    if best is None:
+        yield Finding(False, f"there is only --sandbox none: {NONE}")
 
 
 def _home() -> Finding:

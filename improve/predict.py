@@ -8,15 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from checkpoints.home import run_dir
+from checkpoints.home import prepare_home, run_dir
 from checkpoints.store import Store
 from dataset.decode import decode
 from improve.api import load
 from sandbox import artifacts, job
 from sandbox.hardware import default_limits, hardware
+from sandbox.isolation.tiers import choose
 from schema.errors import ImproveError, InputError
 from schema.job import JobSpec
 from schema.pipeline import Fault
+from schema.settings import Tier, make_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +30,14 @@ class Prediction:
     problem: str | None = None
 
 
-def predict(name: str, files: list[Path], store: Store) -> list[Prediction]:
-    """Unreadable images are named, the others predicted all the same. Raises InputError where the run has no trained pipeline."""
+def predict(name: str, files: list[Path], store: Store, sandbox: str | None = None) -> list[Prediction]:
+    """Unreadable images are named, the others predicted all the same, in the run's isolation tier or the one that is named.
+
+    Raises InputError where the run has no trained pipeline, or where the tier does not work here.
+    """
     row, result = store.run(name), load(name)
+    settings = make_settings(row.settings.model_dump() | ({"tier": sandbox} if sandbox else {}))
+    tier = choose(settings.tier, prepare_home())
     profile = row.profile
     if profile is None or not result.weights.exists():
         raise InputError(f"Run {name!r} has no trained pipeline yet. `improve show {name}` tells where it is.")
@@ -43,7 +50,9 @@ def predict(name: str, files: list[Path], store: Store) -> list[Prediction]:
             problems[file] = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
     rows = np.zeros((0, len(profile.classes)))
     if images:
-        rows = _probabilities(name, result.script, result.weights, np.stack(images), row.settings.device, rows.shape[1])
+        rows = _probabilities(
+            name, result.script, result.weights, np.stack(images), settings.device, tier, len(profile.classes)
+        )
     found = {
         file: sorted(zip(profile.classes, map(float, p), strict=True), key=lambda c: -c[1])
         for file, p in zip(readable, rows, strict=True)
@@ -51,7 +60,9 @@ def predict(name: str, files: list[Path], store: Store) -> list[Prediction]:
     return [Prediction(file, found.get(file, []), problems.get(file)) for file in files]
 
 
-def _probabilities(name: str, script: Path, weights: Path, images: np.ndarray, device: str, classes: int) -> np.ndarray:  # noqa: PLR0917
+def _probabilities(  # noqa: PLR0917
+    name: str, script: Path, weights: Path, images: np.ndarray, device: str, tier: Tier, classes: int
+) -> np.ndarray:
     digest = hashlib.sha256(images.tobytes()).hexdigest()[:12]
     own = (
         run_dir(name) / "predict" / f"{digest}-{time.time_ns()}"
@@ -70,6 +81,7 @@ def _probabilities(name: str, script: Path, weights: Path, images: np.ndarray, d
             steps=("predict",),
             device=machine.device,
             threads=machine.cores,
+            tier=tier,
             limits=default_limits(machine, 60.0),
         )
         job.start(folder, spec)

@@ -1,10 +1,13 @@
 """Views of the state that several nodes share: the records inside it, and where an iteration's files lie."""
 
 from pathlib import Path
+from typing import Any
 
 from checkpoints.home import run_dir
 from checkpoints.store import Store
+from sandbox.hardware import default_limits
 from schema.dataset import DatasetProfile
+from schema.job import JobSpec
 from schema.pipeline import COMPONENTS, Component, Fault, Pipeline
 from schema.settings import Settings
 from schema.state import State
@@ -45,6 +48,23 @@ def brief_of(state: State, store: Store) -> Brief:
         train_seconds=settings.train_seconds,
         iterations=settings.iterations,
     )
+
+
+def job_spec(
+    settings: Settings, hardware: Hardware, profile: DatasetProfile, weights: dict[str, str], own: dict[str, Any]
+) -> JobSpec:
+    """A job of this run: what all of them are given, and what is this one's `own`."""
+    data = Path(profile.directory)
+    shared = {
+        "data": str(data / "train"),
+        "heldout": {split: str(data / "heldout" / f"{split}.npy") for split in ("validation", "test")},
+        "weights": weights,
+        "device": hardware.device,
+        "threads": hardware.cores,
+        "tier": settings.tier,
+        "limits": default_limits(hardware, settings.train_seconds),
+    }
+    return JobSpec.model_validate(shared | own)
 
 
 def candidate_of(state: State, store: Store) -> Pipeline:

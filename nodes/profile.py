@@ -6,13 +6,15 @@ from typing import Any
 
 from langgraph.config import get_config
 
-from checkpoints.home import datasets_dir, fresh_name, run_dir, unpacked_dir
+from checkpoints.home import datasets_dir, fresh_name, prepare_home, run_dir, unpacked_dir
 from dataset.discover import discover
 from dataset.listing import Listing
 from dataset.prepare import is_whole, prepare
+from nodes.context import job_spec
 from nodes.events import tell
 from nodes.services import Services
 from sandbox.hardware import hardware
+from sandbox.isolation.tiers import choose
 from sandbox.weights import on_disk
 from schema.dataset import DatasetProfile
 from schema.errors import DatasetError, RunNameTaken
@@ -32,6 +34,7 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
         settings = settings.model_copy(update={"train_seconds": min(settings.train_seconds, longest)})
     weights = on_disk(settings.weights_dir)
     machine = hardware(settings.device)
+    settings = settings.model_copy(update={"tier": choose(settings.tier, prepare_home())})
     prepared = prepare(_discovered(settings), datasets_dir())
     store = services.store()
     name = get_config().get("configurable", {}).get("thread_id") or fresh_name(
@@ -39,7 +42,8 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
     )
     _create(services, name, settings)
     store.set_profile(name, prepared)
-    services.jobs.warm(run_dir(name))  # it imports torch while the first pipeline is designed
+    first = job_spec(settings, machine, prepared, weights, {"name": name, "pipeline": ""})
+    services.jobs.warm(run_dir(name), first.access)  # it imports torch while the first pipeline is designed
     tell(DatasetReady(profile=prepared))
     return {
         "schema_version": SCHEMA_VERSION,

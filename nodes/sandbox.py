@@ -10,13 +10,12 @@ from langgraph.runtime import get_runtime
 from checkpoints.store import Store
 from dataset.prepare import load_labels
 from nodes.assemble import script_of
-from nodes.context import candidate_of, job_dir, profile_of, proposal_of, settings_of
+from nodes.context import candidate_of, job_dir, job_spec, profile_of, proposal_of, settings_of
 from nodes.events import tell
 from nodes.services import Services
 from sandbox import artifacts
-from sandbox.hardware import default_limits
 from sandbox.scoring import score
-from schema.errors import RunStopped
+from schema.errors import RunStopped, SandboxUnavailable
 from schema.events import NodeEntered
 from schema.job import JobResult, JobSpec
 from schema.pipeline import Fault, Pipeline
@@ -96,6 +95,8 @@ def _train(training: Training, state: State, services: Services) -> tuple[Fault 
     services.jobs.start(directory, _spec(training, state, store))
     control = get_runtime().control
     result = services.jobs.wait(directory, on_progress=tell, stop=lambda: bool(control and control.drain_requested))
+    if result.fault and result.fault.kind == "sandbox":
+        raise SandboxUnavailable(f"The sandbox {result.tier} does not work: {result.fault.message}", run=state["run"])
     if result.fault and result.fault.kind == "stopped":  # by the person: nobody's mistake, and begun anew on resume
         raise RunStopped(f"the job {directory.name} was stopped", run=state["run"])
     store.put_job(state["run"], training.iteration, training.attempt, training.seed, result)
@@ -104,20 +105,14 @@ def _train(training: Training, state: State, services: Services) -> tuple[Fault 
 
 
 def _spec(training: Training, state: State, store: Store) -> JobSpec:
-    settings, data = settings_of(state), Path(profile_of(state, store).directory)
-    hardware = Hardware.model_validate(state["hardware"])
-    return JobSpec(
-        name=f"{state['run']}/{training.iteration}/{training.attempt}-s{training.seed}",
-        pipeline=training.script,
-        data=str(data / "train"),
-        heldout={split: str(data / "heldout" / f"{split}.npy") for split in ("validation", "test")},
-        weights=state["weights"],
-        seed=settings.seed + training.seed,
-        device=hardware.device,
-        tier=settings.tier,
-        limits=default_limits(hardware, settings.train_seconds),
-        **{"threads": hardware.cores} | _inherited(training, state, store),
-    )
+    settings, hardware = settings_of(state), Hardware.model_validate(state["hardware"])
+    own = {
+        "name": f"{state['run']}/{training.iteration}/{training.attempt}-s{training.seed}",
+        "pipeline": training.script,
+        "seed": settings.seed + training.seed,
+        **_inherited(training, state, store),
+    }
+    return job_spec(settings, hardware, profile_of(state, store), state["weights"], own)
 
 
 def _inherited(training: Training, state: State, store: Store) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from agents.team import Team, make_team
 from checkpoints.store import Store, open_store
 from sandbox import job
 from schema.events import JobProgress
-from schema.job import JobResult, JobSpec
+from schema.job import Access, JobResult, JobSpec
 
 
 class Jobs(Protocol):
     """Where generated code runs. A directory is a job's identity, so each call may come twice."""
 
-    def warm(self, run_dir: Path, /) -> None: ...
+    def warm(self, run_dir: Path, access: Access, /) -> None: ...
 
     def shutdown(self, run_dir: Path, /) -> None: ...
 

@@ -50,7 +50,10 @@ def open_regular(job_dir: Path, name: str) -> int:
         raise Unreadable(f"{name} is not a plain file ({error.strerror})") from None
     finally:
         os.close(directory)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    told = os.fstat(descriptor)
+    if (
+        not stat.S_ISREG(told.st_mode) or told.st_nlink > 1
+    ):  # a second name may belong to a file that was never the job's
         os.close(descriptor)
         raise Unreadable(f"{name} is not a plain file")
     return descriptor

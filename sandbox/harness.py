@@ -23,9 +23,9 @@ SMOKE_CALLS = 3  # log() ends a training that does not keep to info.epochs at th
 MIXINGS = 4  # epochs of two batches: a transform that chooses between two mixings has shown both
 
 
-def run_step(step: str, job_dir: Path) -> int:
+def run_step(step: str, room: Path) -> int:
     """Run one step with the work directory as the current one; returns the exit status. What went wrong is in work/fault.json."""
-    config = json.loads(Path("config.json").read_text(encoding="utf-8"))
+    config = json.loads((room / "config.json").read_text(encoding="utf-8"))
     steps: dict[str, Callable[[ModuleType, dict[str, Any]], None]] = {
         "smoke": smoke,
         "reload": reload,
@@ -34,7 +34,7 @@ def run_step(step: str, job_dir: Path) -> int:
     }
     try:
         with blamed(None):
-            steps[step](_script(job_dir / "pipeline.py"), config)
+            steps[step](_script(room / "pipeline.py"), config)
     except BaseException as error:
         _account(step, error)
         return 1
@@ -93,7 +93,7 @@ def train(script: ModuleType, config: dict[str, Any]) -> None:
 def predict(script: ModuleType, config: dict[str, Any]) -> None:
     for split, array in config["heldout"].items():
         arguments = ["predict", "--weights", config.get("weights_file") or "weights.safetensors", "--array", array]
-        script.main([*arguments, "--out", f"{split}.npy", "--config", "config.json"])
+        script.main([*arguments, "--out", f"{split}.npy", "--config", "../config.json"])
 
 
 def _script(path: Path) -> ModuleType:

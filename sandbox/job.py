@@ -1,5 +1,6 @@
 """Jobs as the nodes see them: start, attach, read, stop. A directory is the identity, so every call may come twice."""
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -11,14 +12,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from sandbox import artifacts
-from sandbox.environment import ROOT
+from sandbox.environment import KEPT, ROOT
 from schema.errors import RunStopped
 from schema.events import JobProgress
-from schema.job import JobResult, JobSpec, JobStatus, Step
+from schema.job import Access, JobResult, JobSpec, JobStatus, Step
 
 POLL = 0.03
 MAX_POLL = 0.25  # a long training is looked at less often: every look costs it something
+NEEDED = ("PATH", "HOME", "IMPROVE_HOME", "IMPROVE_SUPERVISOR_IDLE", "TMPDIR", "XDG_RUNTIME_DIR")
 LEAST_FREE = 32 * 2**20  # bytes
 
 
@@ -30,7 +34,7 @@ def start(directory: Path, spec: JobSpec, /) -> None:
         partial.write_text(spec.model_dump_json(), encoding="utf-8")
         partial.replace(directory / "job.json")
     found = result(directory)
-    if found and found.fault and found.fault.kind == "stopped":  # by the person, who has asked for it again
+    if found and undone(found):  # and the person has asked for it again
         for name in ("stop", "result.json"):
             (directory / name).unlink(missing_ok=True)
         found = None
@@ -56,13 +60,20 @@ def wait(
         ):
             _request(directory)
             asked = time.monotonic()
-        if on_progress and time.monotonic() - told > 0.5:
+        if time.monotonic() - told > 0.5:
             told = time.monotonic()
-            on_progress(_progress(directory))
+            _wake(_folder(directory) / "supervisor.lock")
+            if on_progress:
+                on_progress(_progress(directory))
         time.sleep(min(MAX_POLL, POLL + (time.monotonic() - began) / 50))
     if on_progress:
         on_progress(_progress(directory))
     return found
+
+
+def undone(result: JobResult) -> bool:
+    """Ended by the person, or for want of a sandbox: it says nothing about the pipeline, and is begun anew when asked for again."""
+    return result.fault is not None and result.fault.kind in {"stopped", "sandbox"}
 
 
 def result(directory: Path, /) -> JobResult | None:
@@ -93,15 +104,29 @@ def stop(directory: Path, /) -> None:
     (directory / "stop").touch()
 
 
-def warm(run_dir: Path, /) -> None:
-    """Start the run's supervisor early, so that it is warm when the first job comes."""
+def warm(run_dir: Path, access: Access, /) -> None:
+    """Start the run's supervisor early, so that a sandbox for jobs with this access is warm when the first one comes."""
     folder = run_dir / "supervisor"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "access.json").write_text(access.model_dump_json(), encoding="utf-8")
+    _supervise(folder)
+
+
+def _supervise(folder: Path) -> None:
+    """Have a supervisor. It is told nothing of the person's environment that it need not know: keys stay with us."""
     (folder / "queue").mkdir(parents=True, exist_ok=True)
     if not _held(folder / "supervisor.lock"):
         with (folder / "supervisor.log").open("ab") as log:
             command = [sys.executable, "-c", _DETACH, str(folder)]
+            known = {name: os.environ[name] for name in (*KEPT, *NEEDED) if name in os.environ}
             subprocess.run(
-                command, check=True, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
+                command,
+                check=True,
+                cwd=ROOT,
+                env=known,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
             )
 
 
@@ -132,10 +157,18 @@ def _request(directory: Path) -> None:
     if disk_is_full(directory):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))
     folder = _folder(directory)
-    warm(folder.parent)
+    _supervise(folder)
     ticket = folder / "queue" / f"{time.time_ns()}-{os.getpid()}"
     ticket.write_text(str(directory.absolute()), encoding="utf-8")
     ticket.rename(ticket.with_name(ticket.name + ".job"))
+
+
+def _wake(lock: Path) -> None:
+    """A supervisor that was stopped (SIGSTOP) keeps no limit; it is in a session of its own, so that no terminal did it."""
+    with contextlib.suppress(psutil.Error, OSError, ValueError):
+        supervisor = psutil.Process(int(lock.read_text(encoding="ascii")))
+        if supervisor.status() == psutil.STATUS_STOPPED and _held(lock):
+            supervisor.resume()
 
 
 def _held(lock: Path) -> bool:
@@ -162,7 +195,8 @@ def _progress(directory: Path) -> JobProgress:
     asked = spec(directory)
     limits = asked.limits
     allowed = {"smoke": limits.smoke_seconds, "train": limits.train_seconds, "predict": limits.predict_seconds}
-    rows = _last_epoch(directory) if step in {"train", "predict"} else {}
+    place = directory if result(directory) else _folder(directory) / "room"
+    rows = _last_epoch(place) if step in {"train", "predict"} else {}
     epochs = rows.pop("epochs", None)
     return JobProgress(
         job=asked.name,
@@ -175,11 +209,9 @@ def _progress(directory: Path) -> JobProgress:
     )
 
 
-def _last_epoch(directory: Path) -> dict[str, float]:
+def _last_epoch(place: Path) -> dict[str, float]:
     try:
-        lines = (
-            artifacts.read_bytes(directory, "work/metrics.jsonl", 4096, tail=True).decode(errors="replace").splitlines()
-        )
+        lines = artifacts.read_bytes(place, "work/metrics.jsonl", 4096, tail=True).decode(errors="replace").splitlines()
         rows = [json.loads(line) for line in lines if line.startswith('{"epoch"') and line.endswith("}")]
     except (artifacts.Unreadable, ValueError):
         return {}

@@ -13,10 +13,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sandbox.isolation import landlock
+from sandbox.isolation.enter import CHANNEL
+from sandbox.isolation.kernel import PR_SET_PDEATHSIG, prctl
+
 
 def serve(channel: socket.socket) -> None:
-    """Requests `{"step", "job_dir", ...}` with the log's descriptor; answers the child's pid, then its wait status."""
+    """Requests `{"step", "file_bytes"}` with the log's descriptor; the child says that it has begun, then we how it ended."""
     _import_everything()
+    room = Path.cwd()
     channel.sendall(b"ready\n")
     while True:
         message, descriptors, _, _ = socket.recv_fds(channel, 2**16, 1)
@@ -24,10 +29,10 @@ def serve(channel: socket.socket) -> None:
             return
         pid = os.fork()
         if pid == 0:
+            channel.sendall(f"began {os.getpid()}\n".encode())
             channel.close()
-            _child(json.loads(message), descriptors[0])
+            _child(json.loads(message), descriptors[0], room)
         os.close(descriptors[0])
-        channel.sendall(f"{pid}\n".encode())
         _, status = os.waitpid(pid, 0)
         channel.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
 
@@ -44,27 +49,27 @@ def _import_everything() -> None:
     gc.freeze()  # children share these pages until they write to them
 
 
-def _child(request: dict[str, Any], log: int) -> None:
+def _child(request: dict[str, Any], log: int, room: Path) -> None:
     """Never returns."""
     status = 1
     try:
         os.setsid()
-        die_with_parent()
+        if sys.platform == "linux":
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        os.closerange(3, 256)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.closerange(3, 8192)
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_bytes"],) * 2)
         faulthandler.enable()
-        os.chdir(Path(request["job_dir"]) / "work")
+        os.chdir("work")
         stack = Path("stack.txt").open("w", encoding="utf-8")  # noqa: SIM115 - a dump in the log would drown in what the job prints
         faulthandler.register(signal.SIGUSR1, file=stack, all_threads=False)
-        Path("tmp").mkdir(exist_ok=True)
-        os.environ |= {"HOME": str(Path.cwd()), "TMPDIR": str(Path("tmp").absolute())}
+        sys.path.insert(0, str(room))  # a spawned worker imports `pipeline` by its name
+        landlock.seal()  # from here on the warm process is out of reach, and so are the jobs to come
         from sandbox.harness import run_step  # noqa: PLC0415
 
-        status = run_step(request["step"], Path(request["job_dir"]))
+        status = run_step(request["step"], room)
     finally:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
@@ -72,13 +77,5 @@ def _child(request: dict[str, Any], log: int) -> None:
         os._exit(status)
 
 
-def die_with_parent() -> None:
-    """SIGKILL for this process when its parent dies (Linux)."""
-    if sys.platform == "linux":
-        import ctypes  # noqa: PLC0415
-
-        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)
-
-
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(socket.socket(fileno=CHANNEL))

@@ -10,6 +10,7 @@ ImproveError                  exit code 1: a fault of ours or of the machine
 │   ├── NothingToResume       the run is finished
 │   └── HomeError             $IMPROVE_HOME cannot be written, or is full
 └── RunStopped                exit code 3: stopped on purpose, and resumable
+    └── SandboxUnavailable    the isolation that the run began in does not work (any more)
 
 Each message says what was found, what was expected, and what to do next.
 """
@@ -59,3 +60,7 @@ class RunStopped(ImproveError):
     def __init__(self, message: str, run: str | None = None) -> None:
         super().__init__(message)
         self.run = run  # None where it never began
+
+
+class SandboxUnavailable(RunStopped):
+    pass

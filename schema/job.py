@@ -21,6 +21,7 @@ class Limits(Record):
     memory_bytes: int
     processes: int = 512
     disk_bytes: int = 20 * 2**30
+    files: int = 200_000
     output_bytes: int = 64 * 2**20
 
 
@@ -32,6 +33,15 @@ class Plan(Record):
     channels_last: bool = False
     threads: int = Field(ge=1)
     images_per_second: float = Field(gt=0)
+
+
+class Access(Record):
+    """What a sandbox is opened for. A job that needs another one gets a new sandbox."""
+
+    tier: Tier
+    read: tuple[str, ...] = Field(description="Files and directories, besides the system and the Python environment")
+    gpu: bool = False
+    limits: Limits
 
 
 class JobSpec(Record):
@@ -57,8 +67,13 @@ class JobSpec(Record):
         default=False, description="The model is the incumbent's: precision, layout and threads stand, nothing is timed"
     )
     weights_file: str | None = Field(default=None, description="Trained weights, for a job that only predicts")
-    tier: Tier = "none"
+    tier: Tier
     limits: Limits
+
+    @property
+    def access(self) -> Access:
+        named = {self.data, *self.heldout.values(), *self.weights.values(), self.weights_file or ""}
+        return Access(tier=self.tier, read=tuple(sorted(named - {""})), gpu=self.device != "cpu", limits=self.limits)
 
 
 class StepOutcome(Record):
@@ -76,7 +91,7 @@ class JobResult(Record):
     seconds: float
     cut: bool = Field(default=False, description="The training ended at its time limit, on its best weights so far")
     peak_memory_bytes: int = 0
-    tier: Tier = "none"
+    tier: Tier
 
 
 class JobStatus(Record):

@@ -11,7 +11,7 @@ Metric = Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc", "log_loss
 Rule = Literal["better", "paired", "expected"]
 Strategy = Literal["iterative", "global", "zero-shot"]
 Init = Literal["unified", "bottom-up"]
-Tier = Literal["bwrap", "landlock", "none"]
+Tier = Literal["bwrap", "landlock", "none"]  # best first
 
 
 class Settings(Record):
@@ -51,7 +51,9 @@ class Settings(Record):
     max_seeds: int = Field(default=2, ge=1, le=10, description="Trainings per pipeline when a comparison is undecided")
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of training")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to train")
-    tier: Literal["none"] = Field(default="none", description="Isolation of generated code")
+    tier: Tier | Literal["auto"] = Field(
+        default="auto", description="Isolation of generated code; auto: the best that works here (docs/security.md)"
+    )
     weights_dir: str | None = Field(default=None, description="Folder of safetensors files named after timm models")
 
     @field_validator("describe")

@@ -17,6 +17,7 @@ from dataset.decode import SOURCE
 from sandbox import artifacts, job
 from sandbox.assemble import assemble
 from sandbox.check import check
+from sandbox.isolation.tiers import choose
 from schema.job import JobSpec, Limits, Step
 from schema.pipeline import Fault, Pipeline
 
@@ -38,7 +39,7 @@ def main(names: list[str]) -> None:
         labels = write_digits(root / "data")
         run = root / "run"
         (run / "iterations").mkdir(parents=True)
-        job.warm(run)
+        job.warm(run, spec_of("", root, "warm-up", ("smoke",)).access)
         try:
             observe(GOOD["plain"], root, labels, "warm-up", ("smoke",))
             good = {name: observe(pipeline, root, labels, name) for name, pipeline in GOOD.items()}
@@ -118,6 +119,7 @@ def spec_of(script: str, root: Path, name: str, steps: tuple[Step, ...]) -> JobS
         epochs=EPOCHS,
         precision="float32",
         channels_last=False,
+        tier=choose("auto", root),
         limits=LIMITS,
     )
 

@@ -17,7 +17,7 @@ from checkpoints.home import checkpoints_path, experiments_url
 from graph.run import run
 from nodes.services import Services
 from schema.events import Event, JobProgress, Settled
-from schema.job import JobResult, JobSpec, Plan, StepOutcome
+from schema.job import Access, JobResult, JobSpec, Plan, StepOutcome
 from schema.settings import Settings
 from tests.scripted import TRAINING, ScriptedTeam, image_folder
 
@@ -30,7 +30,7 @@ class InstantJobs:
     def __init__(self) -> None:
         self.random = np.random.default_rng(0)
 
-    def warm(self, run_dir: Path, /) -> None:
+    def warm(self, run_dir: Path, access: Access, /) -> None:
         pass
 
     def shutdown(self, run_dir: Path, /) -> None:
@@ -46,7 +46,9 @@ class InstantJobs:
         (work / "smoke.json").write_text(Plan(epochs=1, threads=1, images_per_second=1.0).model_dump_json())
         (directory / "job.json").write_text(spec.model_dump_json())
         steps = [StepOutcome(step="train", seconds=0.0, exit=0)]
-        (directory / "result.json").write_text(JobResult(ok=True, steps=steps, seconds=0.0).model_dump_json())
+        (directory / "result.json").write_text(
+            JobResult(ok=True, steps=steps, seconds=0.0, tier=spec.tier).model_dump_json()
+        )
 
     def wait(
         self,

@@ -18,7 +18,7 @@ SETTINGS = Settings(dataset="photos")
 PIPELINE = Pipeline(data="d = 1", model="m = 1", training="t = 1")
 ROW = LedgerRow(iteration=0, base=None, component="all", move="first pipeline", verdict="first", validation=0.9)
 SCORE = Score(metric="accuracy", value=0.9, n=10, low=0.6, high=0.98, accuracy=0.9, per_class=[0.8, 1.0], confusions=[])
-RESULT = JobResult(ok=True, steps=[StepOutcome(step="train", seconds=2.5, exit=0)], seconds=3.0)
+RESULT = JobResult(ok=True, steps=[StepOutcome(step="train", seconds=2.5, exit=0)], seconds=3.0, tier="none")
 
 
 @pytest.fixture

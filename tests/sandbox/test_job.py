@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,6 +71,7 @@ def spec(run_dir: Path, pipeline: Pipeline, **limits: float) -> JobSpec:
         heldout={"validation": str(run_dir / "data" / "heldout.npy"), "test": str(run_dir / "data" / "heldout.npy")},
         device="cpu",
         threads=1,
+        tier="none",
         limits=Limits.model_validate(allowed),
     )
 
@@ -169,9 +171,9 @@ def test_an_endless_loop_is_found_by_its_line(run: Run) -> None:
 
 
 def test_nothing_of_a_job_outlives_it(run: Run) -> None:
-    body = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        open('daemon', 'w').write(str(os.getpid()))\n        time.sleep(600)\n    os._exit(0)"
+    body = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        print('daemon', os.getpid(), flush=True)\n        time.sleep(600)\n    os._exit(0)"
     directory, _ = run(training(body))
-    daemon = int((directory / "work" / "daemon").read_text())
+    daemon = int(re.findall(r"daemon (\d+)", (directory / "train.log").read_text())[0])
     assert not psutil.pid_exists(daemon) or psutil.Process(daemon).status() == psutil.STATUS_ZOMBIE
 
 
@@ -221,7 +223,7 @@ def test_a_job_that_is_stopped_says_so(run: Run) -> None:
 
 def test_the_script_sees_none_of_the_persons_environment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    directory, _ = run(training("import os, json\nopen('environment', 'w').write(json.dumps(dict(os.environ)))"))
-    seen = json.loads((directory / "work" / "environment").read_text())
+    directory, _ = run(training("import os, json\nprint('environment', json.dumps(dict(os.environ)))"))
+    seen = json.loads(re.findall("environment (.*)", (directory / "train.log").read_text())[0])
     assert "sk-secret" not in str(seen)
     assert seen["HF_HUB_OFFLINE"] == "1"

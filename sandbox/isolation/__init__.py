@@ -1,0 +1,1 @@
+"""How generated code is confined: what the kernel offers (Landlock, seccomp, bubblewrap), found by trying it."""

@@ -1,0 +1,55 @@
+"""As root, a run's jobs are an ordinary user that nobody else is: what it owns, and what it leaves running, can be told from all else."""
+
+import contextlib
+import fcntl
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+FIRST, COUNT = 61184, 4000  # the range that systemd gives to dynamic users: no account has one of these
+LOCKS = Path("/run/improve")
+
+
+@contextlib.contextmanager
+def own_user(folder: Path) -> Iterator[int | None]:
+    """A user id that is this supervisor's alone while it lives; None where we are not root. Processes that it has left behind are ended."""
+    if os.getuid() != 0:
+        yield None
+        return
+    locks = LOCKS if _make(LOCKS) else folder.parent
+    start = zlib.crc32(str(folder.absolute()).encode())
+    for step in range(COUNT):
+        user = FIRST + (start + step) % COUNT
+        lock = os.open(locks / f"user-{user}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        try:
+            end_all_of(user)
+            yield user
+        finally:
+            end_all_of(user)
+            os.close(lock)
+        return
+    raise OSError(f"all {COUNT} user ids for jobs are taken: see {locks}")
+
+
+def end_all_of(user: int) -> None:
+    for process in psutil.process_iter(["uids"]):
+        uids = process.info["uids"]
+        if uids and user in {uids.real, uids.effective, uids.saved}:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+
+def _make(directory: Path) -> bool:
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+    except OSError:
+        return False
+    return directory.stat().st_uid == 0

@@ -1,0 +1,141 @@
+"""The one place of a run that its jobs can write, `room/work`, beside what each of them is given to read: its script and its configuration.
+
+`work` stays the same directory for as long as a sandbox that was opened for it lives; a job finds it empty, and when the job is over
+the files that the contract names are taken out of it. All else that a job wrote is removed.
+"""
+
+import json
+import os
+import stat
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sandbox.environment import ROOT
+from schema.job import JobSpec
+
+CONFIG = {
+    "data",
+    "heldout",
+    "weights",
+    "seed",
+    "device",
+    "threads",
+    "epochs",
+    "precision",
+    "channels_last",
+    "settled",
+    "weights_file",
+}  # fmt: skip
+LEFT = ("fault.json", "stack.txt", "smoke.json", "metrics.jsonl", "weights.safetensors")  # and the predictions
+DEEPEST = 400  # directories within one another, each with an open descriptor while it is counted
+FOR_PREDICTION = ("smoke.json", "metrics.jsonl", "weights.safetensors")
+
+
+def build(room: Path, user: int | None) -> None:
+    """An empty work directory that belongs to `user`. Raises OSError."""
+    work = room / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    room.chmod(0o755)
+    clear(work)
+    work.chmod(0o700)
+    if user is not None:
+        os.chown(work, user, user)
+    # Of our packages a job imports this one, and the directory that it lies in is not a job's to list.
+    (room / "python").mkdir(exist_ok=True)
+    if not (room / "python" / "sandbox").is_symlink():
+        (room / "python" / "sandbox").symlink_to(ROOT / "sandbox")
+
+
+def furnish(room: Path, spec: JobSpec) -> None:
+    """The script and the configuration of the job that comes. Raises OSError."""
+    config = spec.model_dump(include=CONFIG) | {"seconds": spec.limits.train_seconds}
+    for name, text in (("pipeline.py", spec.pipeline), ("config.json", json.dumps(config))):
+        (room / name).write_text(text, encoding="utf-8")
+        (room / name).chmod(0o644)
+
+
+def keep_for_prediction(room: Path) -> None:
+    """Between training and prediction: what is predicted comes from the weights, not from what else was left lying about."""
+    clear(room / "work", FOR_PREDICTION)
+
+
+def take_out(room: Path, spec: JobSpec, job_dir: Path) -> None:
+    """Move what the contract names to job_dir/work, whatever it is (the reader is careful), and remove the rest."""
+    target = job_dir / "work"
+    clear(target)
+    target.mkdir(exist_ok=True)
+    for name in (*LEFT, *(f"{split}.npy" for split in spec.heldout)):
+        try:
+            (room / "work" / name).rename(target / name)
+        except FileNotFoundError:
+            continue
+    clear(room / "work")
+
+
+def clear(directory: Path, keep: tuple[str, ...] = ()) -> None:
+    """Remove everything in it but the plain files named `keep`. No process of a job is left to work against it. Raises OSError."""
+    if not directory.is_dir() or directory.is_symlink():
+        return
+    kept = [argument for name in keep for argument in ("!", "(", "-path", f"./{name}", "-type", "f", ")")]
+    command = ["find", ".", "-mindepth", "1", *kept, "-delete"]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    if done.returncode:  # directories that were made unreadable: they are ours, or we are root
+        _open_up(directory)
+        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError(f"{directory} cannot be emptied: {done.stderr.strip()[:300]}")
+
+
+def _open_up(directory: Path) -> None:
+    subprocess.run(["chmod", "-R", "u+rwx", "."], cwd=directory, capture_output=True, check=False)
+
+
+@dataclass
+class Usage:
+    """What lies below a directory; `hidden` where not all of it can be looked at."""
+
+    bytes: int = 0
+    files: int = 0
+    hidden: bool = False
+
+
+def usage(directory: Path, most_files: int) -> Usage:
+    """Counting ends past `most_files`. It goes from descriptor to descriptor, so that no path is too long for it."""
+    found = Usage()
+    try:
+        levels = [_scan(str(directory), None)]
+    except OSError:
+        return Usage(hidden=True)
+    while levels and found.files <= most_files:
+        here, entries = levels[-1]
+        entry = next(entries, None)
+        if entry is None:
+            os.close(levels.pop()[0])
+            continue
+        found.files += 1
+        try:
+            told = os.stat(entry.name, dir_fd=here, follow_symlinks=False)
+            found.bytes += told.st_blocks * 512
+            if stat.S_ISDIR(told.st_mode) and len(levels) < DEEPEST:
+                levels.append(_scan(entry.name, here))
+            elif stat.S_ISDIR(told.st_mode):
+                found.hidden = True
+        except FileNotFoundError:
+            continue  # a job goes on while we look
+        except OSError:
+            found.hidden = True
+    for here, entries in levels:
+        entries.close()
+        os.close(here)
+    return found
+
+
+def _scan(name: str, at: int | None) -> tuple[int, Any]:
+    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+    try:
+        return descriptor, os.scandir(descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise

@@ -1,0 +1,109 @@
+"""The limits of a running step: looked at ten times a second, from outside, in numbers that a job cannot hide."""
+
+import contextlib
+import os
+import stat
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from sandbox.output import Log
+from sandbox.room import usage
+from sandbox.script.clock import queued_seconds
+from sandbox.zygote import Zygote
+from schema.job import Limits
+
+BETWEEN_WALKS = 0.5  # seconds between two looks at the disk, or 20 times as long as one takes
+LEAST_FREE_SHARE = 0.02  # of the machine's memory: below it the largest job goes before the kernel chooses
+
+
+@dataclass
+class Watch:
+    """Measures a step against its limits from its making on."""
+
+    room: Path
+    limits: Limits
+    allowed: float  # seconds
+    stop: Path  # a file that a person makes to end the job
+    zygote: Zygote
+    began: float = field(default_factory=time.monotonic)
+    peak: int = 0
+    next_walk: float = 0.0
+    scratch: int = 0  # bytes of memory in /tmp and /dev/shm
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    def exceeded(self, processes: list[psutil.Process], log: Log) -> str | None:
+        """The name of the first limit that is passed."""
+        limits = self.limits
+        passed = {
+            "time": self.seconds > self.allowed and self._alone(processes) > self.allowed,
+            "output": log.received > limits.output_bytes,
+            "stopped": self.stop.exists(),
+            "processes": len(processes) > limits.processes,
+            "memory": self._memory_passed(processes),
+            "disk": time.monotonic() >= self.next_walk and self._disk_passed(processes),
+        }
+        return next((name for name, yes in passed.items() if yes), None)
+
+    def _alone(self, processes: list[psutil.Process]) -> float:
+        """Without the time that they stood in line for a core; at least half of the wall clock (sandbox/script/clock.py)."""
+        return self.seconds - min(sum(queued_seconds(process.pid) for process in processes), self.seconds / 2)
+
+    def _memory_passed(self, processes: list[psutil.Process]) -> bool:
+        used = memory(processes, self.limits.memory_bytes, self.scratch)
+        self.peak = max(self.peak, used)
+        machine = psutil.virtual_memory()
+        scarce = machine.available < LEAST_FREE_SHARE * machine.total and used > self.limits.memory_bytes / 4
+        return used > self.limits.memory_bytes or scarce
+
+    def _disk_passed(self, processes: list[psutil.Process]) -> bool:
+        began = time.monotonic()
+        found = usage(self.room / "work", self.limits.files)
+        on_disk, in_memory = unlinked(processes, (self.room / "work").stat().st_dev)
+        self.scratch = in_memory + self.zygote.scratch_bytes()
+        self.next_walk = time.monotonic() + max(BETWEEN_WALKS, 20 * (time.monotonic() - began))
+        return found.hidden or found.files > self.limits.files or found.bytes + on_disk > self.limits.disk_bytes
+
+
+def memory(processes: list[psutil.Process], limit: int, scratch: int = 0) -> int:
+    """Bytes in use by the tree and its `scratch` files. Pages that several share are counted fairly only where the quick sum is too high."""
+    total = scratch
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            total += process.memory_info().rss
+    if total <= limit:
+        return total
+    own = shared = 0
+    for process in processes:
+        with contextlib.suppress(OSError):
+            parts = _proportional(process.pid)
+            own += parts["Pss"] - parts.get("Pss_Shmem", 0)
+            shared += parts.get("Pss_Shmem", 0)
+    return own + max(shared, scratch) if own else total
+
+
+def _proportional(pid: int) -> dict[str, int]:
+    """Bytes of each kind, a page that n processes share counted as an n-th of it in each (Linux)."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").split("\n")[1:]
+    rows = [line.split() for line in lines]
+    return {row[0].rstrip(":"): int(row[1]) * 1024 for row in rows if len(row) == 3}
+
+
+def unlinked(processes: list[psutil.Process], disk: int) -> tuple[int, int]:
+    """Bytes of files without a name that the tree holds open: on the work directory's disk, and in memory."""
+    sizes: dict[tuple[int, int], int] = {}
+    for process in processes:
+        folder = f"/proc/{process.pid}/fd"
+        with contextlib.suppress(OSError):
+            for name in os.listdir(folder):  # noqa: PTH208 - thousands of them
+                with contextlib.suppress(OSError):
+                    told = os.stat(f"{folder}/{name}")  # noqa: PTH116
+                    if stat.S_ISREG(told.st_mode) and told.st_nlink == 0:
+                        sizes[told.st_dev, told.st_ino] = told.st_blocks * 512
+    on_disk = sum(size for (device, _), size in sizes.items() if device == disk)
+    return on_disk, sum(sizes.values()) - on_disk

@@ -1,0 +1,249 @@
+"""The warm process as the supervisor holds it: started in its sandbox, asked for one child per step, thrown away when in doubt."""
+
+import contextlib
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from sandbox.environment import environment
+from sandbox.isolation import landlock
+from sandbox.isolation.launch import Place, launch
+from sandbox.output import Log
+from sandbox.room import clear
+from schema.job import Access, Limits
+
+START_SECONDS = 180.0  # a cold disk, a busy machine: importing torch has taken a minute
+TMP = "/tmp"  # noqa: S108
+SCM_CREDENTIALS = getattr(socket, "SCM_CREDENTIALS", -1)
+Fingerprint = list[tuple[str, int]]
+
+
+class SandboxFailed(Exception):
+    """The sandbox could not be started, or is not one."""
+
+
+class Child:
+    """A step's process. `status` is its exit status, negative for a signal, None while it runs."""
+
+    def __init__(self, channel: socket.socket, pid: int, log: Log, ended: bytes) -> None:
+        self.pid = pid
+        self._ended = ended
+        self._channel = channel
+        self._log = log
+
+    def status(self, wait: float) -> int | None:
+        if self._ended:
+            self._log.drain()
+            return int(self._ended)
+        until = time.monotonic() + wait
+        while True:
+            left = max(0.0, until - time.monotonic())
+            ready, _, _ = select.select([self._channel.fileno(), self._log.read_end], [], [], left)
+            self._log.drain()
+            if self._channel.fileno() in ready:
+                answer = self._channel.recv(64)
+                return int(answer) if answer else -9  # the warm process went down, and its child with it
+            if time.monotonic() >= until:
+                return None
+
+
+class Zygote:
+    """At most one warm process, opened for one `Access`."""
+
+    def __init__(self, folder: Path, user: int | None) -> None:
+        self.room = folder / "room"
+        self.user = user  # that jobs run as, where we are root; None: as whoever we are
+        self._folder = folder
+        self._access: Access | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
+        self._inside = 0  # pid of the warm process, 0 until it has said that it is ready
+        self._used = False
+        self._untouched: Fingerprint = []
+        self._tmp: Path | None = None
+
+    def open(self, access: Access) -> None:
+        """Have a warm process for this, importing by itself; the one that there is where it fits. Raises SandboxFailed."""
+        running = self._process is not None and self._process.poll() is None
+        if running and access == self._access and self._is_untouched():
+            return
+        self.close()
+        self._access = access
+        absent = [path for path in access.read if not Path(path).exists()]
+        if absent:
+            raise SandboxFailed(f"{absent[0]} is not there, and the job needs it")
+        ours, theirs = socket.socketpair()
+        if sys.platform == "linux":
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        try:
+            self._process = self._launch(theirs, access)
+        finally:
+            theirs.close()
+        self._channel = ours
+
+    def _launch(self, channel: socket.socket, access: Access) -> subprocess.Popen[bytes]:
+        user, work = None if access.tier == "none" else self.user, self.room / "work"
+        if access.tier != "bwrap":
+            self._tmp = private_tmp(user)
+        place = Place(self.room, work, self._tmp or Path(TMP), self._folder / "canary", user)
+        place.canary.write_text("what lies here is not for jobs", encoding="utf-8")
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        program = [sys.executable, "-P", "-m", "sandbox.warm"]
+        with (self._folder / "warm.log").open("wb") as log:
+            env = environment(work, cores, str(place.tmp))
+            return launch(access, place, program, env, channel=channel.fileno(), log=log)
+
+    @contextlib.contextmanager
+    def child(self, step: str, limits: Limits, log: Log) -> Iterator[Child]:
+        """Fork one step's process. Raises SandboxFailed where there is no warm process to fork."""
+        if self._process is None or self._process.poll() is not None:
+            assert self._access is not None
+            self.open(self._access)
+        self.ready()
+        assert self._channel is not None
+        request = {"step": step, "file_bytes": limits.disk_bytes}
+        socket.send_fds(self._channel, [json.dumps(request).encode()], [log.write_end])
+        message, sent_by = self._receive(60.0)
+        self._used = True
+        told, _, rest = message.partition(b"\n")
+        if not told.startswith(b"began "):
+            raise SandboxFailed(f"the warm process did not begin the {step} step: {self._last_words()}")
+        yield Child(self._channel, sent_by or int(told.split()[1]), log, rest)
+
+    def ready(self) -> None:
+        """Wait until it has imported everything. Raises SandboxFailed."""
+        if not self._inside:
+            message, pid = self._receive(START_SECONDS)
+            if message != b"ready\n":
+                raise SandboxFailed(self._last_words())
+            self._inside = pid
+            self._untouched = self._fingerprint()
+
+    def _receive(self, seconds: float) -> tuple[bytes, int]:
+        """What comes next, and the pid of who sent it as we see it."""
+        assert self._channel is not None
+        if not select.select([self._channel], [], [], seconds)[0]:
+            return b"", 0
+        message, ancillary, _, _ = self._channel.recvmsg(64, 64)
+        sent_by = [int.from_bytes(data[:4], sys.byteorder) for _, kind, data in ancillary if kind == SCM_CREDENTIALS]
+        return message, sent_by[0] if sent_by else 0
+
+    def _last_words(self) -> str:
+        text = (self._folder / "warm.log").read_text(encoding="utf-8", errors="replace").strip()
+        return " ".join(text.split("\n")[-3:])[-600:] or "it ended without a word"
+
+    def scratch_bytes(self) -> int:
+        """Memory in the sandbox's own /tmp and /dev/shm."""
+        if self._access is None or self._access.tier != "bwrap" or not self._inside:
+            return 0
+        total = 0
+        for place in ("tmp", "dev/shm"):
+            with contextlib.suppress(OSError):
+                told = os.statvfs(f"/proc/{self._inside}/root/{place}")
+                total += (told.f_blocks - told.f_bfree) * told.f_frsize
+        return total
+
+    def _fingerprint(self) -> Fingerprint:
+        """What lies in the job's /tmp and /dev/shm: names and inodes, without crossing into what is mounted there."""
+        if self._access is None or self._access.tier != "bwrap":
+            return []
+        found: Fingerprint = []
+        for place in ("tmp", "dev/shm"):
+            top = f"/proc/{self._inside}/root/{place}"
+            device = os.lstat(top).st_dev
+            for folder, names, files in os.walk(top):
+                told = [(f"{folder}/{name}", os.lstat(f"{folder}/{name}")) for name in names + files]
+                found += [(path, stat.st_ino) for path, stat in told]
+                names[:] = [name for name in names if os.lstat(f"{folder}/{name}").st_dev == device]
+                if len(found) > 1000:
+                    return found
+        return sorted(found)
+
+    def _is_untouched(self) -> bool:
+        """Whether the job before has left nothing that the next could meet, and could not have changed the warm process."""
+        if not self._used:
+            return True
+        if self._access and self._access.tier == "bwrap" and not landlock.abi():
+            return False
+        try:
+            if self._tmp:
+                clear(self._tmp)
+            return self._fingerprint() == self._untouched
+        except OSError:
+            return False
+
+    def descendants(self) -> list[psutil.Process]:
+        """Every process of the current step: below the warm process, or orphaned to us or to the guard."""
+        own = {self._inside, *self._ours()}
+        try:
+            below = psutil.Process().children(recursive=True)
+        except psutil.Error:
+            return []
+        found = []
+        for process in below:
+            with contextlib.suppress(psutil.Error):
+                if process.pid not in own and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def _ours(self) -> set[int]:
+        """The processes between us and the warm one: bubblewrap's two, or the guard."""
+        found = set()
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(self._inside) if self._inside else None
+            while process and process.pid != os.getpid():
+                found.add(process.pid)
+                process = process.parent()
+        return found | ({self._process.pid} if self._process else set())
+
+    def end_step(self) -> bool:
+        """Kill whatever is left of the step, and collect what came to us; whether there was anything left."""
+        left = self.descendants()
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        for process in psutil.Process().children():
+            if self._process and process.pid != self._process.pid:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(process.pid, os.WNOHANG)
+        return bool(left)
+
+    def close(self) -> None:
+        """End the warm process and everything below it."""
+        if self._process:
+            for process in [*self.descendants(), *_processes(self._inside)]:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            self._process.kill()
+            self._process.wait()
+        if self._channel:
+            self._channel.close()
+        if self._tmp:
+            with contextlib.suppress(OSError):
+                clear(self._tmp)
+                self._tmp.rmdir()
+        self._process = self._channel = self._tmp = None
+        self._inside, self._used = 0, False
+
+
+def private_tmp(user: int | None) -> Path:
+    """Without a mount namespace: a directory with a short name, because the path of a socket has to fit 108 bytes."""
+    made = Path(tempfile.mkdtemp(prefix="improve-", dir=TMP if Path(TMP).is_dir() else None))
+    if user is not None:
+        os.chown(made, user, user)
+    return made
+
+
+def _processes(pid: int) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        return [psutil.Process(pid)] if pid else []
+    return []
