@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+from pydantic import ValidationError
 
 from sandbox import artifacts
 from sandbox.environment import KEPT, ROOT
@@ -79,7 +80,10 @@ def undone(result: JobResult) -> bool:
 def result(directory: Path, /) -> JobResult | None:
     try:
         return JobResult.model_validate_json((directory / "result.json").read_bytes())
-    except FileNotFoundError:
+    except (
+        FileNotFoundError,
+        ValidationError,
+    ):  # without a sandbox a job can write here, too; ours comes when it is over
         return None
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from sandbox import artifacts, room
 from sandbox.attribution import fault_from
 from sandbox.isolation.kernel import PR_SET_CHILD_SUBREAPER, prctl
-from sandbox.isolation.users import own_user
+from sandbox.isolation.users import end_survivors, own_user
 from sandbox.job import disk_is_full
 from sandbox.output import Log
 from sandbox.watch import Watch
@@ -42,6 +42,7 @@ def main(folder: Path) -> None:
         prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a job orphans comes to us
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with own_user(folder) as user, contextlib.closing(Zygote(folder, user)) as zygote:
+        end_survivors(zygote.room)
         _serve(folder, zygote)
 
 
@@ -163,10 +164,12 @@ def _seconds(spec: JobSpec, step: str) -> float:
 def _run_child(job_dir: Path, spec: JobSpec, step: str, zygote: Zygote, log: Log) -> StepRun:
     run = StepRun()
     with zygote.child(step, spec.limits, log) as child:
-        watch = Watch(zygote.room, spec.limits, _seconds(spec, step), job_dir / "stop", zygote)
+        watch = Watch(spec.limits, _seconds(spec, step), job_dir / "stop", zygote)
         while (status := child.status(min(WATCH, POLL + watch.seconds / 10))) is None and not run.limit:
             run.limit = watch.exceeded(zygote.descendants(), log)
-        if status is None:
+        if status is None and run.limit == "processes":
+            zygote.close()  # a fork bomb is faster than whoever kills one process after the other
+        elif status is None:
             _end(child, zygote, log)
             status = child.status(5.0)
     _sweep(zygote)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import stat
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +24,6 @@ LEAST_FREE_SHARE = 0.02  # of the machine's memory: below it the largest job goe
 class Watch:
     """Measures a step against its limits from its making on."""
 
-    room: Path
     limits: Limits
     allowed: float  # seconds
     stop: Path  # a file that a person makes to end the job
@@ -31,6 +31,7 @@ class Watch:
     began: float = field(default_factory=time.monotonic)
     peak: int = 0
     next_walk: float = 0.0
+    next_sum: float = 0.0
     scratch: int = 0  # bytes of memory in /tmp and /dev/shm
 
     @property
@@ -38,53 +39,64 @@ class Watch:
         return time.monotonic() - self.began
 
     def exceeded(self, processes: list[psutil.Process], log: Log) -> str | None:
-        """The name of the first limit that is passed."""
-        limits = self.limits
-        passed = {
-            "time": self.seconds > self.allowed and self._alone(processes) > self.allowed,
-            "output": log.received > limits.output_bytes,
-            "stopped": self.stop.exists(),
-            "processes": len(processes) > limits.processes,
-            "memory": self._memory_passed(processes),
-            "disk": time.monotonic() >= self.next_walk and self._disk_passed(processes),
+        """The name of the first limit that is passed; what is quick to look at comes first."""
+        looks: dict[str, Callable[[], bool]] = {
+            "processes": lambda: len(processes) > self.limits.processes,
+            "output": lambda: log.received > self.limits.output_bytes,
+            "stopped": self.stop.exists,
+            "time": lambda: self.seconds > self.allowed and self._alone(processes) > self.allowed,
+            "memory": lambda: self._memory_passed(processes),
+            "disk": lambda: time.monotonic() >= self.next_walk and self._disk_passed(processes),
         }
-        return next((name for name, yes in passed.items() if yes), None)
+        return next((name for name, passed in looks.items() if passed()), None)
 
     def _alone(self, processes: list[psutil.Process]) -> float:
         """Without the time that they stood in line for a core; at least half of the wall clock (sandbox/script/clock.py)."""
         return self.seconds - min(sum(queued_seconds(process.pid) for process in processes), self.seconds / 2)
 
     def _memory_passed(self, processes: list[psutil.Process]) -> bool:
-        used = memory(processes, self.limits.memory_bytes, self.scratch)
+        used = self._quick_sum(processes)
+        if used > self.limits.memory_bytes:
+            if time.monotonic() < self.next_sum:
+                return False
+            began = time.monotonic()
+            used = memory(processes, self.scratch) or used
+            self.next_sum = time.monotonic() + 5 * (time.monotonic() - began)
         self.peak = max(self.peak, used)
         machine = psutil.virtual_memory()
         scarce = machine.available < LEAST_FREE_SHARE * machine.total and used > self.limits.memory_bytes / 4
         return used > self.limits.memory_bytes or scarce
 
+    def _quick_sum(self, processes: list[psutil.Process]) -> int:
+        """Too high where processes share memory, as all do with the warm process that they come from."""
+        total = self.scratch
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                total += process.memory_info().rss
+        return total
+
     def _disk_passed(self, processes: list[psutil.Process]) -> bool:
         began = time.monotonic()
-        found = usage(self.room / "work", self.limits.files)
-        on_disk, in_memory = unlinked(processes, (self.room / "work").stat().st_dev)
+        found = [usage(directory, self.limits.files) for directory in self.zygote.directories()]
+        on_disk, in_memory = unlinked(processes, {directory.stat().st_dev for directory in self.zygote.directories()})
         self.scratch = in_memory + self.zygote.scratch_bytes()
         self.next_walk = time.monotonic() + max(BETWEEN_WALKS, 20 * (time.monotonic() - began))
-        return found.hidden or found.files > self.limits.files or found.bytes + on_disk > self.limits.disk_bytes
+        return (
+            any(one.hidden for one in found)
+            or sum(one.files for one in found) > self.limits.files
+            or sum(one.bytes for one in found) + on_disk > self.limits.disk_bytes
+        )
 
 
-def memory(processes: list[psutil.Process], limit: int, scratch: int = 0) -> int:
-    """Bytes in use by the tree and its `scratch` files. Pages that several share are counted fairly only where the quick sum is too high."""
-    total = scratch
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            total += process.memory_info().rss
-    if total <= limit:
-        return total
+def memory(processes: list[psutil.Process], scratch: int = 0) -> int:
+    """Bytes in use by the tree and its `scratch` files, each page counted once; 0 where the kernel does not tell."""
     own = shared = 0
     for process in processes:
         with contextlib.suppress(OSError):
             parts = _proportional(process.pid)
             own += parts["Pss"] - parts.get("Pss_Shmem", 0)
             shared += parts.get("Pss_Shmem", 0)
-    return own + max(shared, scratch) if own else total
+    return own + max(shared, scratch) if own else 0
 
 
 def _proportional(pid: int) -> dict[str, int]:
@@ -94,8 +106,8 @@ def _proportional(pid: int) -> dict[str, int]:
     return {row[0].rstrip(":"): int(row[1]) * 1024 for row in rows if len(row) == 3}
 
 
-def unlinked(processes: list[psutil.Process], disk: int) -> tuple[int, int]:
-    """Bytes of files without a name that the tree holds open: on the work directory's disk, and in memory."""
+def unlinked(processes: list[psutil.Process], disks: set[int]) -> tuple[int, int]:
+    """Bytes of files without a name that the tree holds open: on `disks`, and in memory."""
     sizes: dict[tuple[int, int], int] = {}
     for process in processes:
         folder = f"/proc/{process.pid}/fd"
@@ -105,5 +117,5 @@ def unlinked(processes: list[psutil.Process], disk: int) -> tuple[int, int]:
                     told = os.stat(f"{folder}/{name}")  # noqa: PTH116
                     if stat.S_ISREG(told.st_mode) and told.st_nlink == 0:
                         sizes[told.st_dev, told.st_ino] = told.st_blocks * 512
-    on_disk = sum(size for (device, _), size in sizes.items() if device == disk)
+    on_disk = sum(size for (device, _), size in sizes.items() if device in disks)
     return on_disk, sum(sizes.values()) - on_disk

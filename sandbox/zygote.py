@@ -22,7 +22,8 @@ from sandbox.room import clear
 from schema.job import Access, Limits
 
 START_SECONDS = 180.0  # a cold disk, a busy machine: importing torch has taken a minute
-TMP = "/tmp"  # noqa: S108
+END_SECONDS = 10.0  # for the guard to end all that is below it
+TMP, SHM = "/tmp", "/dev/shm"  # noqa: S108
 SCM_CREDENTIALS = getattr(socket, "SCM_CREDENTIALS", -1)
 Fingerprint = list[tuple[str, int]]
 
@@ -68,6 +69,7 @@ class Zygote:
         self._channel: socket.socket | None = None
         self._inside = 0  # pid of the warm process, 0 until it has said that it is ready
         self._used = False
+        self._since = 0.0  # when the current step began
         self._untouched: Fingerprint = []
         self._tmp: Path | None = None
 
@@ -113,7 +115,7 @@ class Zygote:
         request = {"step": step, "file_bytes": limits.disk_bytes}
         socket.send_fds(self._channel, [json.dumps(request).encode()], [log.write_end])
         message, sent_by = self._receive(60.0)
-        self._used = True
+        self._used, self._since = True, time.time()
         told, _, rest = message.partition(b"\n")
         if not told.startswith(b"began "):
             raise SandboxFailed(f"the warm process did not begin the {step} step: {self._last_words()}")
@@ -141,11 +143,21 @@ class Zygote:
         text = (self._folder / "warm.log").read_text(encoding="utf-8", errors="replace").strip()
         return " ".join(text.split("\n")[-3:])[-600:] or "it ended without a word"
 
+    def directories(self) -> list[Path]:
+        """On disk, for jobs to write."""
+        return [self.room / "work", *([self._tmp] if self._tmp else [])]
+
     def scratch_bytes(self) -> int:
-        """Memory in the sandbox's own /tmp and /dev/shm."""
-        if self._access is None or self._access.tier != "bwrap" or not self._inside:
+        """Memory in the sandbox's own /tmp and /dev/shm; where they are the machine's, in what its user has made there since."""
+        if self._access is None or not self._inside:
             return 0
         total = 0
+        if self._access.tier != "bwrap":
+            owner = os.getuid() if self.user is None else self.user
+            with contextlib.suppress(OSError):
+                files = [entry.lstat() for entry in Path(SHM).iterdir()]
+                total = sum(s.st_blocks * 512 for s in files if s.st_uid == owner and s.st_ctime >= self._since)
+            return total
         for place in ("tmp", "dev/shm"):
             with contextlib.suppress(OSError):
                 told = os.statvfs(f"/proc/{self._inside}/root/{place}")
@@ -175,11 +187,20 @@ class Zygote:
         if self._access and self._access.tier == "bwrap" and not landlock.abi():
             return False
         try:
-            if self._tmp:
-                clear(self._tmp)
+            self._tidy()
             return self._fingerprint() == self._untouched
         except OSError:
             return False
+
+    def _tidy(self) -> None:
+        """Where /tmp and /dev/shm are the machine's: what jobs left there. Of shared memory only what nobody but a job can own."""
+        if self._tmp:
+            clear(self._tmp)
+        if self.user is not None and Path(SHM).is_dir():
+            for left in Path(SHM).iterdir():
+                with contextlib.suppress(OSError):
+                    if left.lstat().st_uid == self.user:
+                        left.unlink()
 
     def descendants(self) -> list[psutil.Process]:
         """Every process of the current step: below the warm process, or orphaned to us or to the guard."""
@@ -218,18 +239,22 @@ class Zygote:
         return bool(left)
 
     def close(self) -> None:
-        """End the warm process and everything below it."""
+        """End the warm process and everything below it: with bubblewrap the kernel does it at one blow, else the guard."""
         if self._process:
-            for process in [*self.descendants(), *_processes(self._inside)]:
-                with contextlib.suppress(psutil.Error):
-                    process.kill()
+            if self._access and self._access.tier == "bwrap":
+                self._process.kill()
+            else:
+                self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_SECONDS)
             self._process.kill()
             self._process.wait()
+            self.end_step()
         if self._channel:
             self._channel.close()
-        if self._tmp:
-            with contextlib.suppress(OSError):
-                clear(self._tmp)
+        with contextlib.suppress(OSError):
+            self._tidy()
+            if self._tmp:
                 self._tmp.rmdir()
         self._process = self._channel = self._tmp = None
         self._inside, self._used = 0, False
@@ -241,9 +266,3 @@ def private_tmp(user: int | None) -> Path:
     if user is not None:
         os.chown(made, user, user)
     return made
-
-
-def _processes(pid: int) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.Error):
-        return [psutil.Process(pid)] if pid else []
-    return []

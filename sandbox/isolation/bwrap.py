@@ -4,6 +4,7 @@ Learned the hard way (measured before this was written): its default / and /dev 
 nobody but root can enter; and nothing may be mounted below a directory that a script can write (CVE-2026-87766).
 """
 
+import errno
 import shutil
 import stat
 from pathlib import Path
@@ -29,7 +30,13 @@ def command(
     shm_bytes: int,
     tmp_bytes: int,
 ) -> list[str]:
-    """Up to and with the `--`. `write` are directories that a job may write; `keep` the capabilities that root needs until it has dropped its own."""
+    """Up to and with the `--`. `write` are directories that a job may write; `keep` the capabilities that root needs until it has dropped its own.
+
+    Raises FileNotFoundError where there is no bubblewrap.
+    """
+    found = program()
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, "bubblewrap is not installed (any more)", "bwrap")
     made: set[str] = set()
     mounts = [*_system(read), "--proc", "/proc", "--dev", "/dev"]
     mounts += ["--size", str(shm_bytes), "--perms", "1777", "--tmpfs", "/dev/shm"]  # noqa: S108
@@ -41,7 +48,7 @@ def command(
     for path in write:
         mounts += [*_parents(path, made), "--bind", path, path]
     return [
-        program() or "bwrap",
+        found,
         *("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
         *("--die-with-parent", "--new-session", "--hostname", "sandbox", "--cap-drop", "ALL"),
         *([item for name in keep for item in ("--cap-add", name)] if root else ["--unshare-user", "--disable-userns"]),

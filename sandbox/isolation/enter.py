@@ -110,13 +110,14 @@ def _guard(child: int, supervisor: int) -> None:
     """
     os.close(CHANNEL)
     ended, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    for number in (signal.SIGCHLD, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
+    asked: list[int] = []
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))  # from the supervisor, or because it is gone
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     status = None
-    while status is None and os.getppid() == supervisor:
+    while status is None and not asked and os.getppid() == supervisor:
         select.select([ended], [], [], 60.0)
         with contextlib.suppress(BlockingIOError):
             os.read(ended, 4096)

@@ -12,6 +12,7 @@ from checkpoints.home import datasets_dir, run_dir
 from checkpoints.store import open_store
 from graph.run import resume, run
 from nodes.services import Services
+from sandbox.isolation import tiers
 from schema.errors import DatasetError, NothingToResume, RunStopped, SettingsError
 from schema.events import Event, JobProgress, Settled
 from schema.job import JobResult, JobSpec
@@ -143,3 +144,47 @@ def test_impossible_iterations_are_named(photos: Path) -> None:
     run(settings(photos), name="r", services=services())
     with pytest.raises(SettingsError, match=r"iterations = -1"):
         resume("r", iterations=-1, services=services())
+
+
+@pytest.fixture
+def without_bubblewrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It worked when the run began."""
+    real = tiers.probe
+    gone = tiers.Finding("bwrap", False, "bubblewrap is not installed", "Install it: apt-get install bubblewrap")
+    monkeypatch.setattr(tiers, "probe", lambda tier, folder: gone if tier == "bwrap" else real(tier, folder))
+
+
+def begun_in_bwrap(photos: Path) -> None:
+    run(settings(photos, tier="none"), name="r", services=services())
+    store = open_store()
+    store._change("r", settings=store.run("r").settings.model_copy(update={"tier": "bwrap"}).model_dump(mode="json"), sandbox="bwrap")  # fmt: skip
+
+
+@pytest.mark.usefixtures("without_bubblewrap")
+def test_a_run_goes_on_in_no_weaker_sandbox_without_a_word(photos: Path) -> None:
+    begun_in_bwrap(photos)
+    with pytest.raises(SettingsError, match="began in the sandbox bwrap.*apt-get install bubblewrap.*--sandbox auto"):
+        resume("r", iterations=2, services=services())
+    assert open_store().run("r").sandbox == "bwrap"
+
+
+@pytest.mark.usefixtures("without_bubblewrap")
+def test_with_a_word_it_does_and_its_weakest_sandbox_is_told_from_then_on(photos: Path) -> None:
+    begun_in_bwrap(photos)
+    resume("r", iterations=2, sandbox="none", services=services())
+    assert open_store().run("r").sandbox == "none"
+    assert open_store().run("r").settings.tier == "none"
+
+
+def test_a_sandbox_that_fails_stops_the_run_which_can_be_resumed(photos: Path) -> None:
+    class Broken(Jobs):
+        def wait(self, directory: Path, /, on_progress: object, stop: object) -> JobResult:
+            fault = Fault(stage="smoke", kind="sandbox", message="bwrap: setting up uid map: Permission denied")
+            return JobResult(ok=False, fault=fault, steps=[], seconds=0.0, tier="bwrap")
+
+    with pytest.raises(RunStopped, match="The sandbox bwrap does not work: bwrap: setting up uid map.*improve doctor"):
+        run(settings(photos), name="r", services=services(Broken()))
+    assert open_store().run("r").status == "stopped"
+    assert not open_store().ledger("r")
+    resume("r", services=services())
+    assert open_store().run("r").status == "finished"

@@ -1,0 +1,66 @@
+"""Jobs that take too much, hang, hide or leave something behind: bodies of a training component, and how each has to end."""
+
+from typing import NamedTuple
+
+MB, GB = 10**6, 10**9
+
+
+class Bomb(NamedTuple):
+    name: str
+    body: str
+    kinds: tuple[str, ...]  # of fault; "" where the job may end well
+    limits: dict[str, float] = {}  # noqa: RUF012 - never changed
+
+
+TIME = {"smoke_seconds": 2}
+MEMORY = {"memory_bytes": 1500 * MB, "smoke_seconds": 30}
+DISK = {"disk_bytes": 100 * MB, "smoke_seconds": 30}
+_KEEP = "import time\ntime.sleep(60)"
+
+BOMBS = [
+    Bomb("infinite_loop", "while True:\n    pass", ("time",), TIME),
+    Bomb("all_signals_ignored", "import signal, time\nfor s in range(1, 64):\n    try:\n        signal.signal(s, signal.SIG_IGN)\n    except (OSError, ValueError):\n        pass\ntime.sleep(60)", ("time",), TIME),
+    Bomb("stops_itself", "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)", ("time",), TIME),
+    Bomb("stdout_closed_and_hanging", "import os, time\nos.close(1)\nos.close(2)\ntime.sleep(60)", ("time",), TIME),
+    Bomb("daemon_by_double_fork", "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(600)\n    os._exit(0)", ("",)),
+    Bomb("daemon_that_hides", "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        os.closerange(0, 100)\n        os.chdir('/')\n        os.execve('/bin/sleep', ['[kworker]', '600'], {})\n    os._exit(0)", ("",)),
+    Bomb("late_write", "import os, time\nif os.fork() == 0:\n    os.setsid()\n    while True:\n        try:\n            open('weights.safetensors', 'wb').write(b'late')\n            open('validation.npy', 'wb').write(b'late')\n        except OSError:\n            pass", ("",)),
+    Bomb("fork_bomb", "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass", ("processes", "time", "memory"), {"processes": 60, "smoke_seconds": 6}),
+    Bomb("thread_bomb", "import threading, time\nheld = []\nwhile len(held) < 30000:\n    held.append(threading.Thread(target=time.sleep, args=(60,), daemon=True))\n    held[-1].start()\nprint('ALL THREADS')", ("RuntimeError", "time", "memory", "died"), {"processes": 8, "smoke_seconds": 20}),
+    Bomb("memory_in_steps", "held = []\nwhile True:\n    held.append(b'x' * 20_000_000)", ("memory", "died"), MEMORY),
+    Bomb("memory_in_one_gulp", "held = b'x' * 6_000_000_000\n" + _KEEP, ("memory", "died"), MEMORY),
+    Bomb("memory_in_many_processes", f"import os\nfor _ in range(12):\n    if os.fork() == 0:\n        held = b'x' * 200_000_000\n        {_KEEP.replace(chr(10), chr(10) + '        ')}\n" + _KEEP, ("memory",), MEMORY),
+    Bomb("memory_without_a_name", "import os, time\nf = os.memfd_create('x')\nwhile True:\n    os.write(f, b'x' * 20_000_000)", ("memory", "died", "OSError"), MEMORY),
+    Bomb("memory_in_dev_shm", "import time\nwhile True:\n    open('/dev/shm/improve-bomb', 'ab').write(b'x' * 20_000_000)", ("memory", "OSError", "disk"), MEMORY),
+    Bomb("memory_in_tmp", "import os, time\nwhile True:\n    open(os.environ['TMPDIR'] + '/bomb', 'ab').write(b'x' * 20_000_000)", ("memory", "OSError", "disk"), MEMORY | DISK),
+    Bomb("disk_one_file", "while True:\n    open('f', 'ab').write(b'x' * 5_000_000)", ("disk", "OSError", "died"), DISK),
+    Bomb("disk_many_files", "import itertools\nfor i in itertools.count():\n    open(f'f{i}', 'wb').write(b'x' * 1_000_000)", ("disk",), DISK),
+    Bomb("disk_deleted_files", "import os, itertools, time\nheld = []\nfor i in itertools.count():\n    held.append(open(f'f{i}', 'wb'))\n    held[-1].write(b'x' * 5_000_000)\n    held[-1].flush()\n    os.unlink(f'f{i}')\n    time.sleep(0.005)", ("disk",), DISK),
+    Bomb("disk_deep_path", "import os, time\nfor i in range(300):\n    os.mkdir('d' * 50)\n    os.chdir('d' * 50)\nwhile True:\n    open('f', 'ab').write(b'x' * 5_000_000)", ("disk", "OSError", "died"), DISK),
+    Bomb("disk_unreadable_directory", "import os, time\nos.mkdir('d')\nf = open('d/f', 'ab')\nos.chmod('d', 0)\nwhile True:\n    f.write(b'x' * 5_000_000)", ("disk", "OSError"), DISK),
+    Bomb("many_files", "import itertools\nfor i in itertools.count():\n    open(f'f{i}', 'wb')", ("disk",), {"files": 5000, "smoke_seconds": 30}),
+    Bomb("output", "while True:\n    print('x' * 10000)", ("output",), {"output_bytes": 20 * MB, "smoke_seconds": 30}),
+    Bomb("one_endless_line", "import os\nwhile True:\n    os.write(1, b'x' * 100000)", ("output",), {"output_bytes": 20 * MB, "smoke_seconds": 30}),
+]  # fmt: skip
+
+# Run while a trained model predicts; what the job then leaves in work/ has to be refused by the reader, with a reason.
+FORGERIES = {
+    "link_to_the_labels": "os.symlink(LABELS, 'validation.npy')",
+    "magic_link": "np.save('x.npy', np.full((20, 2), 0.5, np.float32))\nos.symlink('/proc/self/fd/0', 'validation.npy')",
+    "named_pipe": "os.mkfifo('validation.npy')",
+    "directory": "os.mkdir('validation.npy')",
+    "socket": "import socket\nsocket.socket(socket.AF_UNIX).bind('validation.npy')",
+    "sparse_half_gigabyte": "open('validation.npy', 'wb').truncate(2**29)",
+    "pickle": "np.save('validation.npy', np.array([{'a': 1}] * 20, dtype=object), allow_pickle=True)",
+    "header_bomb": "open('validation.npy', 'wb').write(b'\\x93NUMPY\\x02\\x00' + (2**31).to_bytes(4, 'little') + b'x' * 100)",
+    "header_that_computes": "open('validation.npy', 'wb').write(b'\\x93NUMPY\\x01\\x00v\\x00' + b\"{'descr': '<f4', 'fortran_order': False, 'shape': (9**9**9, 2), }\".ljust(118))",
+    "nan": "np.save('validation.npy', np.full((20, 2), np.nan, np.float32))",
+    "infinite": "np.save('validation.npy', np.full((20, 2), np.inf, np.float32))",
+    "a_row_missing": "np.save('validation.npy', np.full((19, 2), 0.5, np.float32))",
+    "a_row_more": "np.save('validation.npy', np.full((21, 2), 0.5, np.float32))",
+    "not_probabilities": "np.save('validation.npy', np.full((20, 2), 3.0, np.float32))",
+    "negative": "np.save('validation.npy', np.tile(np.array([[-1, 2]], np.float32), (20, 1)))",
+    "whole_numbers": "np.save('validation.npy', np.ones((20, 2), np.int64))",
+    "cut_short": "np.save('validation.npy', np.full((20, 2), 0.5, np.float32))\nos.truncate('validation.npy', 200)",
+    "written_before_training_only": "",
+}

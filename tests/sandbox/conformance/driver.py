@@ -1,0 +1,388 @@
+"""Runs the suite in one tier, as whoever it is started as: python -m tests.sandbox.conformance.driver TIER FOLDER [GROUP ...]
+
+Prints a JSON row for each case: what the attack got, whether it ran at all, and what was seen from outside.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from dataset.decode import SOURCE
+from sandbox import artifacts, job
+from sandbox.assemble import assemble
+from schema.job import JobResult, JobSpec, Limits
+from schema.pipeline import Fault, Pipeline
+from schema.settings import Tier
+from tests.sandbox.conformance import bait
+from tests.sandbox.conformance.bombs import BOMBS, FORGERIES, GB
+from tests.scripted import PIPELINE, TRAINING
+
+
+class Suite:
+    """One home with one run, and the jobs that attack from inside it."""
+
+    def __init__(self, tier: Tier, folder: Path) -> None:
+        self.tier = tier
+        self.folder = folder
+        self.bait = bait.lay_out(folder)
+        self.run = folder / "home/runs/run"
+        self.room = self.run / "supervisor/room"
+        self.bait |= {
+            "room": str(self.room),
+            "jobs": str(self.run / "iterations"),
+            "earlier_job": str(self.directory("earlier") / "result.json"),
+        }
+
+    def directory(self, name: str) -> Path:
+        return self.run / "iterations/0001/jobs" / name
+
+    def spec(self, name: str, pipeline: Pipeline, steps: tuple[Any, ...], limits: dict[str, float]) -> JobSpec:
+        home = self.folder / "home/datasets/0123"
+        allowed = {
+            "train_seconds": 30,
+            "smoke_seconds": 60,
+            "grace_seconds": 2,
+            "memory_bytes": 4 * GB,
+            "disk_bytes": GB,
+        } | limits
+        return JobSpec(
+            name=name,
+            pipeline=assemble(pipeline, SOURCE, "conformance"),
+            data=str(home / "train"),
+            heldout={split: str(home / "heldout" / f"{split}.npy") for split in ("validation", "test")},
+            steps=steps,
+            device="cpu",
+            threads=1,
+            epochs=1,
+            precision="float32",
+            channels_last=False,
+            tier=self.tier,
+            limits=Limits.model_validate(allowed),
+        )
+
+    def job(
+        self, name: str, pipeline: Pipeline, steps: tuple[Any, ...] = ("smoke",), **limits: float
+    ) -> tuple[Path, JobResult]:
+        directory = self.directory(name)
+        job.start(directory, self.spec(name, pipeline, steps, limits))
+        return directory, job.wait(directory)
+
+    def supervisor(self) -> psutil.Process:
+        return psutil.Process(int((self.run / "supervisor/supervisor.lock").read_text()))
+
+    def members(self) -> list[psutil.Process]:
+        """Every living process of this suite's sandbox: below the supervisor, in its environment, or of its user."""
+        found = {}
+        with contextlib.suppress(psutil.Error, OSError, ValueError):
+            found = {p.pid: p for p in self.supervisor().children(recursive=True)}
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if str(self.room) in "".join(process.environ().values()) or 61184 <= process.uids().real < 65184:
+                    found[process.pid] = process
+        return [p for p in found.values() if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def training(body: str) -> Pipeline:
+    lines = "".join(f"    {line}\n" for line in body.splitlines())
+    return PIPELINE.with_code("training", TRAINING.replace("log):\n", f"log):\n{lines}"))
+
+
+Row = dict[str, Any]
+NOT_WITHOUT = {"fork_bomb", "thread_bomb", "memory_in_dev_shm"}  # isolation: they would take the machine with them
+
+
+def attacks(suite: Suite) -> Iterator[Row]:
+    """All of them in one job, and those that look for what a job left once more in a second one.
+
+    Never without isolation: most of them work there, and as root they change the machine (its clock, its name, its Python).
+    """
+    if suite.tier == "none":
+        raise SystemExit("attacks are not run with --sandbox none: they would succeed, and harm this machine")
+    with (
+        bait.servers(suite.folder) as served,
+        bait.victim() as victim,
+        (suite.folder / "person/.ssh/id_rsa").open() as held,
+    ):
+        os.set_inheritable(held.fileno(), True)
+        os.environ |= {"OPENAI_API_KEY": bait.SECRET, "PYTHONSTARTUP": "/nowhere", "BASH_ENV": "/nowhere"}
+        suite.job("earlier", PIPELINE)
+        supervisor, here = suite.supervisor(), os.getpid()
+        others = [victim.pid, here, supervisor.pid]
+        suite.bait |= served | {
+            "job": str(suite.directory("attacks")),
+            "victim": victim.pid,
+            "others": others,
+            "supervisors": others[2:],
+            "began": {str(pid): bait.began(pid) for pid in others},
+        }
+        file = Path(suite.bait["data"]) / "bait.json"
+        file.write_text(json.dumps(suite.bait))
+        before = _fingerprints(suite)
+        body = f"import sys\nsys.path.insert(0, {suite.bait['data']!r})\nimport attacks\nattacks.run_all({str(file)!r})"
+        directory, _ = suite.job("attacks", training(body))
+        told = (directory / "train.log").read_text(errors="replace")
+        again, _ = suite.job(
+            "attacks-again", training(body.replace("bait.json')", "bait.json', ['find_what_the_job_before_left'])"))
+        )
+        second = (again / "train.log").read_text(errors="replace")
+        changed = [path for path, print_ in _fingerprints(suite).items() if print_ != before[path]]
+        alive = victim.is_running() and victim.status() != psutil.STATUS_STOPPED and victim.nice() == 0
+    for left in [
+        Path(place, name) for place in ("/tmp", "/dev/shm", "/var/tmp") for name in ("left-behind", "from-before")
+    ]:
+        left.unlink(missing_ok=True)
+    if "ALL DONE" not in told:
+        yield {"case": "the suite", "ran": False, "got": told[-3000:]}
+    for name in re.findall(
+        r"^def (\w+)\(bait: Bait\)", Path(__file__).with_name("attacks.py").read_text(), re.MULTILINE
+    ):
+        log = second if name == "find_what_the_job_before_left" else told
+        got = re.findall(rf"^GOT {name} (.*)$", log, re.MULTILINE)
+        yield {"case": name, "ran": f"RAN {name}\n" in log, "got": got[0] if got else ""}
+    yield {"case": "nothing_outside_has_changed", "ran": True, "got": ", ".join(changed)}
+    yield {
+        "case": "other_programs_are_as_they_were",
+        "ran": True,
+        "got": "" if alive else "the victim is gone, stopped or slowed down",
+    }
+
+
+def _fingerprints(suite: Suite) -> dict[str, tuple[int, ...]]:
+    home = suite.folder / "home"
+    files = [
+        p
+        for p in (*(home / "datasets").rglob("*"), *(home / "runs/other").rglob("*"), home / "experiments.sqlite")
+        if p.is_file()
+    ]
+    told = {str(p): p.stat() for p in (*files, *(suite.folder / "person").rglob("*"))}
+    return {path: (s.st_size, s.st_mode, s.st_nlink, s.st_mtime_ns) for path, s in told.items()}
+
+
+def bombs(suite: Suite, names: list[str] | None = None) -> Iterator[Row]:
+    for bomb in BOMBS:
+        if (names and bomb.name not in names) or (suite.tier == "none" and bomb.name in NOT_WITHOUT):
+            continue
+        began = time.monotonic()
+        directory, result = suite.job(bomb.name, training("print('RAN', flush=True)\n" + bomb.body), **bomb.limits)
+        seconds = time.monotonic() - began
+        left = _left(suite)
+        kind = result.fault.kind if result.fault else ""
+        log = (directory / "train.log").read_text(errors="replace")
+        wrong = [] if kind in bomb.kinds else [f"ended as {kind!r}: {result.fault}"]
+        wrong += [f"{len(left)} processes left: {left[0].cmdline()}"] if left else []
+        wrong += [f"it took {seconds:.0f} s"] if seconds > 60 else []
+        wrong += (
+            ["something was written after the end"]
+            if _newest(directory / "work") > _newest(directory, "result.json")
+            else []
+        )
+        yield {
+            "case": bomb.name,
+            "ran": "RAN" in log,
+            "got": "; ".join(wrong),
+            "kind": kind,
+            "seconds": round(seconds, 2),
+            "peak": result.peak_memory_bytes,
+        }
+
+
+def _left(suite: Suite) -> list[psutil.Process]:
+    """Processes of the job that is over: all but the warm process and what it stands in."""
+    time.sleep(0.1)
+    kept = set()
+    with contextlib.suppress(psutil.Error, OSError, ValueError):
+        process = suite.supervisor()
+        for _ in range(
+            4 if suite.tier == "bwrap" else 3
+        ):  # the supervisor, bubblewrap's two or the guard, the warm process
+            kept.add(process.pid)
+            process = min(process.children(), key=psutil.Process.create_time, default=process)
+    return [p for p in suite.members() if p.pid not in kept]
+
+
+def _newest(directory: Path, pattern: str = "*") -> int:
+    return max((path.lstat().st_mtime_ns for path in directory.glob(pattern)), default=0)
+
+
+def _read(path: Path) -> bytes:
+    with contextlib.suppress(OSError):
+        return path.read_bytes()
+    return b""
+
+
+def forgeries(suite: Suite) -> Iterator[Row]:
+    """Predictions that are not: the script leaves them while it predicts, and goes with exit status 0."""
+    for name, body in FORGERIES.items():
+        lines = ["import os, numpy as np", "if info.restoring and not os.path.exists('smoke'):"]
+        lines += [
+            f"    {line}"
+            for line in (
+                *body.replace("LABELS", repr(suite.bait["labels"])).splitlines(),
+                "print('RAN', flush=True)",
+                "os._exit(0)",
+            )
+        ]
+        code = PIPELINE.data.replace(
+            "def build_transforms(info):\n",
+            "def build_transforms(info):\n" + "".join(f"    {line}\n" for line in lines),
+        )
+        early = training("import numpy as np\nnp.save('validation.npy', np.full((20, 2), 0.5, np.float32))")
+        directory, result = suite.job(name, early.with_code("data", code), ("smoke", "train", "predict"))
+        began = time.monotonic()
+        rows = artifacts.probabilities(directory, "validation", 20, 2)
+        taken = isinstance(rows, np.ndarray) or time.monotonic() - began > 5
+        log = (directory / "train.log").read_text(errors="replace")
+        said = rows.message if isinstance(rows, Fault) else ""
+        yield {"case": name, "ran": "RAN" in log and result.ok, "got": "it was taken" if taken else "", "said": said}
+
+
+def lifecycle(suite: Suite) -> Iterator[Row]:
+    slow = PIPELINE.with_code("training", TRAINING.replace("epochs=1", "epochs=100000"))
+    daemon = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(600)\n    os._exit(0)\ntime.sleep(600)"
+    for case, do in {
+        "supervisor_killed": lambda: os.kill(suite.supervisor().pid, signal.SIGKILL),
+        "supervisor_and_guard_killed": lambda: _kill_with_guard(suite),
+        "person_ends_it": lambda: job.shutdown(suite.run),
+    }.items():
+        suite.job("ready-" + case, PIPELINE)
+        directory = suite.directory(case)
+        job.start(directory, suite.spec(case, training("print('RAN', flush=True)\n" + daemon), ("smoke",), {}))
+        _until(lambda directory=directory: b"RAN" in _read(directory / "train.log"))
+        time.sleep(0.3)
+        ran = len(suite.members()) > 2
+        do()
+        gone = _until(lambda: not suite.members(), 5)
+        if not gone:  # then the next start has to sweep them
+            job.warm(suite.run, suite.spec("x", PIPELINE, ("smoke",), {}).access)
+            _until(lambda: job._held(suite.run / "supervisor/supervisor.lock"))
+        swept = gone or _until(lambda: not _left(suite), 10)
+        yield {"case": case, "ran": ran, "got": "" if swept else f"{len(_left(suite))} processes left", "at_once": gone}
+    directory = suite.directory("stopped-supervisor")
+    job.start(directory, suite.spec("stopped", training("while True:\n    pass"), ("smoke",), {"smoke_seconds": 3}))
+    _until(lambda: job.status(directory).state == "running")
+    os.kill(suite.supervisor().pid, signal.SIGSTOP)
+    began = time.monotonic()
+    result = job.wait(directory)
+    late = time.monotonic() - began
+    wrong = "" if result.fault and result.fault.kind == "time" and late < 30 else f"{result.fault} after {late:.0f} s"
+    yield {"case": "supervisor_stopped", "ran": True, "got": wrong}
+    directory = suite.directory("outlives")
+    pid = os.fork()
+    if pid == 0:
+        job.start(directory, suite.spec("outlives", slow, ("smoke", "train", "predict"), {"train_seconds": 4}))
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    result = job.wait(directory)
+    starts = len((directory / "starts").read_text().splitlines())
+    yield {
+        "case": "orchestrator_killed",
+        "ran": True,
+        "got": "" if result.ok and result.cut and starts == 1 else f"{result} {starts}",
+    }
+    yield from _poisoned(suite)
+    yield from _unmounted(suite)
+
+
+def _poisoned(suite: Suite) -> Iterator[Row]:
+    """A job that was killed has left links where the next one's files go."""
+    job.shutdown(suite.run)
+    outside = suite.folder / "person/target"
+    outside.mkdir(exist_ok=True)
+    (outside / "kept").write_text("kept")
+    work = suite.room / "work"
+    for name in ("smoke", "tmp", "cache", "metrics.jsonl", "weights.safetensors"):
+        with contextlib.suppress(FileExistsError):
+            (work / name).symlink_to(outside)
+    _, result = suite.job("poisoned", PIPELINE, ("smoke", "train", "predict"))
+    intact = sorted(p.name for p in outside.iterdir()) == ["kept"]
+    yield {
+        "case": "poisoned_work_directory",
+        "ran": True,
+        "got": "" if intact and result.ok else f"{result} {list(outside.iterdir())}",
+    }
+
+
+def _unmounted(suite: Suite) -> Iterator[Row]:
+    """The tier stops working between two jobs: the second is not run in a weaker one."""
+    job.shutdown(suite.run)
+    programs = suite.folder / "programs"
+    programs.mkdir()
+    for name in ("find", "chmod"):
+        (programs / name).symlink_to(shutil.which(name) or name)
+    path, os.environ["PATH"] = os.environ["PATH"], str(programs)
+    try:
+        _, result = suite.job("without", PIPELINE)
+    finally:
+        os.environ["PATH"] = path
+    told = result.fault.kind if result.fault else "ran"
+    yield {
+        "case": "bubblewrap_removed",
+        "ran": True,
+        "got": "" if (told == "sandbox") == (suite.tier == "bwrap") else str(result),
+    }
+
+
+def _kill_with_guard(suite: Suite) -> None:
+    supervisor = suite.supervisor()
+    between = supervisor.children()
+    for process in [*between, supervisor]:
+        process.kill()
+
+
+def _until(true: Callable[[], bool], seconds: float = 30) -> bool:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if true():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+GROUPS: dict[str, Callable[[Suite], Iterator[Row]]] = {
+    "attacks": attacks,
+    "forgeries": forgeries,
+    "lifecycle": lifecycle,
+    "bombs": bombs,
+}
+
+
+def main() -> None:
+    tier, folder, *groups = sys.argv[1:]
+    suite = Suite(tier, Path(folder))  # type: ignore[arg-type]
+    try:
+        for group in groups or GROUPS:
+            name, _, case = group.partition(":")
+            rows = bombs(suite, [case]) if case else GROUPS[name](suite)
+            for row in rows:
+                print(json.dumps({"group": name, "tier": tier, "root": os.getuid() == 0} | row), flush=True)
+    finally:
+        job.shutdown(suite.run)
+    left = suite.members()
+    print(
+        json.dumps(
+            {
+                "group": "end",
+                "tier": tier,
+                "root": os.getuid() == 0,
+                "case": "no_survivors",
+                "ran": True,
+                "got": str(left) if left else "",
+            }
+        ),
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
