@@ -86,9 +86,10 @@ class Suite:
         found = {}
         with contextlib.suppress(psutil.Error, OSError, ValueError):
             found = {p.pid: p for p in self.supervisor().children(recursive=True)}
+        user = (self.room / "work").stat().st_uid
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                if str(self.room) in "".join(process.environ().values()) or 61184 <= process.uids().real < 65184:
+                if str(self.room) in "".join(process.environ().values()) or process.uids().real == user != os.getuid():
                     found[process.pid] = process
         return [p for p in found.values() if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
