@@ -104,9 +104,8 @@ def test_no_attack_gets_what_it_is_after(tier: str, who: str) -> None:
     check(rows, open_in(tier, who))
 
 
-def test_forged_predictions_are_refused() -> None:
-    rows = suite(_best(), WHO[-1], "forgeries")
-    check(rows, set())
+def test_forged_predictions_are_refused_and_honest_code_is_not_hindered() -> None:
+    check(suite(_best(), WHO[-1], "forgeries", "honest"), set())
 
 
 def test_what_is_killed_stopped_or_removed_leaves_nothing_and_lowers_nothing() -> None:
@@ -122,9 +121,9 @@ def test_every_limit_holds(tier: str, who: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("who", WHO)
-@pytest.mark.parametrize("tier", tiers.ISOLATED)
-def test_every_tier_survives_kills_and_forgeries(tier: str, who: str) -> None:
-    check(suite(tier, who, "lifecycle", "forgeries"), set())
+@pytest.mark.parametrize("tier", [*tiers.ISOLATED, "none"])
+def test_every_tier_survives_kills_and_forgeries_and_hinders_nobody(tier: str, who: str) -> None:
+    check(suite(tier, who, "lifecycle", "forgeries", "honest"), set())
 
 
 def _best() -> str:

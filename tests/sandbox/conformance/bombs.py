@@ -43,6 +43,65 @@ BOMBS = [
     Bomb("one_endless_line", "import os\nwhile True:\n    os.write(1, b'x' * 100000)", ("output",), {"output_bytes": 20 * MB, "smoke_seconds": 30}),
 ]  # fmt: skip
 
+# What honest training code does, and has to go on doing in every tier: {case: body}.
+_WORKERS = """
+from torch.utils.data import DataLoader, TensorDataset
+data = TensorDataset(torch.arange(4096.0).reshape(512, 8), torch.arange(512))
+loader = DataLoader(data, batch_size=64, num_workers=2, multiprocessing_context='CONTEXT', persistent_workers=True)
+total = sum(int(labels.sum()) for _ in range(2) for _, labels in loader)
+assert total == 2 * sum(range(512)), total
+"""
+HONEST = {
+    "loader_workers_by_fork": _WORKERS.replace("CONTEXT", "fork"),
+    "loader_workers_by_spawn": _WORKERS.replace("CONTEXT", "spawn"),
+    "loader_workers_by_forkserver": _WORKERS.replace("CONTEXT", "forkserver"),
+    "tensors_between_processes": """
+import torch.multiprocessing as mp
+context = mp.get_context('fork')
+queue = context.Queue()
+def send():
+    queue.put(torch.ones(1000, 1000))
+    import time
+    time.sleep(1)
+child = context.Process(target=send)
+child.start()
+assert queue.get().sum() == 1e6
+child.join()
+""",
+    "pool_and_lock": """
+import multiprocessing
+with multiprocessing.get_context('fork').Pool(2) as pool:
+    assert pool.map(abs, range(-50, 50))[0] == 50
+""",
+    "compiled_model": """
+import shutil
+if shutil.which('g++') or shutil.which('clang++'):
+    compiled = torch.compile(torch.nn.Linear(8, 8))
+    assert compiled(torch.ones(2, 8)).shape == (2, 8)
+""",
+    "temporary_files": """
+import os, tempfile
+with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile() as file:
+    open(folder + '/a', 'w').write('x')
+    file.write(b'x')
+assert os.path.expanduser('~') == os.getcwd()
+""",
+    "copies_of_files": """
+import shutil
+open('one', 'w').write('x')
+shutil.copy('one', 'two')
+shutil.copytree('.', 'copied', ignore=lambda d, names: [n for n in names if n not in {'one', 'two'}])
+shutil.rmtree('copied')
+""",
+    "programs_and_threads": """
+import concurrent.futures, getpass, socket, subprocess
+assert subprocess.run(['sh', '-c', 'echo hello'], capture_output=True, text=True).stdout == 'hello\\n'
+with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    assert sum(pool.map(int, '123')) == 6
+assert getpass.getuser() == 'sandbox' and socket.gethostname()
+""",
+}
+
 # Run while a trained model predicts; what the job then leaves in work/ has to be refused by the reader, with a reason.
 FORGERIES = {
     "link_to_the_labels": "os.symlink(LABELS, 'validation.npy')",

@@ -25,7 +25,7 @@ from schema.job import JobResult, JobSpec, Limits
 from schema.pipeline import Fault, Pipeline
 from schema.settings import Tier
 from tests.sandbox.conformance import bait
-from tests.sandbox.conformance.bombs import BOMBS, FORGERIES, GB
+from tests.sandbox.conformance.bombs import BOMBS, FORGERIES, GB, HONEST
 from tests.scripted import PIPELINE, TRAINING
 
 
@@ -248,6 +248,13 @@ def forgeries(suite: Suite) -> Iterator[Row]:
         yield {"case": name, "ran": "RAN" in log and result.ok, "got": "it was taken" if taken else "", "said": said}
 
 
+def honest(suite: Suite) -> Iterator[Row]:
+    for name, body in HONEST.items():
+        directory, result = suite.job(name, training(body.strip() + "\nprint('RAN', flush=True)"))
+        ran = "RAN" in (directory / "train.log").read_text(errors="replace")
+        yield {"case": name, "ran": True, "got": "" if ran and result.ok else str(result.fault)[:1500]}
+
+
 def lifecycle(suite: Suite) -> Iterator[Row]:
     slow = PIPELINE.with_code("training", TRAINING.replace("epochs=1", "epochs=100000"))
     daemon = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(600)\n    os._exit(0)\ntime.sleep(600)"
@@ -352,6 +359,7 @@ def _until(true: Callable[[], bool], seconds: float = 30) -> bool:
 
 GROUPS: dict[str, Callable[[Suite], Iterator[Row]]] = {
     "attacks": attacks,
+    "honest": honest,
     "forgeries": forgeries,
     "lifecycle": lifecycle,
     "bombs": bombs,
