@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from schema.settings import Metric
+from schema.settings import Metric, higher_is_better
 from schema.team import LedgerRow
 
 Floats = NDArray[np.float64]
@@ -90,7 +90,7 @@ def prior_from(ledger: list[LedgerRow], metric: Metric) -> Prior:
 
 def headroom(metric: Metric, score: Floats, standard_error: Floats) -> Floats:
     """How much better the score could be: 1 - score, or the loss itself; at least a standard error, so that a perfect score divides nothing by 0."""
-    left: Floats = np.maximum(score if metric == "log_loss" else 1.0 - score, standard_error)
+    left: Floats = np.maximum(1.0 - score if higher_is_better(metric) else score, standard_error)
     return left
 
 

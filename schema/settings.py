@@ -71,6 +71,10 @@ class Settings(Record):
         return min(self.train_seconds, self.budget_seconds / TRAININGS_IN_BUDGET)
 
 
+def higher_is_better(metric: Metric) -> bool:
+    return metric != "log_loss"
+
+
 def make_settings(values: dict[str, Any]) -> Settings:
     """Raises SettingsError, which names the option, what was given and what is known."""
     try:
