@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import pstdev
 
+from agents.playbook.backbones import backbones, pad_type
 from agents.playbook.labels import Symmetry, symmetry
-from agents.playbook.recipe import MOST_EPOCHS, Recipe, Recipes, backbones, pad_type, recipes_in, size_is_square
+from agents.playbook.recipe import MOST_EPOCHS, Recipe, Recipes, recipes_in, size_is_square
 from agents.playbook.tried import steps
 from schema.pipeline import Component
 from schema.score import Score
