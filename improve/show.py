@@ -10,6 +10,7 @@ from checkpoints.lock import is_driven
 from checkpoints.store import Store
 from improve.api import load
 from schema.run import Final, RunRow
+from schema.settings import higher_is_better
 
 
 def status_of(row: RunRow) -> str:
@@ -39,7 +40,7 @@ def as_json(name: str, store: Store) -> dict[str, Any]:
         "reason": row.reason,
         "sandbox": row.sandbox,
         "metric": row.settings.metric,
-        "higher_is_better": row.settings.metric != "log_loss",
+        "higher_is_better": higher_is_better(row.settings.metric),
         "first": _final(row.first),
         "best": _final(row.best),
         "iterations": [r.model_dump(mode="json", include=set(fields)) for r in ledger],
@@ -88,7 +89,7 @@ def final_line(row: RunRow) -> str:
     if row.best is None or row.best.test is None:
         return f"no result · run {row.name}"
     metric, test, validation = row.settings.metric, row.best.test, row.best.validation
-    lower = " (lower is better)" if metric == "log_loss" else ""
+    lower = "" if higher_is_better(metric) else " (lower is better)"
     return f"test {metric}{lower} {test.value:.4f} (n={test.n}) · validation {validation.value:.4f} · run {row.name}"
 
 

@@ -58,8 +58,7 @@ def plain_line(event: Event, settings: Settings) -> str | None:
     """One line for an event worth reading, else None."""
     match event:
         case RunStarted():
-            verb = "resumed" if event.resumed else "started"
-            return f"run {event.run} {verb} · written by {event.model} · sandbox {event.sandbox}"
+            return "\n".join(started_lines(event, settings))
         case DatasetReady():
             return "\n".join(dataset_lines(event.profile))
         case Designed():
@@ -73,6 +72,16 @@ def plain_line(event: Event, settings: Settings) -> str | None:
         case Finished():
             return f"ended: {clean(event.reason)} · report {event.report}"
     return None
+
+
+def started_lines(event: RunStarted, settings: Settings) -> list[str]:
+    """With a note where `--budget` lowers `--train-limit`. A resumed run keeps the limit that it began with."""
+    verb = "resumed" if event.resumed else "started"
+    lines = [f"run {event.run} {verb} · written by {event.model} · sandbox {event.sandbox}"]
+    if settings.longest_training < settings.train_seconds and not event.resumed:
+        minutes = round(settings.longest_training / 60, 2)
+        lines.append(f"note: each training may take {minutes:g} min: a quarter of --budget")
+    return lines
 
 
 def dataset_lines(profile: DatasetProfile) -> list[str]:

@@ -22,16 +22,16 @@ from schema.events import DatasetReady
 from schema.settings import Settings
 from schema.state import SCHEMA_VERSION
 
-TRAININGS_IN_BUDGET = 4  # a run that trains less often has nothing to compare
-
 
 def profile(settings: Settings, services: Services) -> dict[str, Any]:
     """Everything that the person may have to mend is found here, before anything of the run is written."""
     folder = settings.weights_dir or os.environ.get("IMPROVE_WEIGHTS")
-    settings = settings.model_copy(update={"weights_dir": str(Path(folder).resolve()) if folder else None})
-    if settings.budget_seconds is not None:
-        longest = settings.budget_seconds / TRAININGS_IN_BUDGET
-        settings = settings.model_copy(update={"train_seconds": min(settings.train_seconds, longest)})
+    settings = settings.model_copy(
+        update={
+            "weights_dir": str(Path(folder).resolve()) if folder else None,
+            "train_seconds": settings.longest_training,
+        }
+    )
     weights = on_disk(settings.weights_dir)
     machine = hardware(settings.device)
     settings = settings.model_copy(update={"tier": choose(settings.tier, prepare_home())})

@@ -3,6 +3,7 @@
 from schema.dataset import DatasetProfile
 from schema.run import Final, RunRow, Totals
 from schema.score import Score
+from schema.settings import higher_is_better
 from schema.team import LedgerRow
 
 
@@ -16,7 +17,7 @@ def _headline(run: RunRow) -> str:
     if run.first is None or run.best is None:
         return f"No pipeline ran to its end. {run.reason}"
     lines = [
-        f"Metric: {run.settings.metric}{' (lower is better)' if run.settings.metric == 'log_loss' else ''}. Written by: {run.settings.model}. Sandbox: {run.sandbox}. Ended because {run.reason}.",
+        f"Metric: {run.settings.metric}{'' if higher_is_better(run.settings.metric) else ' (lower is better)'}. Written by: {run.settings.model}. Sandbox: {run.sandbox}. Ended because {run.reason}.",
         "",
         f"| pipeline | {_heads(run)} |",
         "|---|---|---|",

@@ -14,6 +14,7 @@ from sandbox import artifacts
 from schema.events import Settled
 from schema.pipeline import COMPONENTS, Pipeline
 from schema.score import Comparison, Score, Verdict
+from schema.settings import Metric, higher_is_better
 from schema.state import State
 from schema.team import LedgerRow, Outcome, TrainingEvidence
 
@@ -129,5 +130,5 @@ def _reason_to_stop(state: State, best: Score | None) -> str | None:
     return None
 
 
-def _reached(value: float, target: float, metric: str) -> bool:
-    return value <= target if metric == "log_loss" else value >= target
+def _reached(value: float, target: float, metric: Metric) -> bool:
+    return value >= target if higher_is_better(metric) else value <= target

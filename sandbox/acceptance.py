@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from sandbox.bootstrap import Floats, Ints, Statistic, Weights, decided, resamples, statistic
 from sandbox.gains import Prior, headroom, posterior, prior_from
-from sandbox.scoring import NORMAL_95, higher_is_better
+from sandbox.scoring import NORMAL_95
 from schema.score import Comparison, Decision
-from schema.settings import Metric, Rule
+from schema.settings import Metric, Rule, higher_is_better
 
 __all__ = ["Prior", "compare", "decide", "prior_from"]
 

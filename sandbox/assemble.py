@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from schema.pipeline import COMPONENTS, Component, Pipeline
 
 PARTS = Path(__file__).with_name("script")
-PART_NAMES = ("info", "toolbox", "clock", "loaders", "logbook", "main")
+TOOLBOX = ("augment", "toolbox")  # a script has of these only what its components use
+PART_NAMES = ("info", *TOOLBOX, "clock", "loaders", "logbook", "measure", "main")
 MARK = "# ===== {} ====="
 
 
@@ -28,7 +29,7 @@ def assemble(pipeline: Pipeline, decode_source: str, title: str, defaults: Mappi
     decode_pieces = _split(decode_source)
     wanted = {name for source in sources.values() for name in _names_read(source)}
     wanted |= {name for piece in [*fixed, *decode_pieces] for name in piece.uses}
-    tools = _needed(_pieces("toolbox"), wanted)
+    tools = _needed((piece for part in TOOLBOX for piece in _pieces(part)), wanted)
     body = [
         *(piece.text for piece in _pieces("info")),
         *(piece.text for piece in tools),
@@ -42,7 +43,7 @@ def assemble(pipeline: Pipeline, decode_source: str, title: str, defaults: Mappi
 
 def _last_pieces() -> list["Piece"]:
     """What follows the components, before the command line."""
-    return [piece for part in ("clock", "loaders", "logbook") for piece in _pieces(part)]
+    return [piece for part in ("clock", "loaders", "logbook", "measure") for piece in _pieces(part)]
 
 
 def sections(script: str) -> dict[Component, range]:
@@ -63,9 +64,9 @@ def toolbox_names() -> frozenset[str]:
 
 def toolbox_signatures() -> dict[str, str]:
     """Name -> `def` line of every public function and class of the toolbox, for messages and prompts."""
-    tree = ast.parse((PARTS / "toolbox.py").read_text(encoding="utf-8"))
+    nodes = [node for part in TOOLBOX for node in ast.parse((PARTS / f"{part}.py").read_text(encoding="utf-8")).body]
     found = {}
-    for node in tree.body:
+    for node in nodes:
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
             found[node.name] = f"{node.name}({ast.unparse(node.args)})"
         elif isinstance(node, ast.ClassDef):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
 
-from sandbox.assemble import PARTS, toolbox_names
+from sandbox.assemble import PARTS, TOOLBOX, toolbox_names
 from sandbox.weights import known_to_timm
 from schema.pipeline import COMPONENTS, Component, Fault, Pipeline
 
@@ -17,7 +17,7 @@ FACES: dict[Component, tuple[str, tuple[str, ...]]] = {
 }
 LARGEST = 60_000  # characters
 ROOMS = frozenset(
-    {"agents", "checkpoints", "dataset", "graph", "improve", "nodes", "sandbox", "schema", "toolbox", "pipeline"}
+    {"agents", "checkpoints", "dataset", "graph", "improve", "nodes", "sandbox", "schema", *TOOLBOX, "pipeline"}
 )
 ASKING = frozenset({"input", "breakpoint", "exit", "quit", "sys.exit", "os._exit", "pdb.set_trace"})
 

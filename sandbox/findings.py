@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from sandbox.assemble import toolbox_names
+from sandbox.assemble import TOOLBOX, toolbox_names
 
 
 class Finding(NamedTuple):
@@ -43,7 +43,7 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 SIGNATURE = re.compile(r"signature here\n +--> (.+?):(\d+):\d+")
-OURS = ("toolbox", "improve", "sandbox", "pipeline", "contract", "components", "info", "data", "model", "training")
+OURS = (*TOOLBOX, "improve", "sandbox", "pipeline", "contract", "components", "info", "data", "model", "training")
 
 
 def from_ruff(answer: str) -> list[Finding]:

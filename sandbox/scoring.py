@@ -39,10 +39,6 @@ def score(
     )
 
 
-def higher_is_better(metric: Metric) -> bool:
-    return metric != "log_loss"
-
-
 def wilson(hits: int, n: int, z: float = NORMAL_95) -> tuple[float, float]:
     """Wilson's score interval of a proportion (1927): holds its level near 0 and 1, where the normal one does not."""
     middle = (hits + z**2 / 2) / (n + z**2)

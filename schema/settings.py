@@ -13,6 +13,8 @@ Strategy = Literal["iterative", "global", "zero-shot"]
 Init = Literal["unified", "bottom-up"]
 Tier = Literal["bwrap", "landlock", "none"]  # best first
 
+TRAININGS_IN_BUDGET = 4  # a run that trains less often has nothing to compare
+
 
 class Settings(Record):
     """The whole of a run's configuration. Times in seconds; sizes in bytes."""
@@ -60,6 +62,17 @@ class Settings(Record):
     @classmethod
     def _printable(cls, text: str) -> str:
         return "".join(c for c in text if c.isprintable() or c in "\n\t")
+
+    @property
+    def longest_training(self) -> float:
+        """What one training gets: `train_seconds`, or a quarter of a budget that is shorter than four of those."""
+        if self.budget_seconds is None:
+            return self.train_seconds
+        return min(self.train_seconds, self.budget_seconds / TRAININGS_IN_BUDGET)
+
+
+def higher_is_better(metric: Metric) -> bool:
+    return metric != "log_loss"
 
 
 def make_settings(values: dict[str, Any]) -> Settings:

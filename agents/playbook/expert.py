@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from statistics import median
 
 from agents.playbook.labels import symmetry
-from agents.playbook.moves import MOVES, Move, View, view_of
+from agents.playbook.moves import MOVES, Move
 from agents.playbook.recipe import Recipe, first_recipes, naive_recipes, recipe_in
 from agents.playbook.render import render
 from agents.playbook.tried import flat, trained_recipes
+from agents.playbook.view import View, view_of
 from schema.pipeline import COMPONENTS, Component, Pipeline
 from schema.team import Brief, Design, Evidence, LedgerRow, Outcome, Proposal, RepairTask, Usage, WriteTask, Written
 

@@ -3,9 +3,9 @@
 import ast
 import math
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
+from agents.playbook.backbones import best_backbone, pad_type
 from agents.playbook.labels import Symmetry, symmetry
 from schema.pipeline import COMPONENTS, Component, Pipeline
 from schema.team import Brief
@@ -75,60 +75,6 @@ def naive_recipes(brief: Brief) -> Recipes:
     return Recipes(start.data | calm, start.model | {"width": 16}, start.training | plain)
 
 
-# Convolutional families: they take any size and shape of image. What a CPU trains in minutes comes first there, what scores best on a GPU.
-CPU_FAMILIES = (
-    "mobilenet",
-    "efficientnet",
-    "tf_mobilenet",
-    "lcnet",
-    "ghostnet",
-    "mnasnet",
-    "resnet18",
-    "resnet",
-    "regnet",
-    "convnext",
-)
-GPU_FAMILIES = (
-    "convnext",
-    "efficientnetv2",
-    "tf_efficientnetv2",
-    "resnext",
-    "seresnet",
-    "resnet",
-    "regnet",
-    "efficientnet",
-    "tf_efficientnet",
-)
-OTHER_FAMILIES = (
-    "densenet",
-    "wide_resnet",
-    "ecaresnet",
-    "rexnet",
-    "hrnet",
-    "dla",
-    "vgg",
-    "ese_vovnet",
-    "semnasnet",
-    "mobilenet",
-    "tf_mobilenet",
-)
-
-
-def backbones(brief: Brief) -> list[str]:
-    """Weights on disk that these recipes can fine-tune, best first. Networks that insist on one input size are left to other teams."""
-    own = GPU_FAMILIES if brief.hardware.device == "cuda" else CPU_FAMILIES
-    families = tuple(dict.fromkeys((*own, *GPU_FAMILIES, *OTHER_FAMILIES)))
-    rank = {
-        name: next((i for i, family in enumerate(families) if name.startswith(family)), None) for name in brief.weights
-    }
-    known = [(place, name) for name, place in rank.items() if place is not None and not name.endswith("_clip")]
-    return [name for _, name in sorted(known)]
-
-
-def best_backbone(brief: Brief) -> str | None:
-    return next(iter(backbones(brief)), None)
-
-
 def _fine_tuning(brief: Brief, backbone: str, safe: Symmetry) -> Recipes:
     side = _fine_tuning_side(brief)
     data = _data(brief, safe, longest=side, enlarge=True) | {
@@ -164,12 +110,6 @@ def _fine_tuning_side(brief: Brief) -> int:
         if images * 120 * 88 / (shape * side**2) >= 8 * brief.profile.size("train"):
             return side
     return 96
-
-
-def pad_type(name: str, file: str) -> str:
-    """TensorFlow-trained mobile families were trained with `same` padding; a timm tag (`mobilenetv2_100.ra_in1k`) says that timm trained them."""
-    ported = name.startswith("tf_") or (name == "mobilenetv2_100" and PurePath(file).stem == name)
-    return "same" if ported else ""
 
 
 def _from_scratch(brief: Brief, safe: Symmetry, *, small: bool) -> Recipes:

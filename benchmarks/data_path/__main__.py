@@ -78,7 +78,7 @@ def ours(root: Path, case: str) -> float:
     """The array is decoded before the clock starts; that cost has a column of its own."""
     import torch
 
-    from sandbox.script import toolbox
+    from sandbox.script import augment
     from sandbox.script.info import Info, Transforms
     from sandbox.script.loaders import make_loaders
 
@@ -91,10 +91,10 @@ def ours(root: Path, case: str) -> float:
     torch.set_num_threads(2)
 
     def small(batch: torch.Tensor) -> torch.Tensor:
-        return toolbox.normalize(toolbox.random_flip(toolbox.random_translate(batch, 4, "constant")), info)
+        return augment.normalize(augment.random_flip(augment.random_translate(batch, 4, "constant")), info)
 
     def photos(batch: torch.Tensor) -> torch.Tensor:
-        return toolbox.normalize(toolbox.random_flip(toolbox.random_resized_crop(batch, 224, 224, (0.08, 1.0))), info)
+        return augment.normalize(augment.random_flip(augment.random_resized_crop(batch, 224, 224, (0.08, 1.0))), info)
 
     train = small if case == "small" else photos
     inner = torch.zeros(len(labels), dtype=torch.bool)

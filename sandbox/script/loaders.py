@@ -12,6 +12,16 @@ import torch
 from sandbox.script.info import ContractError, ImageFunction, Info, OutOfTime, Transforms
 
 
+@dataclass(frozen=True)
+class Data:
+    """Training images uint8 [N, C, H, W], labels int64 [N], inner bool [N], and what describes them."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    inner: torch.Tensor
+    facts: dict[str, Any]  # classes, channels, height, width, mean, std, counts
+
+
 @dataclass
 class Loader:
     """Iterating it is one epoch of (images float [B, C, H, W], targets) on the device. Raises OutOfTime where `out_of_time` says so."""
@@ -174,3 +184,10 @@ def make_loaders(
         batch_size=size,
         _rebuild=rebuild,
     )
+
+
+def on_device(data: Data, info: Info) -> torch.Tensor:
+    """The whole array on the GPU where a quarter of its free memory holds it."""
+    if info.device.type == "cuda" and data.images.numel() < torch.cuda.mem_get_info()[0] // 4:
+        return data.images.to(info.device)
+    return data.images

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from agents.playbook.backbones import pad_type
 from agents.playbook.document import document
 from agents.playbook.expert import Playbook
-from agents.playbook.moves import MOVES, view_of
-from agents.playbook.recipe import first_recipes, pad_type, recipe_in, recipes_in
+from agents.playbook.moves import MOVES
+from agents.playbook.recipe import first_recipes, recipe_in, recipes_in
 from agents.playbook.render import render
+from agents.playbook.view import view_of
 from agents.team import make_team
 from dataset.decode import SOURCE
 from sandbox.assemble import assemble

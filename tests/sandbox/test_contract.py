@@ -37,6 +37,7 @@ def test_good_pipelines_pass(name: str) -> None:
         ("model", "def build_model", "if __name__ == '__main__':\n    pass\ndef build_model", "import", "its own main"),
         ("model", "from torch import nn", "from torch.nn import *", "import", "import them by name"),
         ("training", "import torch\n", "import torch\nfrom sandbox.script.toolbox import fit\n", "import", "remove this import"),
+        ("training", "import torch\n", "import torch\nfrom augment import cutmix\n", "import", "remove this import"),
         ("training", "import torch\n", "import torch\nfrom .model import Net\n", "import", "remove this import"),
         ("training", "    epochs =", "    input('go?')\n    epochs =", "interactive", "waits for a person"),
         ("training", "import torch\n", "import torch\nfrom time import time\n", "clash", "`time` is already defined"),

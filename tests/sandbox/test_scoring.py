@@ -14,8 +14,8 @@ from scipy import stats
 from sklearn import metrics
 
 from sandbox.bootstrap import losses, resamples, statistic
-from sandbox.scoring import higher_is_better, score, wilson
-from schema.settings import Metric
+from sandbox.scoring import score, wilson
+from schema.settings import Metric, higher_is_better
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 

@@ -1,84 +1,16 @@
 # ruff: noqa: TID251 - the toolbox runs on torch
-"""The toolbox: one draw per image, labels kept, shapes and types as promised."""
+"""The toolbox and the loaders: what is frozen stays, what is weighed weighs, and every image comes once."""
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 from sandbox.script import toolbox
-from sandbox.script.info import Info, Transforms, WeightsMissing
+from sandbox.script.info import Transforms, WeightsMissing
 from sandbox.script.loaders import make_loaders
-
-
-def pictures(count: int = 16, channels: int = 3, side: int = 12) -> torch.Tensor:
-    return torch.randint(0, 256, (count, channels, side, side), dtype=torch.uint8)
-
-
-def info(**more: object) -> Info:
-    values = {
-        "classes": ["a", "b"], "channels": 3, "height": 12, "width": 12, "mean": [0.5] * 3, "std": [0.25] * 3, "counts": [30, 10], "seed": 0,
-        "device": torch.device("cpu"), "threads": 1, "seconds": 10.0, "epochs": 1,
-    }  # fmt: skip
-    return Info(**{**values, **more})  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        toolbox.random_flip,
-        toolbox.random_flip_vertical,
-        toolbox.random_transpose,
-        lambda x: toolbox.random_translate(x, 3),
-        lambda x: toolbox.random_translate(x, 3, "constant"),
-        lambda x: toolbox.cutout(x, 5),
-        lambda x: toolbox.random_resized_crop(x, 12, 12),
-        lambda x: toolbox.random_rotate(x, 20),
-        lambda x: toolbox.color_jitter(x, 0.3, 0.3, 0.3),
-    ],
-)
-def test_augmentation_keeps_the_shape_and_draws_once_per_image(change) -> None:  # type: ignore[no-untyped-def]
-    torch.manual_seed(0)
-    same = pictures(1).expand(32, -1, -1, -1).contiguous()
-    out = change(same)
-    assert out.shape == same.shape
-    assert len({image.float().sum(0).numpy().tobytes() for image in out}) > 1
-
-
-@given(st.integers(0, 2**31 - 1))
-@settings(max_examples=20)
-def test_a_flip_gives_the_image_or_its_mirror(seed: int) -> None:
-    torch.manual_seed(seed)
-    images = pictures(8)
-    for before, after in zip(images, toolbox.random_flip(images), strict=True):
-        assert torch.equal(after, before) or torch.equal(after, before.flip(-1))
-
-
-@given(st.integers(0, 2**31 - 1), st.integers(1, 5))
-@settings(max_examples=20)
-def test_a_shift_by_zeros_only_moves(seed: int, pixels: int) -> None:
-    torch.manual_seed(seed)
-    images = torch.zeros(4, 1, 15, 15, dtype=torch.uint8)
-    images[:, :, 7, 7] = 200
-    assert (toolbox.random_translate(images, pixels, "constant").sum((1, 2, 3)) == 200).all()
-
-
-@pytest.mark.parametrize("mix", [toolbox.mixup, toolbox.cutmix])
-def test_mixed_targets_are_distributions(mix) -> None:  # type: ignore[no-untyped-def]
-    images, targets = mix(pictures().float(), torch.arange(16) % 4, 4, 1.0)
-    assert images.shape == (16, 3, 12, 12)
-    assert torch.allclose(targets.sum(1), torch.ones(16))
-
-
-def test_normalised_images_have_the_promised_scale() -> None:
-    out = toolbox.normalize(torch.full((2, 3, 4, 4), 255, dtype=torch.uint8), info())
-    assert out.dtype == torch.float32
-    assert torch.allclose(out, torch.full_like(out, 2.0), atol=1e-5)
-
-
-def test_grey_images_get_three_channels_where_a_backbone_wants_them() -> None:
-    assert toolbox.standardize(pictures(channels=1), [0.5] * 3, [0.2] * 3).shape == (16, 3, 12, 12)
+from tests.sandbox.images import info, pictures
 
 
 def test_rare_classes_weigh_more() -> None:
@@ -208,27 +140,3 @@ def test_a_class_weight_does_not_give_the_images_of_a_common_class_away(rare: in
 
     optimizer.step(cost)
     assert logits.softmax(1)[0, 0].item() == pytest.approx(1 - smoothing / 2, abs=1e-3)
-
-
-def test_whole_numbers_are_resized_where_only_floats_can_be() -> None:
-    """As on a GPU: torch resizes uint8 on the CPU alone. `meta` stands for another device."""
-    assert toolbox.resize_batch(pictures().to("meta"), 6, 6).dtype == torch.uint8
-
-
-def test_resized_whole_numbers_are_those_of_the_float_path() -> None:
-    images = pictures()
-    difference = toolbox.resize_batch(images, 7, 9).float() - toolbox.resize_batch(images.float(), 7, 9).round()
-    assert difference.abs().max() <= 1
-
-
-def test_a_transposed_image_has_its_rows_for_columns() -> None:
-    images = pictures()
-    assert torch.equal(toolbox.random_transpose(images, 1.0), images.transpose(-2, -1))
-    assert torch.equal(toolbox.random_transpose(images, 0.0), images)
-
-
-@pytest.mark.parametrize(
-    ("name", "mean"), [("tf_efficientnetv2_s", 0.5), ("resnet18", 0.485), ("a_model_of_nobody", 0.485)]
-)
-def test_pretrained_weights_come_with_the_statistics_that_they_were_trained_with(name: str, mean: float) -> None:
-    assert toolbox.pretrained_statistics(name)[0][0] == mean
