@@ -12,7 +12,7 @@ from typing import NamedTuple
 from checkpoints.home import prepare_home
 from sandbox.hardware import hardware
 from sandbox.isolation.tiers import NONE, survey
-from sandbox.weights import on_disk
+from sandbox.pretrained.disk import in_cache, on_disk
 from schema.errors import ImproveError
 
 ROOMS = ("agents", "checkpoints", "dataset", "graph", "improve", "nodes", "sandbox", "schema")
@@ -55,8 +55,9 @@ def findings(weights_dir: str | None) -> Iterator[Finding]:
     yield _home()
     yield from _sandboxes()
     try:
-        names = ", ".join(on_disk(weights_dir)) or "none (--weights-dir or IMPROVE_WEIGHTS)"
-        yield Finding(True, f"pretrained weights on disk: {names}")
+        names = sorted({*on_disk(weights_dir), *in_cache().files})
+        shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+        yield Finding(True, f"pretrained weights on disk: {shown or 'none (--weights-dir or IMPROVE_WEIGHTS)'}")
     except ImproveError as error:
         yield Finding(False, str(error))
 

@@ -11,13 +11,16 @@ import numpy as np
 from checkpoints.home import prepare_home, run_dir
 from checkpoints.store import Store
 from dataset.decode import decode
-from improve.api import load
+from improve.api import Result, load
+from nodes.context import job_dir, trained_attempt
 from sandbox import artifacts, job
 from sandbox.hardware import default_limits, hardware
 from sandbox.isolation.tiers import choose
+from sandbox.pretrained.broker import fetch, missing_in
 from schema.errors import ImproveError, InputError
 from schema.job import JobSpec
 from schema.pipeline import Fault
+from schema.pretrained import Pretrained
 from schema.settings import Tier, make_settings
 
 
@@ -50,9 +53,8 @@ def predict(name: str, files: list[Path], store: Store, sandbox: str | None = No
             problems[file] = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
     rows = np.zeros((0, len(profile.classes)))
     if images:
-        rows = _probabilities(
-            name, result.script, result.weights, np.stack(images), settings.device, tier, len(profile.classes)
-        )
+        pretrained = _pretrained(name, int(result.script.parent.name), store)
+        rows = _probabilities(name, result, np.stack(images), pretrained, settings.device, tier, len(profile.classes))
     found = {
         file: sorted(zip(profile.classes, map(float, p), strict=True), key=lambda c: -c[1])
         for file, p in zip(readable, rows, strict=True)
@@ -60,8 +62,17 @@ def predict(name: str, files: list[Path], store: Store, sandbox: str | None = No
     return [Prediction(file, found.get(file, []), problems.get(file)) for file in files]
 
 
+def _pretrained(name: str, best: int, store: Store) -> Pretrained:
+    """What the winner was trained from: a script that builds its model with pretrained=True asks for it again. Fetched anew where it is gone."""
+    spec = job.spec(job_dir(name, best, trained_attempt(name, best, store), 0))
+    if all(Path(file).exists() for file in (*spec.weights.values(), *spec.cached.values())):
+        return Pretrained(files=spec.weights, cached=spec.cached)
+    wanted = missing_in(store.pipeline(name, best), Pretrained())
+    return fetch(list(wanted), Pretrained())[0]
+
+
 def _probabilities(  # noqa: PLR0917
-    name: str, script: Path, weights: Path, images: np.ndarray, device: str, tier: Tier, classes: int
+    name: str, result: Result, images: np.ndarray, pretrained: Pretrained, device: str, tier: Tier, classes: int
 ) -> np.ndarray:
     digest = hashlib.sha256(images.tobytes()).hexdigest()[:12]
     own = (
@@ -74,10 +85,12 @@ def _probabilities(  # noqa: PLR0917
         machine = hardware(device)  # type: ignore[arg-type]
         spec = JobSpec(
             name=f"{name}/predict",
-            pipeline=script.read_text(encoding="utf-8"),
+            pipeline=result.script.read_text(encoding="utf-8"),
             data="",
             heldout={"images": str(folder / "images.npy")},
-            weights_file=str(weights),
+            weights=pretrained.files,
+            cached=pretrained.cached,
+            weights_file=str(result.weights),
             steps=("predict",),
             device=machine.device,
             threads=machine.cores,
@@ -85,9 +98,9 @@ def _probabilities(  # noqa: PLR0917
             limits=default_limits(machine, 60.0),
         )
         job.start(folder, spec)
-        result = job.wait(folder)
+        done = job.wait(folder)
         rows = artifacts.probabilities(folder, "images", len(images), classes)
-        fault = result.fault or (rows if isinstance(rows, Fault) else None)
+        fault = done.fault or (rows if isinstance(rows, Fault) else None)
         if fault or isinstance(rows, Fault):
             raise ImproveError(f"The winner's script could not predict: {fault}")
         return rows

@@ -25,6 +25,7 @@ from schema.events import (
     Proposed,
     RunStarted,
     Settled,
+    WeightsFetched,
 )
 from schema.settings import Settings
 from schema.team import LedgerRow
@@ -63,6 +64,10 @@ def plain_line(event: Event, settings: Settings) -> str | None:
             return "\n".join(dataset_lines(event.profile))
         case Designed():
             return f"design: {clean(event.text, 1000)}"
+        case WeightsFetched() if event.bytes == 0:
+            return f"fetching pretrained weights: {clean(event.name)}" + (
+                f" ({event.total / 1e6:.0f} MB)" if event.total else ""
+            )
         case Proposed() if event.proposal.action != "stop":
             return f"[{event.iteration}/{settings.iterations}] {event.proposal.component}: {clean(event.proposal.move)} · {clean(event.proposal.diagnosis)}"
         case FaultFound():
@@ -133,6 +138,9 @@ class Screen:
                 self._text = self._text or clean(event.note)
             case JobProgress():
                 self._progress = event
+            case WeightsFetched():
+                share = f" of {event.total / 1e6:.0f}" if event.total else ""
+                self._text = f"fetching {clean(event.name)}: {event.bytes / 1e6:.1f}{share} MB"
             case Settled():
                 self._rows.append(event.row)
                 self._best, self._text = event.best_validation, ""

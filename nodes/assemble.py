@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from dataset.decode import SOURCE as DECODE_SOURCE
-from nodes.context import candidate_of
+from nodes.context import candidate_of, pretrained_of
 from nodes.events import tell
+from nodes.pretrained import obtained
 from nodes.services import Services
 from sandbox.assemble import assemble as assembled
 from sandbox.check import check
+from sandbox.pretrained.broker import missing_in
 from schema.events import NodeEntered
 from schema.pipeline import COMPONENTS, Fault, Pipeline
 from schema.state import State
@@ -20,10 +22,12 @@ def assemble(state: State, services: Services) -> dict[str, Any]:
     if missing:
         return _failed(Fault(stage="contract", kind="missing", component=missing[0], message="was never written"))
     pipeline = candidate_of(state, services.store())
-    fault = _unchanged(state, services, pipeline) or check(
-        pipeline, script_of(pipeline, state), weights=state["weights"]
-    )
-    return _failed(fault) if fault else {"fault": None}
+    fault = _unchanged(state, services, pipeline) or check(pipeline, script_of(pipeline, state))
+    if fault:
+        return _failed(fault)
+    weights = pretrained_of(state)
+    weights, fault = obtained(missing_in(pipeline, weights), weights)
+    return {"weights": weights.model_dump(mode="json")} | (_failed(fault) if fault else {"fault": None})
 
 
 def script_of(pipeline: Pipeline, state: State, defaults: Mapping[str, Any] | None = None) -> str:

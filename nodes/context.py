@@ -9,6 +9,7 @@ from sandbox.hardware import default_limits
 from schema.dataset import DatasetProfile
 from schema.job import JobSpec
 from schema.pipeline import COMPONENTS, Component, Fault, Pipeline
+from schema.pretrained import Pretrained
 from schema.settings import Settings
 from schema.state import State
 from schema.team import Brief, Hardware, Proposal
@@ -35,13 +36,17 @@ def profile_of(state: State, store: Store) -> DatasetProfile:
     return profile
 
 
+def pretrained_of(state: State) -> Pretrained:
+    return Pretrained.model_validate(state["weights"])
+
+
 def brief_of(state: State, store: Store) -> Brief:
     settings = settings_of(state)
     return Brief(
         profile=profile_of(state, store),
         description=settings.describe,
         hardware=Hardware.model_validate(state["hardware"]),
-        weights=state["weights"],
+        weights=pretrained_of(state).files,
         metric=settings.metric,
         strategy=settings.strategy,
         init=settings.init,
@@ -51,14 +56,15 @@ def brief_of(state: State, store: Store) -> Brief:
 
 
 def job_spec(
-    settings: Settings, hardware: Hardware, profile: DatasetProfile, weights: dict[str, str], own: dict[str, Any]
+    settings: Settings, hardware: Hardware, profile: DatasetProfile, weights: Pretrained, own: dict[str, Any]
 ) -> JobSpec:
     """A job of this run: what all of them are given, and what is this one's `own`."""
     data = Path(profile.directory)
     shared = {
         "data": str(data / "train"),
         "heldout": {split: str(data / "heldout" / f"{split}.npy") for split in ("validation", "test")},
-        "weights": weights,
+        "weights": weights.files,
+        "cached": weights.cached,
         "device": hardware.device,
         "threads": hardware.cores,
         "tier": settings.tier,
@@ -88,3 +94,8 @@ def iteration_dir(run: str, iteration: int) -> Path:
 def job_dir(run: str, iteration: int, attempt: int, seed: int) -> Path:
     """A job's directory is its identity: the same four values always name the same job."""
     return iteration_dir(run, iteration) / "jobs" / f"{attempt}-s{seed}"
+
+
+def trained_attempt(run: str, iteration: int, store: Store) -> int:
+    """The attempt of a settled iteration that was trained and scored."""
+    return next(row.attempt for row in store.jobs(run, iteration) if row.seed == 0 and row.result.ok)

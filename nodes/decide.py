@@ -6,9 +6,9 @@ import numpy as np
 
 from checkpoints.store import Store
 from dataset.prepare import load_labels
-from nodes.context import fault_of, job_dir, profile_of, settings_of
+from nodes.context import fault_of, job_dir, profile_of, settings_of, trained_attempt
 from nodes.events import tell
-from nodes.sandbox import evidence_of, trained_attempt
+from nodes.sandbox import evidence_of
 from nodes.services import Services
 from sandbox import acceptance, artifacts
 from schema.events import NodeEntered

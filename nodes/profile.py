@@ -15,10 +15,11 @@ from nodes.events import tell
 from nodes.services import Services
 from sandbox.hardware import hardware
 from sandbox.isolation.tiers import choose
-from sandbox.weights import on_disk
+from sandbox.pretrained.disk import in_cache, on_disk
 from schema.dataset import DatasetProfile
 from schema.errors import DatasetError, RunNameTaken
 from schema.events import DatasetReady
+from schema.pretrained import Pretrained
 from schema.settings import Settings
 from schema.state import SCHEMA_VERSION
 
@@ -32,7 +33,7 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
             "train_seconds": settings.longest_training,
         }
     )
-    weights = on_disk(settings.weights_dir)
+    weights = in_cache().with_all_of(Pretrained(files=on_disk(settings.weights_dir)))
     machine = hardware(settings.device)
     settings = settings.model_copy(update={"tier": choose(settings.tier, prepare_home())})
     prepared = prepare(_discovered(settings), datasets_dir())
@@ -50,7 +51,7 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
         "run": name,
         "settings": settings.model_dump(mode="json"),
         "hardware": machine.model_dump(mode="json"),
-        "weights": weights,
+        "weights": weights.model_dump(mode="json"),
         "iteration": 0,
         "iteration_clock": 0.0,
         "attempt": 1,

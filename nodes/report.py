@@ -7,10 +7,9 @@ import numpy as np
 from checkpoints.home import run_dir
 from checkpoints.store import Store
 from dataset.prepare import load_labels
-from nodes.context import job_dir, profile_of, settings_of
+from nodes.context import job_dir, profile_of, settings_of, trained_attempt
 from nodes.events import tell
 from nodes.report_text import report_text
-from nodes.sandbox import trained_attempt
 from nodes.services import Services
 from sandbox import artifacts
 from sandbox.scoring import score

@@ -10,8 +10,18 @@ from langgraph.runtime import get_runtime
 from checkpoints.store import Store
 from dataset.prepare import load_labels
 from nodes.assemble import script_of
-from nodes.context import candidate_of, job_dir, job_spec, profile_of, proposal_of, settings_of
+from nodes.context import (
+    candidate_of,
+    job_dir,
+    job_spec,
+    pretrained_of,
+    profile_of,
+    proposal_of,
+    settings_of,
+    trained_attempt,
+)
 from nodes.events import tell
+from nodes.pretrained import obtained
 from nodes.services import Services
 from sandbox import artifacts
 from sandbox.scoring import score
@@ -19,6 +29,7 @@ from schema.errors import RunStopped, SandboxUnavailable
 from schema.events import NodeEntered
 from schema.job import JobResult, JobSpec
 from schema.pipeline import Fault, Pipeline
+from schema.pretrained import Pretrained
 from schema.state import State
 from schema.team import Hardware, TrainingEvidence
 
@@ -39,6 +50,15 @@ class Training:
         return job_dir(run, self.iteration, self.attempt, self.seed)
 
 
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What came of it. `unseen` are the seconds that the job went on while no process of this run waited for it."""
+
+    fault: Fault | None
+    unseen: float
+    weights: Pretrained
+
+
 def sandbox(state: State, services: Services) -> dict[str, Any]:
     """Trains the candidate with every seed that the comparison wants, and the incumbent with those that it has not had yet.
 
@@ -50,18 +70,14 @@ def sandbox(state: State, services: Services) -> dict[str, Any]:
     unseen = 0.0
     for seed in range(state["seeds"]):
         training = Training(state["iteration"], state["attempt"], seed, pipeline, script_of(pipeline, state))
-        fault, seconds = _train(training, state, services)
-        unseen += seconds
-        if fault and seed == 0:
-            return {"fault": fault.model_dump(mode="json"), "clock": unseen}
+        trained = _train(training, state, services)
+        unseen += trained.unseen
+        state = {**state, "weights": trained.weights.model_dump(mode="json")}
+        if trained.fault and seed == 0:
+            return {"fault": trained.fault.model_dump(mode="json"), "clock": unseen, "weights": state["weights"]}
         if seed > 0:
             unseen += _train_incumbent(seed, state, services)
-    return {"fault": None, "clock": unseen}
-
-
-def trained_attempt(run: str, iteration: int, store: Store) -> int:
-    """The attempt of a settled iteration that was trained and scored."""
-    return next(row.attempt for row in store.jobs(run, iteration) if row.seed == 0 and row.result.ok)
+    return {"fault": None, "clock": unseen, "weights": state["weights"]}
 
 
 def evidence_of(state: State, services: Services) -> TrainingEvidence:
@@ -84,27 +100,41 @@ def _train_incumbent(seed: int, state: State, services: Services) -> float:
         return 0.0
     attempt = trained_attempt(run, base, store)
     script = services.jobs.spec(job_dir(run, base, attempt, 0)).pipeline
-    return _train(Training(base, attempt, seed, store.pipeline(run, base), script), state, services)[1]
+    return _train(Training(base, attempt, seed, store.pipeline(run, base), script), state, services).unseen
 
 
-def _train(training: Training, state: State, services: Services) -> tuple[Fault | None, float]:
-    """Run the job to its end, record it, and score it. Also the seconds that it went on while no process of this run waited for it."""
-    store, directory = services.store(), training.directory(state["run"])
+def _train(training: Training, state: State, services: Services) -> Trained:
+    """Run the job to its end, record it, and score it."""
+    store = services.store()
     began = time.monotonic()
     known = {(row.attempt, row.seed) for row in store.jobs(state["run"], training.iteration)}
-    services.jobs.start(directory, _spec(training, state, store))
+    weights = pretrained_of(state)
+    result = _run_job(training, state, services, weights)
+    while (fault := result.fault) and fault.wants and fault.wants not in weights.asked:
+        weights, problem = obtained({fault.wants: (fault.component, fault.line)}, weights)
+        if problem:
+            result = result.model_copy(update={"fault": problem.model_copy(update={"stage": fault.stage})})
+            break
+        result = _run_job(training, state, services, weights)
+    store.put_job(state["run"], training.iteration, training.attempt, training.seed, result)
+    unseen = 0.0 if (training.attempt, training.seed) in known else result.seconds - (time.monotonic() - began)
+    return Trained(result.fault or _score(training, result, state, store), max(0.0, unseen), weights)
+
+
+def _run_job(training: Training, state: State, services: Services, weights: Pretrained) -> JobResult:
+    """Raises SandboxUnavailable, and RunStopped where the person stopped the job: nobody's mistake, and begun anew on resume."""
+    directory = training.directory(state["run"])
+    services.jobs.start(directory, _spec(training, state, services.store(), weights))
     control = get_runtime().control
     result = services.jobs.wait(directory, on_progress=tell, stop=lambda: bool(control and control.drain_requested))
     if result.fault and result.fault.kind == "sandbox":
         raise SandboxUnavailable(f"The sandbox {result.tier} does not work: {result.fault.message}", run=state["run"])
-    if result.fault and result.fault.kind == "stopped":  # by the person: nobody's mistake, and begun anew on resume
+    if result.fault and result.fault.kind == "stopped":
         raise RunStopped(f"the job {directory.name} was stopped", run=state["run"])
-    store.put_job(state["run"], training.iteration, training.attempt, training.seed, result)
-    unseen = 0.0 if (training.attempt, training.seed) in known else result.seconds - (time.monotonic() - began)
-    return result.fault or _score(training, result, state, store), max(0.0, unseen)
+    return result
 
 
-def _spec(training: Training, state: State, store: Store) -> JobSpec:
+def _spec(training: Training, state: State, store: Store, weights: Pretrained) -> JobSpec:
     settings, hardware = settings_of(state), Hardware.model_validate(state["hardware"])
     own = {
         "name": f"{state['run']}/{training.iteration}/{training.attempt}-s{training.seed}",
@@ -112,7 +142,7 @@ def _spec(training: Training, state: State, store: Store) -> JobSpec:
         "seed": settings.seed + training.seed,
         **_inherited(training, state, store),
     }
-    return job_spec(settings, hardware, profile_of(state, store), state["weights"], own)
+    return job_spec(settings, hardware, profile_of(state, store), weights, own)
 
 
 def _inherited(training: Training, state: State, store: Store) -> dict[str, Any]:

@@ -22,7 +22,8 @@ EXCERPT = 1800
 WAYS_OUT = (
     (
         r"LocalEntryNotFound|OfflineMode|offline mode|Hugging ?Face|huggingface|urlopen error|Name or service not known",
-        "A job has no network: build the model without pretrained=True and use load_pretrained(model, info, name) for weights on disk.",
+        "A job has no network. Pretrained weights are fetched before it runs where the source names them as plain text, "
+        "e.g. load_pretrained(model, info, 'resnet18') or timm.create_model('resnet18', pretrained=True).",
     ),
     (
         r"mat1 and mat2 shapes cannot be multiplied|size mismatch|Given groups=|expected input.*to have \d+ channels|normalized_shape",
@@ -67,6 +68,7 @@ def fault_from(
         return _died(stage, log, script, exit_status)
     frames = [frame for frame in account["frames"] if isinstance(frame, dict)]
     component, line = _place(frames, script)
+    wants = account.get("wants")
     explicit = account.get("component") if account.get("component") in {"data", "model", "training"} else None
     probe = account.get("probe") if account.get("probe") in {"data", "model", "training"} else None
     if explicit and explicit != component:
@@ -78,6 +80,7 @@ def fault_from(
         line=line,
         message=_message(account),
         excerpt=_excerpt(frames, script, account),
+        wants=_printable(wants)[:300] if isinstance(wants, str) else None,
     )
 
 

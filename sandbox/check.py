@@ -4,7 +4,6 @@ import ast
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 from sandbox.assemble import sections
@@ -28,9 +27,9 @@ MESSAGE, EXCERPT = 900, 900  # characters
 MORE = 4  # further findings in the same component that are shown
 
 
-def check(pipeline: Pipeline, script: str, *, weights: Mapping[str, str]) -> Fault | None:
+def check(pipeline: Pipeline, script: str) -> Fault | None:
     """The first fault that can be found without running anything; None where the pipeline fits."""
-    return contract_fault(pipeline, weights) or _fault(_findings(script), script)
+    return contract_fault(pipeline) or _fault(_findings(script), script)
 
 
 def _findings(script: str) -> list[Finding]:

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from functools import cache
 
 from sandbox.assemble import PARTS, TOOLBOX, toolbox_names
-from sandbox.weights import known_to_timm
+from sandbox.pretrained.disk import known_to_timm
 from schema.pipeline import COMPONENTS, Component, Fault, Pipeline
 
 FACES: dict[Component, tuple[str, tuple[str, ...]]] = {
@@ -22,7 +22,7 @@ ROOMS = frozenset(
 ASKING = frozenset({"input", "breakpoint", "exit", "quit", "sys.exit", "os._exit", "pdb.set_trace"})
 
 
-def contract_fault(pipeline: Pipeline, weights: Mapping[str, str]) -> Fault | None:
+def contract_fault(pipeline: Pipeline) -> Fault | None:
     """The first way in which a component breaks the contract."""
     trees: dict[Component, ast.Module] = {}
     for component in COMPONENTS:
@@ -31,9 +31,8 @@ def contract_fault(pipeline: Pipeline, weights: Mapping[str, str]) -> Fault | No
             return tree
         trees[component] = tree
     for component, tree in trees.items():
-        rules = (_face, _work_at_import, _imports, _asks)
-        fault = next((found for rule in rules if (found := rule(component, tree))), None)
-        if fault := fault or _weights(component, tree, weights):
+        rules = (_face, _work_at_import, _imports, _asks, _models)
+        if fault := next((found for rule in rules if (found := rule(component, tree))), None):
             return fault
     return _clashes(trees)
 
@@ -140,47 +139,14 @@ def _is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-def _weights(component: Component, tree: ast.Module, weights: Mapping[str, str]) -> Fault | None:
-    """Pretrained weights asked for by a constant name have to be on disk: a job has no network."""
-    there = ", ".join(sorted(weights)) or "none"
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Call):
-            continue
-        called = ast.unparse(node.func).rsplit(".", 1)[-1]
-        keywords = {keyword.arg: keyword.value for keyword in node.keywords}
-        if fault := _unknown_model(component, called, node):
-            return fault
-        from_file = {"pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path"} & set(keywords)
-        if _is_true(keywords.get("pretrained")) and not from_file:
-            way = "call timm.create_model without pretrained and then load_pretrained(model, info, name)"
-            return _fault(
-                component,
-                "weights",
-                node.lineno,
-                f"`{called}(pretrained=True)` would download weights, and a job has no network; {way}. On disk: {there}.",
-            )
-        given = keywords.get("weights")
-        if (
-            given is not None
-            and not (isinstance(given, ast.Constant) and given.value is None)
-            and "models" in ast.unparse(node.func)
-        ):
-            return _fault(
-                component,
-                "weights",
-                node.lineno,
-                f"`{called}(weights=...)` would download weights, and a job has no network. On disk: {there}.",
-            )
-        name = _name_asked_for(called, node)
-        if name is not None and name not in weights:
-            return _fault(
-                component, "weights", node.lineno, f"No pretrained weights for {name!r} on disk; there are: {there}."
-            )
-    return None
+def _models(component: Component, tree: ast.Module) -> Fault | None:
+    """Every `timm.create_model` names a model that timm knows."""
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return next((fault for node in calls if (fault := _unknown_model(component, node))), None)
 
 
-def _unknown_model(component: Component, called: str, node: ast.Call) -> Fault | None:
-    """`timm.create_model` of a name that timm does not know."""
+def _unknown_model(component: Component, node: ast.Call) -> Fault | None:
+    called = ast.unparse(node.func).rsplit(".", 1)[-1]
     named = node.args[0] if called == "create_model" and node.args else None
     if not isinstance(named, ast.Constant) or not isinstance(named.value, str):
         return None
@@ -190,18 +156,6 @@ def _unknown_model(component: Component, called: str, node: ast.Call) -> Fault |
         return None
     close = ", ".join(get_close_matches(name, known, n=5)) or "none"
     return _fault(component, "model", node.lineno, f"timm has no model {named.value!r}. Names close to it: {close}.")
-
-
-def _name_asked_for(called: str, node: ast.Call) -> str | None:
-    position = {"load_pretrained": 2, "pretrained": 0}.get(called)
-    if position is None or len(node.args) <= position:
-        return None
-    argument = node.args[position]
-    return argument.value if isinstance(argument, ast.Constant) and isinstance(argument.value, str) else None
-
-
-def _is_true(node: ast.expr | None) -> bool:
-    return isinstance(node, ast.Constant) and node.value is True
 
 
 def _clashes(trees: Mapping[Component, ast.Module]) -> Fault | None:

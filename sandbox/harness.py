@@ -20,6 +20,8 @@ import torch
 SMOKE_EPOCHS = 2  # a smoke training runs to its end, so that what comes after the last epoch is tried too
 SMOKE_CALLS = 3  # log() ends a training that does not keep to info.epochs at this call
 
+DOWNLOADS = ("load_state_dict_from_url", "download_url_to_file", "download_cached_file")
+
 MIXINGS = 4  # epochs of two batches: a transform that chooses between two mixings has shown both
 
 
@@ -240,6 +242,23 @@ def blamed(component: str | None) -> Iterator[None]:
         raise
 
 
+def _wanted(error: BaseException | None) -> str | None:
+    """Pretrained weights that were looked up in vain: the argument of the function that did, anywhere in the chain of causes."""
+    for _ in range(20):
+        if error is None:
+            return None
+        if isinstance(name := getattr(error, "weights", None), str):
+            return f"timm:{name}"
+        for frame, _line in traceback.walk_tb(error.__traceback__):
+            given = frame.f_locals
+            if frame.f_code.co_name == "hf_hub_download" and isinstance(given.get("repo_id"), str):
+                return f"hub:{given['repo_id']}"
+            if frame.f_code.co_name in DOWNLOADS and isinstance(given.get("url"), str):
+                return f"url:{given['url']}"
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _account(step: str, error: BaseException) -> None:
     """work/fault.json: read by the trusted side as untrusted text."""
     frames = [
@@ -252,6 +271,7 @@ def _account(step: str, error: BaseException) -> None:
         "message": str(error)[:2000],
         "component": getattr(error, "component", None),
         "probe": getattr(error, "probe", None),
+        "wants": _wanted(error),
         "frames": frames,
         "at": time.time(),
     }

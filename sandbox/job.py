@@ -30,12 +30,13 @@ LEAST_FREE = 32 * 2**20  # bytes
 def start(directory: Path, spec: JobSpec, /) -> None:
     """Ask the run's supervisor for this job, unless it is done or running. Raises OSError where the disk refuses."""
     directory.mkdir(parents=True, exist_ok=True)
-    if not (directory / "job.json").exists():
+    found = result(directory)
+    anew = found is not None and (undone(found) or _is_given_what_it_lacked(found, directory, spec))
+    if anew or not (directory / "job.json").exists():
         partial = directory / f"job.{os.getpid()}.partial"
         partial.write_text(spec.model_dump_json(), encoding="utf-8")
         partial.replace(directory / "job.json")
-    found = result(directory)
-    if found and undone(found):  # and the person has asked for it again
+    if anew:
         for name in ("stop", "result.json"):
             (directory / name).unlink(missing_ok=True)
         found = None
@@ -75,6 +76,14 @@ def wait(
 def undone(result: JobResult) -> bool:
     """Ended by the person, or for want of a sandbox: it says nothing about the pipeline, and is begun anew when asked for again."""
     return result.fault is not None and result.fault.kind in {"stopped", "sandbox"}
+
+
+def _is_given_what_it_lacked(result: JobResult, directory: Path, now: JobSpec) -> bool:
+    """It failed for want of pretrained weights, and has been found some since."""
+    if result.fault is None or result.fault.wants is None:
+        return False
+    before = spec(directory)
+    return (now.weights, now.cached) != (before.weights, before.cached)
 
 
 def result(directory: Path, /) -> JobResult | None:

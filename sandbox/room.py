@@ -6,6 +6,7 @@ the files that the contract names are taken out of it. All else that a job wrote
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 from dataclasses import dataclass
@@ -52,8 +53,34 @@ def furnish(room: Path, spec: JobSpec) -> None:
     """The script and the configuration of the job that comes. Raises OSError."""
     config = spec.model_dump(include=CONFIG) | {"seconds": spec.limits.train_seconds}
     for name, text in (("pipeline.py", spec.pipeline), ("config.json", json.dumps(config))):
-        (room / name).write_text(text, encoding="utf-8")
-        (room / name).chmod(0o644)
+        _write(room / name, text)
+    _lay_out_cache(room / "cache", spec.cached)
+
+
+def _lay_out_cache(cache: Path, cached: dict[str, str]) -> None:
+    """Folders as the hub's client and torch.hub know them, with links to what this job may read: of the person's own caches nothing else."""
+    shutil.rmtree(cache, ignore_errors=True)
+    for empty in (cache / "hub", cache / "torch" / "hub" / "checkpoints"):
+        _folder(empty)
+    for place, file in cached.items():
+        link = cache / place
+        _folder(link.parent)
+        link.symlink_to(file)
+        if "snapshots" in link.parts:
+            commit = link.parent
+            _folder(commit.parent.parent / "refs")
+            _write(commit.parent.parent / "refs" / "main", commit.name)
+
+
+def _folder(path: Path) -> None:
+    for missing in reversed([part for part in (path, *path.parents) if not part.exists()]):
+        missing.mkdir()
+        missing.chmod(0o755)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o644)
 
 
 def keep_for_prediction(room: Path) -> None:

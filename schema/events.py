@@ -51,6 +51,15 @@ class ComponentWritten(Record):
     note: str
 
 
+class WeightsFetched(Record):
+    """How much of some pretrained weights has been downloaded; `total` 0 where nobody says."""
+
+    kind: Literal["weights_fetched"] = "weights_fetched"
+    name: str
+    bytes: int
+    total: int
+
+
 class JobProgress(Record):
     """Where a job is. Seconds count from the start of the step."""
 
@@ -95,6 +104,7 @@ Event = Annotated[
     | Designed
     | Proposed
     | ComponentWritten
+    | WeightsFetched
     | JobProgress
     | FaultFound
     | Settled

@@ -52,6 +52,10 @@ class JobSpec(Record):
     data: str = Field(description="Directory with the training arrays (read-only)")
     heldout: dict[str, str] = Field(description="`validation` and `test` -> array of unlabelled images (read-only)")
     weights: dict[str, str] = Field(default_factory=dict, description="timm name -> safetensors file (read-only)")
+    cached: dict[str, str] = Field(
+        default_factory=dict,
+        description="Path below the job's cache, where timm and torchvision look -> file (read-only)",
+    )
     steps: tuple[Step, ...] = ("smoke", "train", "predict")
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -72,7 +76,8 @@ class JobSpec(Record):
 
     @property
     def access(self) -> Access:
-        named = {self.data, *self.heldout.values(), *self.weights.values(), self.weights_file or ""}
+        pretrained = {*self.weights.values(), *self.cached.values()}
+        named = {self.data, *self.heldout.values(), *pretrained, self.weights_file or ""}
         return Access(tier=self.tier, read=tuple(sorted(named - {""})), gpu=self.device != "cpu", limits=self.limits)
 
 

@@ -47,6 +47,10 @@ class Fault(Record):
         default="", description="The traceback's own lines or the linter's, bounded, without our frames"
     )
 
+    wants: str | None = Field(
+        default=None, description="Pretrained weights that were asked for while it ran, as a person would look them up"
+    )
+
     def __str__(self) -> str:
         where = f"{self.component}:{self.line}" if self.component and self.line else (self.component or "pipeline")
         return f"{self.stage} · {where} · {self.kind}: {self.message}"

@@ -7,7 +7,7 @@ from typing_extensions import TypedDict
 
 from schema.pipeline import Component
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class State(TypedDict, total=False):
@@ -17,7 +17,7 @@ class State(TypedDict, total=False):
     run: str  # the run's name, which is its thread id
     settings: dict[str, Any]  # schema.settings.Settings, frozen at `profile`: a resume needs no arguments
     hardware: dict[str, Any]  # schema.team.Hardware
-    weights: dict[str, str]  # pretrained weights on disk
+    weights: dict[str, Any]  # schema.pretrained.Pretrained
     clock: Annotated[float, operator.add]  # seconds spent inside nodes, over all resumes
     iteration: int  # 0 is the first pipeline
     iteration_clock: float  # `clock` when the iteration began

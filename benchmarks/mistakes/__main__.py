@@ -18,8 +18,11 @@ from sandbox import artifacts, job
 from sandbox.assemble import assemble
 from sandbox.check import check
 from sandbox.isolation.tiers import choose
+from sandbox.pretrained.broker import fault as fault_for
+from sandbox.pretrained.broker import fetch, missing_in
 from schema.job import JobSpec, Limits, Step
 from schema.pipeline import Fault, Pipeline
+from schema.pretrained import Pretrained
 
 LIMITS = Limits(train_seconds=60, smoke_seconds=12, memory_bytes=3 * 2**30, disk_bytes=2**28, output_bytes=4 * 2**20)
 EPOCHS = 6
@@ -86,7 +89,7 @@ def observe(
 ) -> Seen:
     began, cpu = time.monotonic(), cpu_seconds()
     script = assemble(pipeline, SOURCE, title=name)
-    fault = check(pipeline, script, weights={})
+    fault = check(pipeline, script) or lacking(pipeline)
     checked, cpu = time.monotonic() - began, cpu_seconds() - cpu
     if fault:
         return Seen(fault, checked, cpu, checked)
@@ -100,6 +103,13 @@ def observe(
     if isinstance(rows, Fault):
         return Seen(rows, checked, cpu, seconds)
     return Seen(None, checked, cpu, seconds, float((rows.argmax(1) == labels).mean()))
+
+
+def lacking(pipeline: Pipeline) -> Fault | None:
+    """Without a network no pretrained weights can be had, and none are on disk here."""
+    wanted = missing_in(pipeline, Pretrained())
+    _, failed = fetch(list(wanted), Pretrained()) if wanted else (None, {})
+    return next((fault_for(*wanted[what], what, why, Pretrained()) for what, why in failed.items()), None)
 
 
 def cpu_seconds() -> float:

@@ -14,6 +14,10 @@ class OutOfTime(BaseException):
 class WeightsMissing(LookupError):
     """Pretrained weights were asked for that are not on disk."""
 
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.weights = name
+
 
 class NonFiniteLoss(FloatingPointError):
     """The loss became NaN or infinite."""
@@ -61,7 +65,7 @@ class Info:
         """File of the pretrained weights of a timm model. Raises WeightsMissing."""
         if name not in self.weights:
             there = ", ".join(sorted(self.weights)) or "none"
-            raise WeightsMissing(f"no pretrained weights for {name!r} on disk; there are: {there}")
+            raise WeightsMissing(name, f"no pretrained weights for {name!r} on disk; there are: {there}")
         return self.weights[name]
 
 

@@ -15,9 +15,11 @@ from agents.team import make_team
 from dataset.decode import SOURCE
 from sandbox.assemble import assemble
 from sandbox.check import check
+from sandbox.pretrained.broker import missing_in
 from schema.dataset import DatasetProfile, Duplicates, ImageSizes
 from schema.errors import SettingsError
 from schema.pipeline import COMPONENTS, Pipeline
+from schema.pretrained import Pretrained
 from schema.score import Confusion, Score
 from schema.team import Brief, EpochRow, Evidence, Hardware, LedgerRow, TrainingEvidence, WriteTask
 from tests.agents.briefs import make_brief, make_evidence
@@ -95,7 +97,8 @@ def start(given: Brief) -> Pipeline:
 @pytest.mark.parametrize("name", BRIEFS)
 def test_the_first_pipeline_passes_the_checks(name: str) -> None:
     pipeline = start(BRIEFS[name])
-    assert check(pipeline, assemble(pipeline, SOURCE, "t"), weights=BRIEFS[name].weights) is None
+    assert check(pipeline, assemble(pipeline, SOURCE, "t")) is None
+    assert missing_in(pipeline, Pretrained(files=BRIEFS[name].weights)) == {}
 
 
 @pytest.mark.parametrize("name", BRIEFS)

@@ -13,7 +13,7 @@ from schema.pipeline import Component, Fault, Pipeline
 
 
 def checked(pipeline: Pipeline) -> Fault | None:
-    return check(pipeline, assemble(pipeline, SOURCE, title="test"), weights={})
+    return check(pipeline, assemble(pipeline, SOURCE, title="test"))
 
 
 @pytest.mark.parametrize("name", GOOD)

@@ -1,11 +1,14 @@
 """Which pretrained weights are on disk: safetensors files named after timm models, found without importing timm."""
 
+import contextlib
+import os
 import re
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from schema.errors import SettingsError
+from schema.pretrained import Pretrained
 
 
 def on_disk(folder: str | None) -> dict[str, str]:
@@ -28,6 +31,32 @@ def on_disk(folder: str | None) -> dict[str, str]:
             f"--weights-dir: {root} holds {listed}, but none is named after a timm model. Expected e.g. resnet18.safetensors."
         )
     return dict(sorted(found.items()))
+
+
+def in_cache() -> Pretrained:
+    """timm's weights in the hub's ordinary cache: those that a download has ended for, with where a job's libraries will look for them."""
+    files, cached = {}, {}
+    for folder in sorted(hub_cache().glob("models--timm--*")):
+        name = folder.name.removeprefix("models--timm--")
+        with contextlib.suppress(OSError):
+            commit = (folder / "refs" / "main").read_text(encoding="ascii").strip()
+            file = folder / "snapshots" / commit / "model.safetensors"
+            if name.split(".")[0] in timm_models() and file.is_file():
+                files[name] = cached[f"hub/{folder.name}/snapshots/{commit}/{file.name}"] = str(file.resolve())
+    return Pretrained(files=files, cached=cached, asked=tuple(f"timm:{name}" for name in files))
+
+
+def hub_cache() -> Path:
+    """As huggingface_hub finds it."""
+    for variable, below in (
+        ("HF_HUB_CACHE", ""),
+        ("HUGGINGFACE_HUB_CACHE", ""),
+        ("HF_HOME", "hub"),
+        ("XDG_CACHE_HOME", "huggingface/hub"),
+    ):
+        if folder := os.environ.get(variable):
+            return Path(folder).expanduser() / below
+    return Path.home() / ".cache" / "huggingface" / "hub"
 
 
 def _model_name(stem: str) -> str | None:

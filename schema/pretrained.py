@@ -1,0 +1,25 @@
+"""Pretrained weights that a run's jobs may read: they have no network, so the trusted side looks every name up for them."""
+
+from pydantic import Field
+
+from schema.record import Record
+
+
+class Pretrained(Record):
+    """Grows while a run goes on, and never shrinks: what one candidate asked for, the next may use."""
+
+    files: dict[str, str] = Field(
+        default_factory=dict,
+        description="timm name -> safetensors file: what `info.pretrained` and `load_pretrained` know",
+    )
+    cached: dict[str, str] = Field(
+        default_factory=dict, description="Where timm and torchvision look by themselves, below a job's cache -> file"
+    )
+    asked: tuple[str, ...] = Field(default=(), description="What has been looked up, e.g. `timm:resnet18`")
+
+    def with_all_of(self, other: "Pretrained") -> "Pretrained":
+        return Pretrained(
+            files=self.files | other.files,
+            cached=self.cached | other.cached,
+            asked=tuple(dict.fromkeys((*self.asked, *other.asked))),
+        )
