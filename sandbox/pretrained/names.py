@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 FROM_FILE = {"pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path"}
 DOWNLOADS = {"load_state_dict_from_url", "download_url_to_file"}
+SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 NOT_WEIGHTS = {"transforms", "meta"}  # of a torchvision enum: they are known without a file
 
 
@@ -21,8 +22,7 @@ class Asked:
 
 def asked_for(tree: ast.Module) -> list[Asked]:
     """In the order of their lines, each once. Names that are put together at run time are found there (sandbox/harness.py)."""
-    known = _bound_once(tree)
-    found = [asked for node in ast.walk(tree) for asked in _asked_by(node, known)]
+    found = list(_asked_in(tree, {}))
     skipped = {
         id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in NOT_WEIGHTS
     }
@@ -34,7 +34,13 @@ def asked_for(tree: ast.Module) -> list[Asked]:
     return list(first.values())
 
 
-def _asked_by(node: ast.AST, known: dict[str, str]) -> Iterator[Asked]:
+def _asked_in(scope: ast.AST, outer: dict[str, str | None]) -> Iterator[Asked]:
+    known = outer | _bound_in(scope)
+    for node in _own_nodes(scope):
+        yield from _asked_in(node, known) if isinstance(node, SCOPES) else _asked_by(node, known)
+
+
+def _asked_by(node: ast.AST, known: dict[str, str | None]) -> Iterator[Asked]:
     if not isinstance(node, ast.Call):
         return
     where, _, called = ast.unparse(node.func).rpartition(".")
@@ -46,9 +52,7 @@ def _asked_by(node: ast.AST, known: dict[str, str]) -> Iterator[Asked]:
             if len(node.args) > position
             else next((keywords[n] for n in names if n in keywords), None)
         )
-        if isinstance(given, ast.Constant) and isinstance(given.value, str):
-            return given.value
-        return known.get(given.id) if isinstance(given, ast.Name) else None
+        return known.get(given.id) if isinstance(given, ast.Name) else _text(given)
 
     if called in {"load_pretrained", "pretrained"} and (
         name := text(*((2, "name") if called == "load_pretrained" else (0, "name")))
@@ -87,10 +91,18 @@ def _enum_member(node: ast.Attribute) -> str | None:
     return f"{name}.{node.attr}" if name.endswith("_Weights") and node.attr.isupper() else None
 
 
-def _bound_once(tree: ast.Module) -> dict[str, str]:
-    """Variables that are given one text in the whole component, and nothing else."""
+def _own_nodes(scope: ast.AST) -> Iterator[ast.AST]:
+    """All below it, but nothing of the functions within it and classes within it."""
+    for node in ast.iter_child_nodes(scope):
+        yield node
+        if not isinstance(node, SCOPES):
+            yield from _own_nodes(node)
+
+
+def _bound_in(scope: ast.AST) -> dict[str, str | None]:
+    """The variables of a function or of the module: with their text, where they are given one text and nothing else."""
     values: dict[str, list[ast.expr | None]] = {}
-    for node in ast.walk(tree):
+    for node in _own_nodes(scope):
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 _bind(target, node.value, values)
@@ -99,11 +111,11 @@ def _bound_once(tree: ast.Module) -> dict[str, str]:
             _bind(node.target, node.value if plain else None, values)  # type: ignore[union-attr]
         elif isinstance(node, ast.arg):
             values.setdefault(node.arg, []).append(None)
-    return {
-        name: bound[0].value
-        for name, bound in values.items()
-        if len(bound) == 1 and isinstance(bound[0], ast.Constant) and isinstance(bound[0].value, str)
-    }
+    return {name: _text(bound[0]) if len(bound) == 1 else None for name, bound in values.items()}
+
+
+def _text(node: ast.expr | None) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
 def _bind(target: ast.expr, value: ast.expr | None, values: dict[str, list[ast.expr | None]]) -> None:

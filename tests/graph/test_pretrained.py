@@ -26,9 +26,8 @@ from torch import nn
 
 
 class Net(nn.Module):
-    def __init__(self, info, name):
+    def __init__(self, info, body):
         super().__init__()
-        body = timm.create_model(name, pretrained=True)
         assert info.restoring or torch.all(next(body.parameters()) == 0.25), "these are not the hub's weights"
         self.stem = body.conv1
         self.head = nn.Linear(info.channels * info.height * info.width, info.num_classes)
@@ -39,7 +38,8 @@ class Net(nn.Module):
 
 def build_model(info):
     NAME
-    return Net(info, name)
+    body = timm.create_model(name, pretrained=True)
+    return Net(info, body)
 """
 NAMED = "name = 'test_resnet'"
 PUT_TOGETHER = "name = '_'.join(['test', 'resnet'])"
@@ -109,9 +109,9 @@ def test_weights_that_cannot_be_had_go_back_to_the_engineer(hub: Hub, tmp_path: 
     name = run(settings, name="photos", services=Services(team=lambda _: team))
 
     named, put_together = team.seen
-    assert named.startswith("contract · model:21 · weights: The pretrained weights 'test_resnet' cannot be had")
+    assert named.startswith("contract · model:20 · weights: The pretrained weights 'test_resnet' cannot be had")
     assert put_together.startswith(
-        "smoke · model:10 · weights: The pretrained weights 'timm/test_resnet.r160_in1k' cannot be had"
+        "smoke · model:20 · weights: The pretrained weights 'timm/test_resnet.r160_in1k' cannot be had"
     )
     assert all("no such file" in fault and "build the model without" in fault for fault in team.seen)
     assert [row.attempts for row in open_store().ledger(name)] == [1, 3]
