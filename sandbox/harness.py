@@ -85,9 +85,7 @@ def reload(script: ModuleType, config: dict[str, Any]) -> None:
 
 
 def train(script: ModuleType, config: dict[str, Any]) -> None:
-    plan = json.loads(Path("smoke.json").read_text(encoding="utf-8")) if Path("smoke.json").exists() else {}
-    Path("config.train.json").write_text(json.dumps(config | plan), encoding="utf-8")
-    script.main(["train", "--data", config["data"], "--out", ".", "--config", "config.train.json"])
+    script.main(["train", "--data", config["data"], "--out", ".", "--config", "../config.json"])
 
 
 def predict(script: ModuleType, config: dict[str, Any]) -> None:
