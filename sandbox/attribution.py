@@ -83,7 +83,7 @@ def fault_from(
 
 
 def _kind(account: dict[str, Any]) -> str:
-    return _printable(_text(account.get("kind"), 80))
+    return _printable(_text(account.get("kind"), 80)).strip() or "error"
 
 
 def _text(value: Any, limit: int = 2000) -> str:

@@ -238,6 +238,13 @@ def blamed(component: str | None) -> Iterator[None]:
         raise
 
 
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "it cannot be shown: its __str__ raises"
+
+
 def _account(step: str, error: BaseException) -> None:
     """work/fault.json: read by the trusted side as untrusted text."""
     frames = [
@@ -247,7 +254,7 @@ def _account(step: str, error: BaseException) -> None:
     fault = {
         "stage": "smoke" if step == "reload" else step,
         "kind": type(error).__name__,
-        "message": str(error)[:2000],
+        "message": _said(error)[:2000],
         "component": getattr(error, "component", None),
         "probe": getattr(error, "probe", None),
         "frames": frames,

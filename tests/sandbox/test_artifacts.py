@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import tarfile
 import threading
 import zipfile
@@ -86,8 +87,6 @@ def test_predictions_that_cannot_be_taken_are_a_fault(work: Path, leave: Callabl
     found = artifacts.probabilities(work.parent, "validation", 4, 2)
     assert isinstance(found, Fault)
     assert found.stage == "score"
-    import re
-
     assert re.search(message, found.message), found.message
 
 
@@ -250,6 +249,23 @@ def test_the_log_comes_without_control_characters(tmp_path: Path) -> None:
     (tmp_path / "train.log").write_bytes(b"one\n\x1b[31mred\x1b[0m\x07\ntwo\xff\n")
     assert "\x1b" not in artifacts.log_tail(tmp_path)
     assert "red" in artifacts.log_tail(tmp_path)
+
+
+def test_no_trusted_code_opens_weights() -> None:
+    """They are copied as bytes; only the script, in a sandbox or at the person's, has a parser for them."""
+    root = Path(artifacts.__file__).parent.parent
+    rooms = ("agents", "checkpoints", "dataset", "graph", "improve", "nodes", "sandbox", "schema")
+    parsers = re.compile(r"^\s*(?:from|import) (?:safetensors|pickle|torch)\b", re.MULTILINE)
+    found = {
+        str(file.relative_to(root))
+        for room in rooms
+        for file in (root / room).rglob("*.py")
+        if parsers.search(file.read_text())
+    }
+    assert {name for name in found if not name.startswith("sandbox/script/")} == {
+        "sandbox/harness.py",
+        "sandbox/warm.py",
+    }
 
 
 def test_files_are_copied_whole_or_not_at_all(work: Path, tmp_path: Path) -> None:
