@@ -22,7 +22,7 @@ from dataset.scan import Header, Unreadable, headers, pixels
 from schema.dataset import DatasetProfile, Duplicates, ImageSizes, SetAside, Split
 from schema.errors import DatasetError, HomeError
 
-VERSION = 2  # of the layout on disk: a new one makes new keys
+VERSION = 3  # of the layout on disk: a new one makes new keys
 LONGEST = 256  # pixels: 224-pixel crops with a margin
 SHARE_OF_DISK = 0.25
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -211,7 +211,9 @@ def _write_splits(  # noqa: PLR0917 - the one place where everything comes toget
     labels = np.array([listing.classes.index(s.label) for s in samples], dtype=np.int64)
     digests = [arrays.digests[i] for i in use]
     leaders, exact = groups(digests, arrays.thumbnails[use], near=min(shape[1:]) >= 16)
-    parts, removed, found = _assign(samples, labels, leaders, exact, digests)
+    secret = _secret(audit)
+    lots = _lots(digests, f"{secret} split")
+    parts, removed, found = _assign(samples, labels, leaders, exact, lots)
     for i, reason in removed.items():
         audit.set_aside.append(SetAside(file=samples[i].name, reason=reason))
     audit.samples, audit.headers = samples, [audit.headers[i] for i in use]
@@ -219,16 +221,31 @@ def _write_splits(  # noqa: PLR0917 - the one place where everything comes toget
     inner = splitting.carve(
         labels[parts["train"]],
         _regrouped(leaders[parts["train"]]),
-        [digests[i] for i in parts["train"]],
+        [lots[i] for i in parts["train"]],
         splitting.INNER_SHARE,
         splitting.INNER_MOST,
     )
     facts = _write_train(partial / "train", arrays.pixels, use, labels, parts["train"], inner, listing, shape)
     for split in ("validation", "test"):
-        by_content = np.argsort(np.array([digests[i] for i in parts[split]]), kind="stable")
-        _write_heldout(partial, split, arrays.pixels, use, labels, parts[split][by_content], samples)
+        by_lot = np.argsort(np.array(_lots([digests[i] for i in parts[split]], f"{secret} order")), kind="stable")
+        _write_heldout(partial, split, arrays.pixels, use, labels, parts[split][by_lot], samples)
     profile = _profile(listing, audit, shape, parts, labels, facts, found, partial.parent, began)
     (partial / "profile.json").write_text(profile.model_dump_json(indent=1), encoding="utf-8")
+
+
+def _secret(audit: Audit) -> str:
+    """The same for the same labelled files, whatever their names; nobody knows it who does not know all labels and all files.
+
+    From the images alone a job could work out which of them the split takes first, per class: an image that comes later than the last one
+    taken of a class is none of that class.
+    """
+    rows = sorted(f"{s.label}\0{h.digest}" for s, h in zip(audit.samples, audit.headers, strict=True))
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+
+def _lots(digests: list[str], secret: str) -> list[str]:
+    """Drawn from the content, equal for equal images."""
+    return [hashlib.sha256(f"{secret} {digest}".encode()).hexdigest() for digest in digests]
 
 
 def _regrouped(leaders: np.ndarray) -> np.ndarray:
@@ -238,7 +255,7 @@ def _regrouped(leaders: np.ndarray) -> np.ndarray:
 
 
 def _assign(
-    samples: list[Sample], labels: np.ndarray, leaders: np.ndarray, exact: np.ndarray, digests: list[str]
+    samples: list[Sample], labels: np.ndarray, leaders: np.ndarray, exact: np.ndarray, lots: list[str]
 ) -> tuple[dict[Split, np.ndarray], dict[int, str], Duplicates]:
     """Indices per split. Training images that recur in a given held-out part leave the training part: the held-out side stays as given."""
     given = np.array([s.split or "" for s in samples])
@@ -255,7 +272,7 @@ def _assign(
         ("validation", splitting.VALIDATION_SHARE, splitting.VALIDATION_MOST),
     ):
         if not len(parts[split]):  # type: ignore[index]
-            taken = splitting.carve(labels[free], _regrouped(leaders[free]), [digests[i] for i in free], share, most)
+            taken = splitting.carve(labels[free], _regrouped(leaders[free]), [lots[i] for i in free], share, most)
             parts[split], free = free[taken], free[~taken]  # type: ignore[index]
     parts["train"] = free
     return parts, removed, _count(samples, labels, leaders, exact, len(removed))
@@ -322,7 +339,7 @@ def _write_heldout(  # noqa: PLR0917 - the arrays of one split
     order: np.ndarray,
     samples: list[Sample],
 ) -> None:
-    """Unlabelled images in the order of their content hashes: it tells nothing, and an array that is made again is the same one, so that
+    """Unlabelled images in the order of lots that are not those of the split: it tells nothing, and an array that is made again is the same one, so that
     earlier predictions still fit. Labels and names lie where no job can read."""
     for name in ("heldout", "private"):
         (partial / name).mkdir(exist_ok=True)

@@ -15,7 +15,7 @@ def carve(
 ) -> np.ndarray:
     """bool [N]: a stratified part of about `share` of the images, whole groups only, at least one image of every class that has two groups.
 
-    The order within a class follows the content's digest, so it does not depend on file names or order.
+    The order within a class follows `digests`, which come from the content, so it does not depend on file names or order.
     """
     if most is not None and len(labels):
         share = min(share, most / len(labels))

@@ -15,7 +15,7 @@ def report_text(run: RunRow, ledger: list[LedgerRow], totals: Totals) -> str:
 
 def _headline(run: RunRow) -> str:
     if run.first is None or run.best is None:
-        return f"No pipeline ran to its end. {run.reason}"
+        return f"No pipeline ran to its end.\n\n    {' '.join(run.reason.split())}"  # words of generated code: not to be rendered
     lines = [
         f"Metric: {run.settings.metric}{'' if higher_is_better(run.settings.metric) else ' (lower is better)'}. Written by: {run.settings.model}. Sandbox: {run.sandbox}. Ended because {run.reason}.",
         "",

@@ -27,7 +27,7 @@ from sandbox import artifacts
 from sandbox.scoring import score
 from schema.errors import RunStopped, SandboxUnavailable
 from schema.events import NodeEntered
-from schema.job import JobResult, JobSpec
+from schema.job import JobResult, JobSpec, Plan
 from schema.pipeline import Fault, Pipeline
 from schema.pretrained import Pretrained
 from schema.state import State
@@ -148,19 +148,26 @@ def _spec(training: Training, state: State, store: Store, weights: Pretrained) -
 def _inherited(training: Training, state: State, store: Store) -> dict[str, Any]:
     """A further seed repeats its pipeline's plan. A candidate gets the incumbent's epochs, so that both see equally many images,
     unless it is about training longer; how it was fastest stands while the model is the same, and is timed first where not."""
-    run = state["run"]
+    run, cores = state["run"], Hardware.model_validate(state["hardware"]).cores
     if training.seed > 0:
         plan = artifacts.plan(job_dir(run, training.iteration, training.attempt, 0))
-        return plan.model_dump(include={"epochs", "threads", *FASTEST}) | {"settled": True} if plan else {}
+        return _taken(plan, {"epochs", "threads", *FASTEST}, cores) | {"settled": True} if plan else {}
     base = state["base"]
     evidence = None if base is None else store.training(run, base)
     if base is None or evidence is None or evidence.plan is None:
         return {}
     proposal = proposal_of(state)
     kept = FASTEST if proposal and proposal.longer else {"epochs", *FASTEST}
+    measured = {} if proposal and proposal.longer else {"least_seconds": evidence.seconds}
     if store.pipeline(run, base).model == training.pipeline.model:
-        return evidence.plan.model_dump(include={"threads", *kept}) | {"settled": True}
-    return evidence.plan.model_dump(include=kept)
+        return _taken(evidence.plan, {"threads", *kept}, cores) | measured | {"settled": True}
+    return _taken(evidence.plan, kept, cores) | measured
+
+
+def _taken(plan: Plan, fields: set[str], cores: int) -> dict[str, Any]:
+    """A plan is what a job says of itself: where it asks for more threads than there are cores, all that follow would crawl."""
+    taken = plan.model_dump(include=fields)
+    return taken | {"threads": min(plan.threads, cores)} if "threads" in fields else taken
 
 
 def _score(training: Training, result: JobResult, state: State, store: Store) -> Fault | None:

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,11 @@ KEPT = {
 LARGEST_LOG = 4 * 2**20
 LARGEST_CURVE = 8 * 2**20
 CURVE_ROWS = 40
+MOST_EPOCHS = 10**6
+HEADER = re.compile(
+    r"\{'descr': '([<>|]\w{1,8})', 'fortran_order': (True|False), 'shape': \(([0-9, ]{0,80})\), \} *\n?"
+)
+FLOATS = {"<f2", "<f4", "<f8"}
 
 
 class Unreadable(Exception):
@@ -83,13 +89,11 @@ def probabilities(job_dir: Path, split: str, n: int, num_classes: int) -> np.nda
 def _distributions(file: Any, name: str, n: int, num_classes: int) -> np.ndarray:
     if os.fstat(file.fileno()).st_size > n * num_classes * 8 + 4096:
         raise Unreadable(f"{name} is larger than {n} rows of {num_classes} classes")
-    version = npy.read_magic(file)
-    if version not in {(1, 0), (2, 0)}:
-        raise Unreadable(f"{name} has an unknown .npy version {version}")
-    reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = reader(file, max_header_size=2000)
-    if shape != (n, num_classes) or fortran or dtype.kind != "f":
-        raise Unreadable(f"{name} holds {dtype} {shape}, expected float ({n}, {num_classes})")
+    descr, fortran, shape = _header(file, name)
+    if descr not in FLOATS or fortran == "True" or shape != f"{n}, {num_classes}":
+        order = "in Fortran order " if fortran == "True" else ""
+        raise Unreadable(f"{name} holds {descr} {order}({shape}), expected float ({n}, {num_classes})")
+    dtype = np.dtype(descr)
     raw = file.read(n * num_classes * dtype.itemsize)
     rows = np.frombuffer(raw, dtype=dtype)
     if rows.size != n * num_classes:
@@ -101,6 +105,18 @@ def _distributions(file: Any, name: str, n: int, num_classes: int) -> np.ndarray
     if (rows < -1e-6).any() or (np.abs(rows.sum(1) - 1) > 1e-2).any():
         raise Unreadable(f"{name} has rows that are not probabilities (negative, or not summing to 1)")
     return rows
+
+
+def _header(file: Any, name: str) -> tuple[str, str, str]:
+    """Of a .npy file as numpy.save writes it. numpy's own reader evaluates the text as Python, and fails in many ways on what is none."""
+    version = npy.read_magic(file)
+    if version not in {(1, 0), (2, 0)}:
+        raise Unreadable(f"{name} has an unknown .npy version {version}")
+    size = int.from_bytes(file.read(2 if version == (1, 0) else 4), "little")
+    found = HEADER.fullmatch(file.read(size).decode("latin-1")) if size <= 2000 else None
+    if found is None:
+        raise Unreadable(f"{name} has a header that numpy.save does not write for an array of numbers")
+    return found[1], found[2], found[3]
 
 
 def curve(job_dir: Path, rows: int = CURVE_ROWS) -> list[EpochRow]:
@@ -115,18 +131,35 @@ def curve(job_dir: Path, rows: int = CURVE_ROWS) -> list[EpochRow]:
     return [found[round(i * (len(found) - 1) / (rows - 1))] for i in range(rows)]
 
 
+def last_epoch(job_dir: Path) -> EpochRow | None:
+    """The last row of the curve, while the training goes on."""
+    try:
+        text = read_bytes(job_dir, "work/metrics.jsonl", 4096, tail=True).decode("utf-8", errors="replace")
+    except Unreadable:
+        return None
+    return next((row for line in reversed(text.splitlines()) if (row := _epoch_row(line))), None)
+
+
 def _epoch_row(line: str) -> EpochRow | None:
+    """What is no number is left out: a NaN would win or lose every comparison, and a whole number can be too large for a float."""
     try:
         raw = json.loads(line)
-        epoch, seconds = int(raw.pop("epoch")), float(raw.pop("seconds"))
+        epoch, seconds = raw.pop("epoch"), _number(raw.pop("seconds"))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    numbers = {
-        str(key)[:40]: float(value)
-        for key, value in list(raw.items())[:20]
-        if isinstance(value, int | float) and math.isfinite(value)
-    }
-    return EpochRow(epoch=epoch, seconds=seconds, metrics=numbers) if math.isfinite(seconds) else None
+    if seconds is None or type(epoch) is not int or not 0 <= epoch <= MOST_EPOCHS:
+        return None
+    numbers = {cleaned(str(key)[:40]): _number(value) for key, value in list(raw.items())[:20]}
+    return EpochRow(epoch=epoch, seconds=seconds, metrics={key: n for key, n in numbers.items() if n is not None})
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def plan(job_dir: Path) -> Plan | None:

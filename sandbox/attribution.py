@@ -5,7 +5,7 @@ from typing import Any
 
 from sandbox.assemble import sections, toolbox_signatures
 from schema.job import Limits, Step
-from schema.pipeline import Component, Fault, Stage
+from schema.pipeline import COMPONENTS, Component, Fault, Stage
 
 LIMITS = {
     "time": "the {step} step ran longer than its {seconds:.0f} s and was ended; look for an endless loop or too much work per step",
@@ -18,6 +18,7 @@ LIMITS = {
 FRAME = re.compile(r'File "[^"]*pipeline\.py", line (\d+) in ([^\n]+)')
 PATH = re.compile(r"/(?:[^/\s'\"]+/)+([^/\s'\"]+)")
 EXCERPT = 1800
+FRAMES = 40  # as many as the harness writes
 # What usually helps, by what the exception says. The first that fits is told.
 WAYS_OUT = (
     (
@@ -66,27 +67,35 @@ def fault_from(
         return _limit_fault(stage, limit, log, script, limits)
     if not isinstance(account, dict) or not isinstance(account.get("frames"), list):
         return _died(stage, log, script, exit_status)
-    frames = [frame for frame in account["frames"] if isinstance(frame, dict)]
+    frames = [frame for frame in account["frames"][-FRAMES:] if isinstance(frame, dict)]
     component, line = _place(frames, script)
-    wants = account.get("wants")
-    explicit = account.get("component") if account.get("component") in {"data", "model", "training"} else None
-    probe = account.get("probe") if account.get("probe") in {"data", "model", "training"} else None
+    explicit = next((name for name in COMPONENTS if name == account.get("component")), None)
+    probe = next((name for name in COMPONENTS if name == account.get("probe")), None)
     if explicit and explicit != component:
         line = None
     return Fault(
         stage=stage,
-        kind=_printable(str(account.get("kind")))[:80],
+        kind=_kind(account),
         component=explicit or component or probe,
         line=line,
         message=_message(account),
         excerpt=_excerpt(frames, script, account),
-        wants=_printable(wants)[:300] if isinstance(wants, str) else None,
+        wants=_printable(_text(account.get("wants"), 300)) or None,
     )
+
+
+def _kind(account: dict[str, Any]) -> str:
+    return _printable(_text(account.get("kind"), 80)).strip() or "error"
+
+
+def _text(value: Any, limit: int = 2000) -> str:
+    """What the harness writes as text; of anything else nothing. Cut first: patterns take long on what never ends."""
+    return value[:limit] if isinstance(value, str) else ""
 
 
 def _message(account: dict[str, Any]) -> str:
     """The exception's own words without the machine's paths, and what usually helps."""
-    kind, said = str(account.get("kind")), _printable(PATH.sub(r"\1", str(account.get("message"))))[:800].strip()
+    kind, said = _kind(account), _printable(PATH.sub(r"\1", _text(account.get("message"))))[:800].strip()
     if kind == "SystemExit":
         said = f"the code left the process by itself (exit status {said or 0})"
     hint = next((hint for pattern, hint in WAYS_OUT if re.search(pattern, f"{kind}: {said}")), "")
@@ -113,10 +122,10 @@ def _excerpt(frames: list[dict[str, Any]], script: str, account: dict[str, Any])
     lines: list[str] = []
     for frame in frames:
         component, line = _place([frame], script)
-        where = f"{component} component, line {line}" if component else f"{frame.get('file')}"
+        where = f"{component} component, line {line}" if component else _text(frame.get("file"), 200)
         if component or lines:
-            lines.append(f"  {where}, in {frame.get('name')}\n    {frame.get('text')}")
-    text = "\n".join([*lines[:4], *lines[4:][-8:], f"{account.get('kind')}: {account.get('message')}"])
+            lines.append(f"  {where}, in {_text(frame.get('name'), 200)}\n    {_text(frame.get('text'), 200)}")
+    text = "\n".join([*lines[:4], *lines[4:][-8:], f"{_kind(account)}: {_text(account.get('message'))}"])
     return "\n".join(_printable(PATH.sub(r"\1", line)) for line in text.split("\n"))[-EXCERPT:]
 
 

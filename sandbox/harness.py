@@ -87,9 +87,7 @@ def reload(script: ModuleType, config: dict[str, Any]) -> None:
 
 
 def train(script: ModuleType, config: dict[str, Any]) -> None:
-    plan = json.loads(Path("smoke.json").read_text(encoding="utf-8")) if Path("smoke.json").exists() else {}
-    Path("config.train.json").write_text(json.dumps(config | plan), encoding="utf-8")
-    script.main(["train", "--data", config["data"], "--out", ".", "--config", "config.train.json"])
+    script.main(["train", "--data", config["data"], "--out", ".", "--config", "../config.json"])
 
 
 def predict(script: ModuleType, config: dict[str, Any]) -> None:
@@ -259,6 +257,13 @@ def _wanted(error: BaseException | None) -> str | None:
     return None
 
 
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "it cannot be shown: its __str__ raises"
+
+
 def _account(step: str, error: BaseException) -> None:
     """work/fault.json: read by the trusted side as untrusted text."""
     frames = [
@@ -268,7 +273,7 @@ def _account(step: str, error: BaseException) -> None:
     fault = {
         "stage": "smoke" if step == "reload" else step,
         "kind": type(error).__name__,
-        "message": str(error)[:2000],
+        "message": _said(error)[:2000],
         "component": getattr(error, "component", None),
         "probe": getattr(error, "probe", None),
         "wants": _wanted(error),

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import shutil
 import subprocess
@@ -208,24 +207,16 @@ def _progress(directory: Path) -> JobProgress:
     asked = spec(directory)
     limits = asked.limits
     allowed = {"smoke": limits.smoke_seconds, "train": limits.train_seconds, "predict": limits.predict_seconds}
-    place = directory if result(directory) else _folder(directory) / "room"
-    rows = _last_epoch(place) if step in {"train", "predict"} else {}
-    epochs = rows.pop("epochs", None)
+    place = directory if step == "predict" or result(directory) else _folder(directory) / "room"
+    row = artifacts.last_epoch(place) if step in {"train", "predict"} else None
+    metrics = dict(row.metrics) if row else {}
+    epochs = metrics.pop("epochs", 0)
     return JobProgress(
         job=asked.name,
         step=step,
         seconds=round(seconds, 1),
         limit_seconds=allowed[step] if step else 0.0,
-        epoch=int(rows.pop("epoch", 0)),
-        epochs=int(epochs) if epochs else None,
-        metrics=rows,
+        epoch=row.epoch if row else 0,
+        epochs=int(epochs) if 1 <= epochs <= artifacts.MOST_EPOCHS else None,
+        metrics=metrics,
     )
-
-
-def _last_epoch(place: Path) -> dict[str, float]:
-    try:
-        lines = artifacts.read_bytes(place, "work/metrics.jsonl", 4096, tail=True).decode(errors="replace").splitlines()
-        rows = [json.loads(line) for line in lines if line.startswith('{"epoch"') and line.endswith("}")]
-    except (artifacts.Unreadable, ValueError):
-        return {}
-    return {str(k)[:40]: float(v) for k, v in rows[-1].items() if isinstance(v, int | float)} if rows else {}

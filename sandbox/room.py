@@ -4,6 +4,7 @@
 the files that the contract names are taken out of it. All else that a job wrote is removed.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.environment import ROOT
-from schema.job import JobSpec
+from schema.job import JobSpec, Plan, Step
 
 CONFIG = {
     "data",
@@ -24,14 +25,17 @@ CONFIG = {
     "device",
     "threads",
     "epochs",
+    "least_seconds",
     "precision",
     "channels_last",
     "settled",
     "weights_file",
 }  # fmt: skip
 LEFT = ("fault.json", "stack.txt", "smoke.json", "metrics.jsonl", "weights.safetensors")  # and the predictions
+# Before a step: what the one before it had to leave, which from then on no job can change, and what this step needs.
+LEFT_BEFORE: dict[str, tuple[str, ...]] = {"train": ("smoke.json",), "predict": ("metrics.jsonl",)}
+NEEDED_FOR: dict[str, tuple[str, ...]] = {"predict": ("weights.safetensors",)}
 DEEPEST = 400  # directories within one another, each with an open descriptor while it is counted
-FOR_PREDICTION = ("smoke.json", "metrics.jsonl", "weights.safetensors")
 
 
 def build(room: Path, user: int | None) -> None:
@@ -49,9 +53,10 @@ def build(room: Path, user: int | None) -> None:
         (room / "python" / "sandbox").symlink_to(ROOT / "sandbox")
 
 
-def furnish(room: Path, spec: JobSpec) -> None:
-    """The script and the configuration of the job that comes. Raises OSError."""
+def furnish(room: Path, spec: JobSpec, plan: Plan | None = None) -> None:
+    """The script and the configuration of the job that comes, or of its training, as it was planned. Raises OSError."""
     config = spec.model_dump(include=CONFIG) | {"seconds": spec.limits.train_seconds}
+    config |= plan.model_dump() if plan else {}
     for name, text in (("pipeline.py", spec.pipeline), ("config.json", json.dumps(config))):
         _write(room / name, text)
     _lay_out_cache(room / "cache", spec.cached)
@@ -83,22 +88,27 @@ def _write(path: Path, text: str) -> None:
     path.chmod(0o644)
 
 
-def keep_for_prediction(room: Path) -> None:
-    """Between training and prediction: what is predicted comes from the weights, not from what else was left lying about."""
-    clear(room / "work", FOR_PREDICTION)
+def before_step(room: Path, step: Step, job_dir: Path) -> None:
+    """What is trained comes from the data, and what is predicted from the weights, not from what else an earlier step left lying about."""
+    _move(room, job_dir, LEFT_BEFORE.get(step, ()))
+    for name in LEFT_BEFORE.get(step, ()):  # what is not there by now does not come later
+        if not os.path.lexists(job_dir / "work" / name):
+            (job_dir / "work" / name).touch()
+    clear(room / "work", NEEDED_FOR.get(step, ()))
 
 
 def take_out(room: Path, spec: JobSpec, job_dir: Path) -> None:
     """Move what the contract names to job_dir/work, whatever it is (the reader is careful), and remove the rest."""
-    target = job_dir / "work"
-    clear(target)
-    target.mkdir(exist_ok=True)
-    for name in (*LEFT, *(f"{split}.npy" for split in spec.heldout)):
-        try:
-            (room / "work" / name).rename(target / name)
-        except FileNotFoundError:
-            continue
+    taken = {name for names in LEFT_BEFORE.values() for name in names if os.path.lexists(job_dir / "work" / name)}
+    _move(room, job_dir, (*(set(LEFT) - taken), *(f"{split}.npy" for split in spec.heldout)))
     clear(room / "work")
+
+
+def _move(room: Path, job_dir: Path, names: tuple[str, ...]) -> None:
+    (job_dir / "work").mkdir(exist_ok=True)
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            (room / "work" / name).rename(job_dir / "work" / name)
 
 
 def clear(directory: Path, keep: tuple[str, ...] = ()) -> None:

@@ -99,12 +99,13 @@ def _run_job(job_dir: Path, zygote: Zygote) -> None:
 
 def _not_run(spec: JobSpec, reason: str) -> JobResult:
     """Nobody's mistake: it is tried again when the person has mended the sandbox."""
-    fault = Fault(stage="smoke", kind="sandbox", message=reason)
+    fault = Fault(stage="smoke", kind="sandbox", message=artifacts.cleaned(reason)[:1000])
     return JobResult(ok=False, fault=fault, steps=[], seconds=0.0, tier=spec.tier)
 
 
 def _run_steps(job_dir: Path, spec: JobSpec, zygote: Zygote) -> JobResult:
     room.build(zygote.room, None if spec.tier == "none" else zygote.user)
+    room.clear(job_dir / "work")  # of a start that was interrupted
     room.furnish(zygote.room, spec)
     zygote.open(spec.access)
     zygote.ready()  # what is still importing costs the job nothing
@@ -113,7 +114,7 @@ def _run_steps(job_dir: Path, spec: JobSpec, zygote: Zygote) -> JobResult:
     for step in spec.steps:
         if step == "predict":
             cut = cut or _was_cut(zygote.room)
-            room.keep_for_prediction(zygote.room)
+        _between(job_dir, spec, step, zygote)
         _write(job_dir / "status.json", json.dumps({"step": step, "since": time.time()}))
         run = _run_step(job_dir, spec, step, zygote, log)
         outcomes.append(StepOutcome(step=step, seconds=round(run.seconds, 3), exit=run.exit))
@@ -135,6 +136,13 @@ def _run_steps(job_dir: Path, spec: JobSpec, zygote: Zygote) -> JobResult:
         peak_memory_bytes=peak,
         tier=spec.tier,
     )
+
+
+def _between(job_dir: Path, spec: JobSpec, step: Step, zygote: Zygote) -> None:
+    """Each step begins with what it is given, and with nothing else of the steps before it."""
+    room.before_step(zygote.room, step, job_dir)
+    zygote.forget_files()
+    room.furnish(zygote.room, spec, artifacts.plan(job_dir) if step == "train" else None)
 
 
 @dataclass
@@ -163,7 +171,8 @@ def _seconds(spec: JobSpec, step: str) -> float:
 
 def _run_child(job_dir: Path, spec: JobSpec, step: str, zygote: Zygote, log: Log) -> StepRun:
     run = StepRun()
-    with zygote.child(step, spec.limits, log) as child:
+    without = spec.data if step == "predict" else None
+    with zygote.child(step, spec.limits, log, without=without) as child:
         watch = Watch(spec.limits, _seconds(spec, step), job_dir / "stop", zygote)
         while (status := child.status(min(WATCH, POLL + watch.seconds / 10))) is None and not run.limit:
             run.limit = watch.exceeded(zygote.descendants(), log)

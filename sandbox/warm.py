@@ -19,7 +19,7 @@ from sandbox.isolation.kernel import PR_SET_PDEATHSIG, prctl
 
 
 def serve(channel: socket.socket) -> None:
-    """Requests `{"step", "file_bytes"}` with the log's descriptor; the child says that it has begun, then we how it ended."""
+    """Requests `{"step", "file_bytes", "read"}` with the log's descriptor; the child says that it has begun, then we how it ended."""
     _import_everything()
     room = Path.cwd()
     channel.sendall(b"ready\n")
@@ -66,7 +66,7 @@ def _child(request: dict[str, Any], log: int, room: Path) -> None:
         stack = Path("stack.txt").open("w", encoding="utf-8")  # noqa: SIM115 - a dump in the log would drown in what the job prints
         faulthandler.register(signal.SIGUSR1, file=stack, all_threads=False)
         sys.path.insert(0, str(room))  # a spawned worker imports `pipeline` by its name
-        landlock.seal()  # from here on the warm process is out of reach, and so are the jobs to come
+        landlock.seal(request["read"])  # from here on the warm process is out of reach, and so are the jobs to come
         from sandbox.harness import run_step  # noqa: PLC0415
 
         status = run_step(request["step"], room)

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from sandbox.environment import environment
-from sandbox.isolation import landlock
+from sandbox.isolation import landlock, paths
 from sandbox.isolation.launch import Place, launch
 from sandbox.output import Log
 from sandbox.room import clear
@@ -104,15 +104,22 @@ class Zygote:
             env = environment(work, cores, str(place.tmp))
             return launch(access, place, program, env, channel=channel.fileno(), log=log)
 
+    def forget_files(self) -> None:
+        """Between two steps of a job: /tmp and /dev/shm as they were, in a new sandbox where nothing else can make them so. Raises SandboxFailed."""
+        if self._used and self._access and not self._has_no_new_files():
+            access = self._access
+            self.close()
+            self.open(access)
+
     @contextlib.contextmanager
-    def child(self, step: str, limits: Limits, log: Log) -> Iterator[Child]:
-        """Fork one step's process. Raises SandboxFailed where there is no warm process to fork."""
+    def child(self, step: str, limits: Limits, log: Log, *, without: str | None = None) -> Iterator[Child]:
+        """Fork one step's process, which cannot read what lies in `without`. Raises SandboxFailed where there is no warm process to fork."""
         if self._process is None or self._process.poll() is not None:
             assert self._access is not None
             self.open(self._access)
         self.ready()
         assert self._channel is not None
-        request = {"step": step, "file_bytes": limits.disk_bytes}
+        request = {"step": step, "file_bytes": limits.disk_bytes, "read": self._readable(without) if without else None}
         socket.send_fds(self._channel, [json.dumps(request).encode()], [log.write_end])
         message, sent_by = self._receive(60.0)
         self._used, self._since = True, time.time()
@@ -120,6 +127,14 @@ class Zygote:
         if not told.startswith(b"began "):
             raise SandboxFailed(f"the warm process did not begin the {step} step: {self._last_words()}")
         yield Child(self._channel, sent_by or int(told.split()[1]), log, rest)
+
+    def _readable(self, without: str) -> list[str] | None:
+        """All that a job is given, but for one directory; None where nothing can be taken from it."""
+        if self._access is None or self._access.tier == "none" or not landlock.abi():
+            return None
+        gpu, given = self._access.gpu, [path for path in self._access.read if path != without]
+        scratch = [str(self._tmp or TMP), *([SHM] if Path(SHM).is_dir() else []), "/proc"]
+        return [*paths.system(gpu=gpu), *paths.python(), str(self.room), *given, *scratch, *paths.devices(gpu=gpu)]
 
     def ready(self) -> None:
         """Wait until it has imported everything. Raises SandboxFailed."""
@@ -186,6 +201,9 @@ class Zygote:
             return True
         if self._access and self._access.tier == "bwrap" and not landlock.abi():
             return False
+        return self._has_no_new_files()
+
+    def _has_no_new_files(self) -> bool:
         try:
             self._tidy()
             return self._fingerprint() == self._untouched

@@ -28,10 +28,12 @@ class Limits(Record):
 class Plan(Record):
     """What the smoke step measured; frozen after the first pipeline so that candidates see equal numbers of images."""
 
-    epochs: int = Field(ge=1, description="Passes over the training images that fit the time limit: `info.epochs`")
+    epochs: int = Field(
+        ge=1, le=10**6, description="Passes over the training images that fit the time limit: `info.epochs`"
+    )
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = False
-    threads: int = Field(ge=1)
+    threads: int = Field(ge=1, le=4096)
     images_per_second: float = Field(gt=0)
 
 
@@ -62,6 +64,10 @@ class JobSpec(Record):
     threads: int = Field(ge=1)
     epochs: int | None = Field(
         default=None, description="Planned epochs of the run, None for the first pipeline: it measures"
+    )
+    least_seconds: float = Field(
+        default=0.0,
+        description="How long the incumbent trained, as we measured it: `epochs` is its own word, and is raised where it buys less than half of this",
     )
     precision: Literal["float32", "bfloat16", "float16"] | None = Field(
         default=None, description="What the incumbent runs with: timed first; None: plain first"

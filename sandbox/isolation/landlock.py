@@ -63,16 +63,20 @@ def restrict(rules: Iterable[tuple[str, int]], version: int, *, network: bool = 
         os.close(ruleset)
 
 
-def seal() -> None:
-    """Begin a domain below the one that we are in: it takes no file away, but its processes cannot trace or signal those above it.
+def seal(readable: list[str] | None = None) -> None:
+    """Begin a domain below the one that we are in: its processes cannot trace or signal those above it, and of files read only what is
+    `readable` (None: what they could before).
 
     Nothing where Landlock is not in use (ABI 6 for signals).
     """
     version = abi()
     if version:
-        attributes = struct.pack("QQQ", MAKE_BLOCK, 0, SCOPE_SIGNAL if version >= 6 else 0)
+        handled = MAKE_BLOCK | (0 if readable is None else READ_FILE | READ_DIR)
+        attributes = struct.pack("QQQ", handled, 0, SCOPE_SIGNAL if version >= 6 else 0)
         size = 24 if version >= 6 else 8
         ruleset = syscall(CREATE_RULESET, ctypes.c_char_p(attributes), ctypes.c_size_t(size), ctypes.c_uint(0))
+        for path in readable or ():
+            _allow(ruleset, path, READ_FILE | READ_DIR)
         prctl(PR_SET_NO_NEW_PRIVS, 1)
         syscall(RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint(0))
         os.close(ruleset)

@@ -46,6 +46,9 @@ def measured(data: Data, info: Info, config: dict[str, Any]) -> Info:
     epochs = config.get("epochs")
     if epochs is None or epochs > 0.95 * passes:
         epochs = max((count for count in PLANNED_EPOCHS if count <= min(0.85 * passes, epochs or 10**9)), default=1)
+    # An incumbent that trains longer than it planned would win against all that keep to its plan.
+    fair = 0.5 * passes * config.get("least_seconds", 0.0) / info.seconds
+    epochs = max([epochs, *(count for count in PLANNED_EPOCHS if count <= min(fair, 0.85 * passes))])
     return replace(best, epochs=epochs, images_per_second=alone)
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from dataset.decode import decode
 from dataset.discover import discover
+from dataset.duplicates import content_digest
 from dataset.prepare import load_labels, load_names, prepare
 from dataset.split import carve
 from schema.dataset import DatasetProfile
@@ -45,6 +46,43 @@ def test_held_out_images_carry_no_hint(tmp_path: Path) -> None:
     assert names != sorted(names)
     heldout = Path(profile.directory) / "heldout"
     assert {path.stat().st_mtime for path in heldout.iterdir()} == {0.0}
+
+
+def test_the_order_of_held_out_images_says_nothing_about_their_class(tmp_path: Path) -> None:
+    """The data set is given class by class; a job that knows the order learns no label from it."""
+    profile = prepared(image_folder(tmp_path / "photos", per_class=250), tmp_path)
+    for split in ("validation", "test"):
+        labels = load_labels(profile, split)
+        places = np.arange(len(labels))
+        assert len(labels) >= 80
+        assert abs(np.corrcoef(places, labels)[0, 1]) < 0.3
+        assert 0.35 < (labels[1:] == labels[:-1]).mean() < 0.65
+        assert abs(np.corrcoef(places % 2, labels)[0, 1]) < 0.3
+
+
+def test_what_the_images_themselves_tell_says_nothing_about_the_split(tmp_path: Path) -> None:
+    """Were the first by content taken of every class, whatever comes after the first training image of a class would not be of that class."""
+    profile = prepared(image_folder(tmp_path / "photos", per_class=250), tmp_path)
+    folder = Path(profile.directory)
+    images, labels = np.load(folder / "train/images.npy"), np.load(folder / "train/labels.npy")
+    heldout = sorted(content_digest(image) for image in np.load(folder / "heldout/test.npy"))
+    for label in (0, 1):
+        first = min(content_digest(image) for image in images[labels == label])
+        assert np.searchsorted(heldout, first) < 0.2 * len(heldout)
+
+
+def test_no_held_out_image_is_nearly_a_training_image(tmp_path: Path) -> None:
+    """Each picture comes twice, the second time a little brighter and stored anew: both stay on one side."""
+    photos = image_folder(tmp_path / "photos", per_class=30, size=32)
+    for file in sorted(photos.rglob("*.png")):
+        pixels = np.asarray(Image.open(file)).astype(int) + 1
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file.with_name(f"copy-{file.name}"))
+    profile = prepared(photos, tmp_path)
+    assert profile.duplicates.near == 60
+    train = np.load(Path(profile.directory) / "train/images.npy").astype(int)
+    for split in ("validation", "test"):
+        heldout = np.load(Path(profile.directory) / "heldout" / f"{split}.npy").astype(int)
+        assert min(np.abs(train - image).mean((1, 2, 3)).min() for image in heldout) > 5
 
 
 def test_a_second_run_reuses_the_arrays(tmp_path: Path) -> None:

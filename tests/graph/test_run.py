@@ -11,10 +11,12 @@ from checkpoints.home import run_dir
 from checkpoints.store import open_store
 from graph.run import resume, run
 from improve.show import as_json, final_line
+from nodes.sandbox import _taken
 from nodes.services import Services
 from sandbox import job
 from schema.errors import NothingToResume, RunNameTaken, RunStopped, UnknownRun
 from schema.events import Event, NodeEntered
+from schema.job import Plan
 from schema.settings import Settings
 from schema.team import LedgerRow
 from tests.scripted import MODEL, PIPELINE, TRAINING, ScriptedTeam, image_folder
@@ -74,6 +76,20 @@ def test_a_candidate_is_compared_under_what_the_incumbent_ran_with(finished: Fin
         "settled": True,
     }
     assert (other_model["epochs"], other_model["settled"]) == (plan["epochs"], False)
+
+
+def test_a_candidate_is_given_how_long_the_incumbent_really_trained(finished: Finished) -> None:
+    """The plan is the incumbent's own word; these seconds are ours."""
+    incumbent = json.loads((finished.folder / "iterations/0000/jobs/1-s0/result.json").read_text())
+    candidate = json.loads((finished.folder / "iterations/0001/jobs/1-s0/job.json").read_text())
+    [trained] = [step["seconds"] for step in incumbent["steps"] if step["step"] == "train"]
+    assert candidate["least_seconds"] == trained > 0
+
+
+def test_a_plan_for_more_threads_than_cores_is_not_handed_on() -> None:
+    plan = Plan(epochs=3, threads=4096, images_per_second=1.0)
+    assert _taken(plan, {"epochs", "threads"}, cores=8) == {"epochs": 3, "threads": 8}
+    assert _taken(plan, {"epochs"}, cores=8) == {"epochs": 3}
 
 
 def test_a_finished_run_leaves_no_process_behind(finished: Finished) -> None:

@@ -127,6 +127,10 @@ def test_leaving_the_process_is_told_as_such() -> None:
         "text",
         {"frames": "none"},
         {"kind": 3, "message": None, "frames": [None, 4, {"file": "pipeline.py", "line": "x"}]},
+        {"kind": "x", "message": "m", "frames": [], "component": [], "probe": {}},
+        {"kind": [], "message": {"a": "b"}, "frames": [{"file": [], "line": True, "name": {}, "text": 1}]},
+        {"kind": "Input type and weight type " * 40_000, "message": "/a" * 10**6, "frames": [{}] * 10**6},
+        {"kind": "E", "message": "line\n" * 10**6, "frames": [{"file": "a\nb\x1b]0;owned\x07", "text": "\u202e"}] * 40},
         {"kind": "x" * 9999, "message": "\x1b[31m" + "y" * 99999, "frames": [], "component": "the user"},
     ],
 )
@@ -134,4 +138,4 @@ def test_account_is_untrusted(account: Any) -> None:
     fault = blamed(account)
     assert fault.component is None
     assert len(fault.message) + len(fault.excerpt) + len(fault.kind) < 4000
-    assert "\x1b" not in fault.message + fault.excerpt
+    assert not {"\x1b", "\x07", "\u202e"} & set(fault.kind + fault.message + fault.excerpt)

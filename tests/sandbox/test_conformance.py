@@ -22,6 +22,12 @@ from schema.settings import Tier
 
 USER = 61100  # an ordinary user without an account, below the range that jobs have
 ROOT = Path(__file__).resolve().parent.parent.parent
+# Of the cheats that have worked one of a kind; `make test-slow` runs all of them in every tier.
+QUICK = (
+    "cheats:predictions_handed_on_in_tmp,trained_while_predicting,plan_written_again_while_it_trains,"
+    "leaves_in_the_middle_of_training,account_with_a_list_for_a_name,curve_without_numbers",
+    "weights:header_of_2_to_the_60,nan_weights",
+)
 WHO = ("root", "user") if os.getuid() == 0 else ("user",)
 # Makes the interpreter reachable where it lies below root's closed home, and goes on as the user in $1.
 AS_USER = """
@@ -45,6 +51,14 @@ def open_in(tier: str, who: str) -> set[str]:
     if who == "user":
         known |= {"find_what_the_job_before_left"} | ({"pathname_unix_socket"} if landlock.abi() < 9 else set())
     return known
+
+
+def open_to_cheats(tier: str, who: str) -> set[str]:
+    """Without isolation prediction can read the training data; what lies in the machine's own shared memory is not always ours to remove."""
+    shared = {"predictions_handed_on_in_shared_memory"}
+    if tier == "none":
+        return shared | {"trained_while_predicting"}
+    return shared if (tier, who) == ("landlock", "user") else set()
 
 
 def suite(tier: str, who: str, *groups: str) -> dict[str, dict[str, Any]]:
@@ -104,8 +118,8 @@ def test_no_attack_gets_what_it_is_after(tier: str, who: str) -> None:
     check(rows, open_in(tier, who))
 
 
-def test_forged_predictions_are_refused_and_honest_code_is_not_hindered() -> None:
-    check(suite(_best(), WHO[-1], "forgeries", "honest"), set())
+def test_forged_predictions_are_refused_cheats_gain_nothing_and_honest_code_is_not_hindered() -> None:
+    check(suite(_best(), WHO[-1], "forgeries", "honest", "texts", *QUICK), set())
 
 
 def test_what_is_killed_stopped_or_removed_leaves_nothing_and_lowers_nothing() -> None:
@@ -124,6 +138,13 @@ def test_every_limit_holds(tier: str, who: str) -> None:
 @pytest.mark.parametrize("tier", [*tiers.ISOLATED, "none"])
 def test_every_tier_survives_kills_and_forgeries_and_hinders_nobody(tier: str, who: str) -> None:
     check(suite(tier, who, "lifecycle", "forgeries", "honest"), set())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("who", WHO)
+@pytest.mark.parametrize("tier", [*tiers.ISOLATED, "none"])
+def test_no_cheat_counts_and_no_text_or_weights_do_harm(tier: str, who: str) -> None:
+    check(suite(tier, who, "cheats", "weights", "texts"), open_to_cheats(tier, who))
 
 
 def _best() -> str:

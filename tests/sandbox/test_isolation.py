@@ -148,18 +148,21 @@ def test_a_room_is_empty_for_the_next_job_whatever_the_last_one_left(tmp_path: P
     assert (kept / "file").exists()
 
 
-def test_only_what_the_contract_names_is_taken_out(tmp_path: Path) -> None:
-    spec = JobSpec(
+def _spec() -> JobSpec:
+    return JobSpec(
         name="x", pipeline="", data="", heldout={"validation": "v"}, threads=1, tier="none",
         limits=Limits(train_seconds=1, memory_bytes=1),
     )  # fmt: skip
+
+
+def test_only_what_the_contract_names_is_taken_out(tmp_path: Path) -> None:
     room.build(tmp_path / "room", None)
     work, target = tmp_path / "room" / "work", tmp_path / "job"
     target.mkdir()
     for name in ("weights.safetensors", "validation.npy", "secret.npy", "sitecustomize.py"):
         (work / name).touch()
     (work / "metrics.jsonl").symlink_to("/etc/passwd")
-    room.take_out(tmp_path / "room", spec, target)
+    room.take_out(tmp_path / "room", _spec(), target)
     assert sorted(path.name for path in (target / "work").iterdir()) == [
         "metrics.jsonl",
         "validation.npy",
@@ -167,6 +170,26 @@ def test_only_what_the_contract_names_is_taken_out(tmp_path: Path) -> None:
     ]
     with pytest.raises(artifacts.Unreadable, match="not a plain file"):
         artifacts.read_bytes(target, "work/metrics.jsonl", 100)
+
+
+def test_a_step_begins_with_what_it_needs_and_cannot_rewrite_what_an_earlier_one_left(tmp_path: Path) -> None:
+    work, target = tmp_path / "room/work", tmp_path / "job"
+    room.build(tmp_path / "room", None)
+    target.mkdir()
+    (work / "smoke.json").write_text("the plan")
+    (work / "cache").mkdir()
+    (work / "trained-already.safetensors").touch()
+    room.before_step(tmp_path / "room", "train", target)
+    assert list(work.iterdir()) == []
+    (work / "smoke.json").write_text("another plan")
+    (work / "weights.safetensors").write_text("weights")
+    (work / "validation.npy").touch()
+    room.before_step(tmp_path / "room", "predict", target)
+    assert [path.name for path in work.iterdir()] == ["weights.safetensors"]
+    (work / "metrics.jsonl").write_text("a curve that came later")
+    room.take_out(tmp_path / "room", _spec(), target)
+    kept = {path.name: path.read_text() for path in (target / "work").iterdir()}
+    assert kept == {"smoke.json": "the plan", "metrics.jsonl": "", "weights.safetensors": "weights"}
 
 
 def test_a_second_name_of_a_file_is_refused(tmp_path: Path) -> None:

@@ -156,6 +156,19 @@ def test_the_epochs_are_planned_from_the_speed_without_neighbours(
     assert script.measured(data, script.make_info(data.facts, config), config).epochs == expected
 
 
+# 16 images at 10 a second: 10 passes in 16 seconds. The incumbent says that it planned one; how long it really trained, and what is planned.
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(0.0, 1), (1.6, 1), (3.2, 1), (8.0, 2), (14.0, 4), (17.0, 5), (1e9, 8)]
+)
+def test_an_incumbent_that_trained_longer_than_it_says_wins_nothing_by_it(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, seconds: float, expected: int
+) -> None:
+    monkeypatch.setattr(script, "images_per_second", lambda *_: script.Speed(10.0, 10.0))
+    data = small_data(script)
+    config = {"threads": 1, "seconds": 16.0, "epochs": 1, "settled": True, "least_seconds": seconds, "device": "cpu"}
+    assert script.measured(data, script.make_info(data.facts, config), config).epochs == expected
+
+
 class SpoiltByBfloat16(torch.nn.Module):
     """What some convolutions do on some processors: in bfloat16 a gradient is not a number."""
 

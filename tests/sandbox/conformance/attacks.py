@@ -117,10 +117,27 @@ def read_heldout_labels(bait: Bait) -> object:
 
 @attack
 def learn_from_the_heldout_file(bait: Bait) -> object:
-    """By order, size, time or name: nothing but an array of images lies there, under a name that says nothing."""
-    with contextlib.suppress(OSError):
-        return set(os.listdir(Path(bait["heldout"]).parent)) - {"validation.npy", "test.npy"}
-    return None
+    """By size, time, owner, attribute or name: nothing but an array of images lies there. (That its order tells nothing: test_prepare.)"""
+    told = os.stat(bait["heldout"])
+    header, images = 128, 20 * 64
+    return any_of(
+        lambda: set(os.listdir(Path(bait["heldout"]).parent)) - {"validation.npy", "test.npy"},
+        lambda: told.st_size != header + images and f"{told.st_size} bytes",
+        lambda: os.listxattr(bait["heldout"]),
+        lambda: [p for p in os.listdir(Path(bait["heldout"]).parent.parent) if p not in {"train", "heldout"}],
+    )
+
+
+@attack
+def caches_of_others(bait: Bait) -> object:
+    """What the person, another run or an earlier job compiled or downloaded: to read, and to poison."""
+    return any_of(*[reads(path) for path in bait["caches"]], *[writes(path) for path in bait["caches"]])
+
+
+@attack
+def caches_outside_the_work_directory(bait: Bait) -> object:
+    names = ("XDG_CACHE_HOME", "TORCH_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH", "HOME")
+    return [name for name in names if not os.environ[name].startswith(bait["room"] + "/work")]
 
 
 @attack
@@ -287,7 +304,11 @@ def links_out_of_the_work_directory(bait: Bait) -> object:
         os.rename("mine", bait["home"] + "/moved")
         return "moved"
 
-    return any_of(link, move, lambda: os.symlink(bait["ssh_key"], "sym") or Path("sym").read_text())
+    def checkpoint() -> object:
+        os.link(bait["other_run"], "weights-of-another-run")
+        return "a checkpoint of another run under our name"
+
+    return any_of(link, move, checkpoint, lambda: os.symlink(bait["ssh_key"], "sym") or Path("sym").read_text())
 
 
 @attack
@@ -432,6 +453,29 @@ def priority_of_others(bait: Bait) -> object:
         ],
         *[lambda p=p: os.sched_setscheduler(p, os.SCHED_IDLE, os.sched_param(0)) or "idle class" for p in victims],
         *[lambda p=p: resource.prlimit(p, resource.RLIMIT_CORE, (0, 0)) and "limits" for p in victims],
+    )
+
+
+@attack
+def come_before_others(bait: Bait) -> object:
+    """Priority, scheduling class and order of the disk that only the machine gives, and to be the last that is ended for want of memory."""
+
+    def boldness() -> object:
+        Path("/proc/self/oom_score_adj").write_text("-500")
+        return "not the first to go"
+
+    def autogroup() -> object:
+        Path("/proc/self/autogroup").write_text("-10")
+        return "a group that comes first"
+
+    return any_of(
+        lambda: os.setpriority(os.PRIO_PROCESS, 0, -5) or "nice",
+        lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10)) or "real time",
+        lambda: os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(10)) or "real time by turns",
+        lambda: syscall(251, 30, 1, 0, 1 << 13) == 0 and "the disk in real time",
+        lambda: resource.setrlimit(resource.RLIMIT_RTPRIO, (50, 50)) or "a right to real time",
+        boldness,
+        autogroup,
     )
 
 
@@ -585,10 +629,12 @@ def leave_something_for_the_next_job(bait: Bait) -> object:
 
 @attack
 def find_what_the_job_before_left(bait: Bait) -> object:
-    places = ("/tmp", "/dev/shm", "/var/tmp", os.environ["TMPDIR"])
+    caches = [os.environ[name] for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCH_HOME", "HOME")]
+    places = ("/tmp", "/dev/shm", "/var/tmp", os.environ["TMPDIR"], *caches)
     found = [str(Path(place, "from-before")) for place in places if Path(place, "from-before").exists()]
     for place in places:
         with contextlib.suppress(OSError):
+            Path(place).mkdir(parents=True, exist_ok=True)
             Path(place, "from-before").write_text("x")
     return found
 

@@ -18,6 +18,14 @@ import psutil
 
 SECRET = "the-secret-that-no-job-may-see"
 TOLD = "the-argument-that-other-processes-show"
+CACHES = (
+    "person/.cache/huggingface/token",
+    "person/.cache/huggingface/hub/models--x/blobs/weights",
+    "person/.cache/pip/http/entry",
+    "person/.cache/torch/hub/checkpoints/resnet.pth",
+    "home/runs/other/supervisor/room/work/cache/inductor/fx.py",
+    "home/runs/other/supervisor/room/work/cache/triton/kernel.so",
+)
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 
 
@@ -50,6 +58,11 @@ def lay_out(folder: Path) -> dict[str, Any]:
     (folder / "home/experiments.sqlite").write_text(SECRET)
     (folder / "person/.ssh/id_rsa").write_text(SECRET)
     (folder / "photos/cat/1.png").write_text("an image")
+    caches = [folder / place for place in CACHES]
+    for cache in caches:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        cache.write_text(SECRET)
+        cache.chmod(0o666)
     shutil.copy(Path(__file__).with_name("attacks.py"), train / "attacks.py")
     return {
         "secret": SECRET,
@@ -62,6 +75,7 @@ def lay_out(folder: Path) -> dict[str, Any]:
         "originals": str(folder / "photos"),
         "store": str(folder / "home/experiments.sqlite"),
         "ssh_key": str(folder / "person/.ssh/id_rsa"),
+        "caches": [str(cache) for cache in caches],
         "other_run": str(other / "weights.safetensors"),
         "outside": [str(folder), str(folder / "home"), str(folder / "person"), str(train), str(heldout), "/etc", "/usr/lib", "/var/tmp", "/home"],
         "cores": len(os.sched_getaffinity(0)),
@@ -85,6 +99,12 @@ def servers(folder: Path) -> Iterator[dict[str, Any]]:
     for server in (tcp, abstract, named, short):
         threading.Thread(target=_give, args=(server,), daemon=True).start()
     threading.Thread(target=_give_datagrams, args=(udp,), daemon=True).start()
+    # where torch.compile puts what it makes when nobody says where
+    compiled = Path(f"/tmp/torchinductor_improve-bait-{os.getpid()}")
+    compiled.mkdir()
+    (compiled / "fx.py").write_text(SECRET)
+    compiled.chmod(0o777)
+    (compiled / "fx.py").chmod(0o666)
     shm = Path(f"/dev/shm/improve-bait-{os.getpid()}")
     with contextlib.suppress(FileExistsError):
         os.close(os.open(shm, os.O_CREAT | os.O_WRONLY, 0o600))
@@ -100,6 +120,7 @@ def servers(folder: Path) -> Iterator[dict[str, Any]]:
             "abstract": name,
             "sockets": [path, in_tmp],
             "shm": str(shm),
+            "compiled": str(compiled / "fx.py"),
             "sysv": segment,
         }
     finally:
@@ -107,6 +128,7 @@ def servers(folder: Path) -> Iterator[dict[str, Any]]:
             server.close()
         for left in (Path(in_tmp), shm):
             left.unlink(missing_ok=True)
+        shutil.rmtree(compiled)
         libc.shmctl(segment, 0, None)
 
 

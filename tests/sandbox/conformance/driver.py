@@ -1,4 +1,4 @@
-"""Runs the suite in one tier, as whoever it is started as: python -m tests.sandbox.conformance.driver TIER FOLDER [GROUP ...]
+"""Runs the suite in one tier, as whoever it is started as: python -m tests.sandbox.conformance.driver TIER FOLDER [GROUP[:CASE,...] ...]
 
 Prints a JSON row for each case: what the attack got, whether it ran at all, and what was seen from outside.
 """
@@ -19,13 +19,16 @@ import numpy as np
 import psutil
 
 from dataset.decode import SOURCE
-from sandbox import artifacts, job
+from improve.view import plain_line
+from sandbox import artifacts, job, room
 from sandbox.assemble import assemble
+from schema.events import FaultFound
 from schema.job import JobResult, JobSpec, Limits
 from schema.pipeline import Fault, Pipeline
-from schema.settings import Tier
+from schema.settings import Tier, make_settings
 from tests.sandbox.conformance import bait
 from tests.sandbox.conformance.bombs import BOMBS, FORGERIES, GB, HONEST
+from tests.sandbox.conformance.cheats import CHEATS, FAULT, PLANTED, PLANTED_SPEED, TEXTS, WEIGHTS, Cheat
 from tests.scripted import PIPELINE, TRAINING
 
 
@@ -76,7 +79,7 @@ class Suite:
     ) -> tuple[Path, JobResult]:
         directory = self.directory(name)
         job.start(directory, self.spec(name, pipeline, steps, limits))
-        return directory, job.wait(directory)
+        return directory, job.wait(directory, on_progress=lambda progress: progress.model_dump_json() and None)
 
     def supervisor(self) -> psutil.Process:
         return psutil.Process(int((self.run / "supervisor/supervisor.lock").read_text()))
@@ -100,6 +103,7 @@ def training(body: str) -> Pipeline:
 
 
 Row = dict[str, Any]
+SETTINGS = make_settings({"dataset": "mnist"})
 NOT_WITHOUT = {"fork_bomb", "thread_bomb", "memory_in_dev_shm"}  # isolation: they would take the machine with them
 
 
@@ -122,6 +126,7 @@ def attacks(suite: Suite) -> Iterator[Row]:
         others = [victim.pid, here, supervisor.pid]
         suite.bait |= served | {
             "job": str(suite.directory("attacks")),
+            "caches": [*suite.bait["caches"], served["compiled"]],
             "victim": victim.pid,
             "others": others,
             "supervisors": others[2:],
@@ -248,6 +253,99 @@ def forgeries(suite: Suite) -> Iterator[Row]:
         yield {"case": name, "ran": "RAN" in log and result.ok, "got": "it was taken" if taken else "", "said": said}
 
 
+def cheats(suite: Suite, names: list[str] | None = None) -> Iterator[Row]:
+    yield from (_cheated(suite, cheat) for cheat in CHEATS if names is None or cheat.name in names)
+    Path("/dev/shm/improve-handed-on").unlink(missing_ok=True)  # where it is the machine's
+
+
+def weights(suite: Suite, names: list[str] | None = None) -> Iterator[Row]:
+    yield from (_cheated(suite, cheat) for cheat in WEIGHTS if names is None or cheat.name in names)
+
+
+def _cheated(suite: Suite, cheat: Cheat) -> Row:
+    """What counts in the end: no row, curve or plan that was planted, no file that the contract does not name, no fault without a name."""
+    directory, result = suite.job(cheat.name, _cheating(suite, cheat), ("smoke", "train", "predict"))
+    log = (directory / "train.log").read_text(errors="replace")
+    time.sleep(0.05)
+    kind = result.fault.kind if result.fault else ""
+    rows, plan = artifacts.probabilities(directory, "validation", 20, 2), artifacts.plan(directory)
+    curve = artifacts.curve(directory)
+    said = rows.message if isinstance(rows, Fault) else str(result.fault or "")
+    wrong = re.findall(r"^GOT .*", log, re.MULTILINE)[:3]
+    wrong += [] if kind in cheat.ends or (cheat.ends == FAULT and kind) else [f"ended as {kind!r}: {result.fault}"]
+    wrong += ["planted rows count"] if isinstance(rows, np.ndarray) and (abs(rows[:, 0] - PLANTED) < 1e-3).all() else []
+    wrong += ["a planted plan counts"] if plan and plan.images_per_second == PLANTED_SPEED else []
+    wrong += ["the curve has no end"] if not all(1 <= len(row.model_dump_json()) < 5000 for row in curve) else []
+    wrong += [f"left: {name}" for name in _unnamed(directory)] + _unclean(result.fault)
+    wrong += ["it took long"] if result.seconds > 45 else []
+    wrong += [f"{len(left)} processes left"] if (left := _left(suite)) else []
+    return {"case": cheat.name, "ran": "RAN" in log, "got": "; ".join(wrong), "kind": kind, "said": said[:200]}
+
+
+def _cheating(suite: Suite, cheat: Cheat) -> Pipeline:
+    """Only the last of the three that does something says that it ran."""
+    last = "predict" if cheat.predict else "train" if cheat.train else "smoke"
+    told = {step: "print('RAN', flush=True)" if step == last else "pass" for step in ("smoke", "train", "predict")}
+    names = f"DATA, LABELS = {suite.bait['data']!r}, {suite.bait['labels']!r}"
+    head = f"import os, numpy as np\n{names}\n"
+    trains = head + _branch("os.path.exists('smoke')", cheat.smoke, told["smoke"])
+    trains += _branch("not os.path.exists('smoke')", cheat.train, told["train"])
+    predicts = head + _branch("info.restoring and not os.path.exists('smoke')", cheat.predict, told["predict"])
+    code = _inside("build_transforms(info):\n", PIPELINE.data, predicts)
+    return training(trains).with_code("data", code)
+
+
+def _branch(condition: str, body: str, told: str) -> str:
+    return f"if {condition}:\n" + "".join(f"    {line}\n" for line in (told, *body.splitlines()))
+
+
+def _inside(head: str, code: str, body: str) -> str:
+    return code.replace(head, head + "".join(f"    {line}\n" for line in body.splitlines()))
+
+
+def _unnamed(directory: Path) -> list[str]:
+    """In a job's directory: its own files, and in work/ what the contract names."""
+    named = {*room.LEFT, "validation.npy", "test.npy"}
+    return [path.name for path in (directory / "work").iterdir() if path.name not in named]
+
+
+def texts(suite: Suite) -> Iterator[Row]:
+    """What a job says comes to people and models as one short, plain text, whatever it was."""
+    for name, body in TEXTS.items():
+        said = (
+            "import os\nprint('RAN', flush=True)\n"
+            + body
+            + "\nprint(said.encode(errors='replace').decode())\nraise ValueError(said)"
+        )
+        directory, result = suite.job("says-" + name, training(said))
+        log = (directory / "train.log").read_bytes()
+        fault = result.fault
+        wrong = _unclean(fault) or ([] if fault and fault.component == "training" else [f"ended as {fault}"])
+        if fault:
+            line = plain_line(FaultFound(iteration=1, attempt=1, fault=fault), SETTINGS) or ""
+            wrong += ["more than a line for the terminal"] if len(line) > 400 or _dirt(line) or "\n" in line else []
+        tail = artifacts.log_tail(directory)
+        wrong += ["the log's end"] if _dirt(tail) or len(tail) > 41 * 501 else []
+        wrong += ["the log"] if len(log) > 3_000_000 else []
+        yield {
+            "case": name,
+            "ran": b"RAN" in log,
+            "got": "; ".join(wrong),
+            "said": fault.message[:200] if fault else "",
+        }
+
+
+def _unclean(fault: Fault | None) -> list[str]:
+    if fault is None:
+        return []
+    text = fault.kind + fault.message + fault.excerpt
+    return [f"{found!r} in the fault"] if (found := _dirt(text)) or len(fault.kind) > 80 or len(text) > 4000 else []
+
+
+def _dirt(text: str) -> set[str]:
+    return {c for c in text if not (c.isprintable() or c in "\n\t")}
+
+
 def honest(suite: Suite) -> Iterator[Row]:
     for name, body in HONEST.items():
         directory, result = suite.job(name, training(body.strip() + "\nprint('RAN', flush=True)"))
@@ -357,10 +455,13 @@ def _until(true: Callable[[], bool], seconds: float = 30) -> bool:
     return False
 
 
-GROUPS: dict[str, Callable[[Suite], Iterator[Row]]] = {
+GROUPS: dict[str, Callable[..., Iterator[Row]]] = {
     "attacks": attacks,
     "honest": honest,
     "forgeries": forgeries,
+    "cheats": cheats,
+    "weights": weights,
+    "texts": texts,
     "lifecycle": lifecycle,
     "bombs": bombs,
 }
@@ -371,9 +472,9 @@ def main() -> None:
     suite = Suite(tier, Path(folder))  # type: ignore[arg-type]
     try:
         for group in groups or GROUPS:
-            name, _, case = group.partition(":")
-            rows = bombs(suite, [case]) if case else GROUPS[name](suite)
-            for row in rows:
+            name, _, cases = group.partition(":")
+            chosen = {"names": cases.split(",")} if cases else {}  # bombs, cheats, weights
+            for row in GROUPS[name](suite, **chosen):
                 print(json.dumps({"group": name, "tier": tier, "root": os.getuid() == 0} | row), flush=True)
     finally:
         job.shutdown(suite.run)
