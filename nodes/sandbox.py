@@ -24,6 +24,7 @@ from nodes.events import tell
 from nodes.pretrained import obtained
 from nodes.services import Services
 from sandbox import artifacts
+from sandbox.pretrained.broker import MOST
 from sandbox.scoring import score
 from schema.errors import RunStopped, SandboxUnavailable
 from schema.events import NodeEntered
@@ -110,7 +111,10 @@ def _train(training: Training, state: State, services: Services) -> Trained:
     known = {(row.attempt, row.seed) for row in store.jobs(state["run"], training.iteration)}
     weights = pretrained_of(state)
     result = _run_job(training, state, services, weights)
-    while (fault := result.fault) and fault.wants and fault.wants not in weights.asked:
+    for _ in range(MOST):
+        fault = result.fault
+        if fault is None or fault.wants is None or fault.wants in weights.asked:
+            break
         weights, problem = obtained({fault.wants: (fault.component, fault.line)}, weights)
         if problem:
             result = result.model_copy(update={"fault": problem.model_copy(update={"stage": fault.stage})})

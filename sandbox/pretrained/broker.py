@@ -22,6 +22,7 @@ from schema.pretrained import Pretrained
 
 IMPORTING = 180.0  # seconds until the first word: timm and torchvision are imported
 LONGEST = 3600.0  # seconds for all of them
+MOST = 8  # asked for by one candidate
 PATIENCE = 60.0  # seconds over which a download has to be
 SLOWEST = 20_000  # bytes per second
 ENVIRONMENT = {
@@ -34,14 +35,14 @@ Tell = Callable[[WeightsFetched], None]
 
 
 def missing_in(pipeline: Pipeline, have: Pretrained) -> dict[str, tuple[Component, int]]:
-    """What the source asks for and no earlier candidate has asked for, with the first place that asks."""
+    """What the source asks for and no earlier candidate has asked for, with the first place that asks: the first `MOST`."""
     found: dict[str, tuple[Component, int]] = {}
     for component in COMPONENTS:
         tree = parsed(component, pipeline.code(component))
         for asked in [] if isinstance(tree, Fault) else asked_for(tree):
             if not _known(asked, have):
                 found.setdefault(asked.what, (component, asked.line))
-    return found
+    return dict(list(found.items())[:MOST])
 
 
 def _known(asked: Asked, have: Pretrained) -> bool:
@@ -125,21 +126,23 @@ class _Headway:
 
     began: float = field(default_factory=time.monotonic)
     name: str = ""
-    marks: list[tuple[float, int]] = field(default_factory=list)  # (when, bytes) within the last PATIENCE seconds
+    marks: list[tuple[float, int]] = field(default_factory=list)  # (when, bytes), the first PATIENCE seconds back
     reason: str = ""
 
     def seen(self, name: str, count: int) -> None:
         if name != self.name:
             self.name, self.marks = name, []
         now = time.monotonic()
-        self.marks = [*(mark for mark in self.marks if mark[0] >= now - PATIENCE), (now, count)]
+        while len(self.marks) > 1 and self.marks[1][0] <= now - PATIENCE:
+            self.marks.pop(0)
+        self.marks.append((now, count))
 
     def over(self) -> None:
         self.name, self.marks, self.began = "", [], time.monotonic()
 
     def lost(self) -> bool:
         now = time.monotonic()
-        if self.name and self.marks and now - self.marks[0][0] >= 0.9 * PATIENCE:
+        if self.name and self.marks and now - self.marks[0][0] >= PATIENCE:
             speed = (self.marks[-1][1] - self.marks[0][1]) / (now - self.marks[0][0])
             if speed < SLOWEST:
                 self.reason = (
