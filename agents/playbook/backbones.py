@@ -1,6 +1,6 @@
 """Which of the pretrained weights on disk to fine-tune, best first, and what their file names say of them."""
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from schema.team import Brief
 
@@ -41,17 +41,30 @@ OTHER_FAMILIES = (
     "mobilenet",
     "tf_mobilenet",
 )
+LARGEST = {"cpu": 120e6, "cuda": 500e6}  # bytes of weights that the device fine-tunes in the usual time
 
 
 def backbones(brief: Brief) -> list[str]:
-    """Weights on disk that these recipes can fine-tune, best first. Networks that insist on one input size are left to other teams."""
+    """Weights on disk that these recipes can fine-tune, best first. Networks that insist on one input size are left to other teams, and so
+    are those that this device would take too long for: the cache of the hub may hold some."""
     own = GPU_FAMILIES if brief.hardware.device == "cuda" else CPU_FAMILIES
     families = tuple(dict.fromkeys((*own, *GPU_FAMILIES, *OTHER_FAMILIES)))
     rank = {
         name: next((i for i, family in enumerate(families) if name.startswith(family)), None) for name in brief.weights
     }
-    known = [(place, name) for name, place in rank.items() if place is not None and not name.endswith("_clip")]
+    known = [
+        (place, name)
+        for name, place in rank.items()
+        if place is not None
+        and not name.split(".")[0].endswith("_clip")
+        and _size(brief, name) <= LARGEST[brief.hardware.device]
+    ]
     return [name for _, name in sorted(known)]
+
+
+def _size(brief: Brief, name: str) -> int:
+    file = Path(brief.weights[name])
+    return file.stat().st_size if file.is_file() else 0
 
 
 def best_backbone(brief: Brief) -> str | None:
