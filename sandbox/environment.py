@@ -20,8 +20,9 @@ KEPT = (
 )
 
 
-def environment(work: Path, threads: int, tmp: str) -> dict[str, str]:
-    """For the warm process and all its children. `work` and `tmp` are theirs to write; whatever is compiled is kept in `work`, for one job."""
+def environment(work: Path, threads: int, tmp: str, card: str | None = None) -> dict[str, str]:
+    """For the warm process and all its children. `work` and `tmp` are theirs to write; whatever is compiled is kept in `work`, for one job.
+    `card` is the UUID of the GPU that they have; None: those that we have."""
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     caches = {
         "XDG_CACHE_HOME": "",
@@ -31,6 +32,7 @@ def environment(work: Path, threads: int, tmp: str) -> dict[str, str]:
     }
     return {
         **kept,
+        **({"CUDA_VISIBLE_DEVICES": card} if card else {}),
         **ALLOCATOR,
         **{name: str(work / "cache" / folder) for name, folder in caches.items()},
         **({"PYTHONUSERBASE": site.getuserbase()} if site.ENABLE_USER_SITE else {"PYTHONNOUSERSITE": "1"}),

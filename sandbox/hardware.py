@@ -2,13 +2,12 @@
 
 import os
 import platform
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Literal
 
 import psutil
 
+from sandbox.gpu import cards
 from schema.errors import SettingsError
 from schema.job import Limits
 from schema.team import Hardware
@@ -16,34 +15,23 @@ from schema.team import Hardware
 
 def hardware(device: Literal["auto", "cpu", "cuda"]) -> Hardware:
     """Raises SettingsError where a GPU is asked for and none is found."""
-    gpu = None if device == "cpu" else _gpu()
-    if device == "cuda" and gpu is None:
-        raise SettingsError("--device cuda: no NVIDIA GPU answers (nvidia-smi). Use --device cpu, or check the driver.")
-    name, gpu_memory = gpu or (_processor(), 0)
+    card = None if device == "cpu" else next(iter(cards()), None)
+    if device == "cuda" and card is None:
+        raise SettingsError(
+            "--device cuda: no NVIDIA GPU answers. Use --device cpu, or check the driver (nvidia-smi) and CUDA_VISIBLE_DEVICES."
+        )
     return Hardware(
-        device="cuda" if gpu else "cpu", name=name, cores=_cores(), memory_bytes=_memory(), gpu_memory_bytes=gpu_memory
+        device="cuda" if card else "cpu",
+        name=card.name if card else _processor(),
+        cores=_cores(),
+        memory_bytes=_memory(),
+        gpu_memory_bytes=card.memory_bytes if card else 0,
     )
 
 
 def default_limits(machine: Hardware, train_seconds: float) -> Limits:
     """A job may use most of the machine, and no more."""
     return Limits(train_seconds=train_seconds, memory_bytes=int(machine.memory_bytes * 0.85))
-
-
-def _gpu() -> tuple[str, int] | None:
-    """Name and memory in bytes of the first GPU."""
-    program = shutil.which("nvidia-smi")
-    if program is None or not Path("/dev/nvidiactl").exists():
-        return None
-    query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-    try:
-        answer = (
-            subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout.strip().split("\n")[0]
-        )
-        name, megabytes = answer.rsplit(",", 1)
-        return name.strip(), int(megabytes) * 2**20
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return None
 
 
 def _cores() -> int:

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox import artifacts, room
+from sandbox import artifacts, gpu, room
 from sandbox.attribution import fault_from
 from sandbox.isolation.kernel import PR_SET_CHILD_SUBREAPER, prctl
 from sandbox.isolation.users import end_survivors, own_user
@@ -21,9 +21,10 @@ from sandbox.job import disk_is_full
 from sandbox.output import Log
 from sandbox.watch import Watch
 from sandbox.zygote import Child, SandboxFailed, Zygote
-from schema.job import Access, JobResult, JobSpec, Step, StepOutcome
+from schema.job import Access, Card, JobResult, JobSpec, Step, StepOutcome
 from schema.pipeline import Fault
 
+OUT_OF_GPU_MEMORY = "OutOfMemoryError"  # torch's
 POLL = 0.02
 WATCH = 0.1  # between two looks at a running job: each look goes over all processes of the machine
 IDLE_SECONDS = float(os.environ.get("IMPROVE_SUPERVISOR_IDLE", "180"))
@@ -63,7 +64,8 @@ def _warm_up(folder: Path, zygote: Zygote) -> None:
     with contextlib.suppress(OSError, ValueError, SandboxFailed):
         access = Access.model_validate_json((folder / "access.json").read_bytes())
         room.build(zygote.room, None if access.tier == "none" else zygote.user)
-        zygote.open(access)
+        with gpu.one_of(_cards(access, zygote), lambda: True) as card:
+            zygote.open(access.model_copy(update={"card": card}))
 
 
 def _next_request(queue: Path) -> Path | None:
@@ -84,7 +86,7 @@ def _run_job(job_dir: Path, zygote: Zygote) -> None:
         with (job_dir / "starts").open("a", encoding="utf-8") as file:
             file.write(f"{time.time()}\n")
         try:
-            result = _run_steps(job_dir, spec, zygote)
+            result = _run_on_a_card(job_dir, spec, zygote)
         except (SandboxFailed, OSError) as error:
             zygote.close()
             result = _not_run(spec, f"{error}")
@@ -103,13 +105,28 @@ def _not_run(spec: JobSpec, reason: str) -> JobResult:
     return JobResult(ok=False, fault=fault, steps=[], seconds=0.0, tier=spec.tier)
 
 
-def _run_steps(job_dir: Path, spec: JobSpec, zygote: Zygote) -> JobResult:
+def _run_on_a_card(job_dir: Path, spec: JobSpec, zygote: Zygote) -> JobResult:
+    """Jobs stand in line for a GPU, one to each card; on a CPU nothing is waited for."""
+    choice = _cards(spec.access, zygote)
+    with gpu.one_of(choice, (job_dir / "stop").exists) as card:
+        if choice and card is None:
+            fault = Fault(stage="smoke", kind="stopped", message="it was stopped while it waited for a GPU")
+            return JobResult(ok=False, fault=fault, steps=[], seconds=0.0, tier=spec.tier)
+        return _run_steps(job_dir, spec, zygote, card)
+
+
+def _cards(access: Access, zygote: Zygote) -> list[Card]:
+    """The one that the warm process has been opened for comes first."""
+    return sorted(gpu.cards(), key=lambda card: card != zygote.card) if access.gpu else []
+
+
+def _run_steps(job_dir: Path, spec: JobSpec, zygote: Zygote, card: Card | None) -> JobResult:
     room.build(zygote.room, None if spec.tier == "none" else zygote.user)
     room.clear(job_dir / "work")  # of a start that was interrupted
     room.furnish(zygote.room, spec)
-    zygote.open(spec.access)
+    zygote.open(spec.access.model_copy(update={"card": card}))
     zygote.ready()  # what is still importing costs the job nothing
-    began, outcomes, fault, cut, peak = time.monotonic(), [], None, False, 0
+    began, outcomes, fault, cut, peak, gpu_peak = time.monotonic(), [], None, False, 0, 0
     log = Log(job_dir / "train.log", spec.limits.output_bytes)
     for step in spec.steps:
         if step == "predict":
@@ -118,11 +135,13 @@ def _run_steps(job_dir: Path, spec: JobSpec, zygote: Zygote) -> JobResult:
         _write(job_dir / "status.json", json.dumps({"step": step, "since": time.time()}))
         run = _run_step(job_dir, spec, step, zygote, log)
         outcomes.append(StepOutcome(step=step, seconds=round(run.seconds, 3), exit=run.exit))
-        peak = max(peak, run.peak)
+        peak, gpu_peak = max(peak, run.peak), max(gpu_peak, run.gpu_peak)
         if step == "train" and run.limit == "time" and (zygote.room / "work" / "weights.safetensors").is_file():
             cut = True  # it did not stop when asked; its best weights so far are scored
             continue
         fault = _fault(zygote.room, job_dir, spec, step, run)
+        if fault and card and fault.kind == OUT_OF_GPU_MEMORY:
+            fault = fault.model_copy(update={"message": f"{fault.message} {_on_the_card(card, run)}"})
         if fault:
             break
     log.close()
@@ -134,6 +153,7 @@ def _run_steps(job_dir: Path, spec: JobSpec, zygote: Zygote) -> JobResult:
         seconds=round(time.monotonic() - began, 3),
         cut=cut,
         peak_memory_bytes=peak,
+        peak_gpu_bytes=gpu_peak,
         tier=spec.tier,
     )
 
@@ -151,6 +171,7 @@ class StepRun:
     exit: int | None = None
     limit: str | None = None  # the limit that ended it
     peak: int = 0
+    gpu_peak: int = 0
 
 
 def _run_step(job_dir: Path, spec: JobSpec, step: Step, zygote: Zygote, log: Log) -> StepRun:
@@ -158,7 +179,8 @@ def _run_step(job_dir: Path, spec: JobSpec, step: Step, zygote: Zygote, log: Log
     run = _run_child(job_dir, spec, step, zygote, log)
     if step == "smoke" and run.exit == 0 and run.limit is None:
         again = _run_child(job_dir, spec, "reload", zygote, log)
-        return StepRun(run.seconds + again.seconds, again.exit, again.limit, max(run.peak, again.peak))
+        peaks = max(run.peak, again.peak), max(run.gpu_peak, again.gpu_peak)
+        return StepRun(run.seconds + again.seconds, again.exit, again.limit, *peaks)
     return run
 
 
@@ -171,9 +193,10 @@ def _seconds(spec: JobSpec, step: str) -> float:
 
 def _run_child(job_dir: Path, spec: JobSpec, step: str, zygote: Zygote, log: Log) -> StepRun:
     run = StepRun()
+    before = gpu.in_use(zygote.card) if zygote.card else 0
     without = spec.data if step == "predict" else None
     with zygote.child(step, spec.limits, log, without=without) as child:
-        watch = Watch(spec.limits, _seconds(spec, step), job_dir / "stop", zygote)
+        watch = Watch(spec.limits, _seconds(spec, step), job_dir / "stop", zygote, zygote.card, before)
         while (status := child.status(min(WATCH, POLL + watch.seconds / 10))) is None and not run.limit:
             run.limit = watch.exceeded(zygote.descendants(), log)
         if status is None and run.limit == "processes":
@@ -182,7 +205,7 @@ def _run_child(job_dir: Path, spec: JobSpec, step: str, zygote: Zygote, log: Log
             _end(child, zygote, log)
             status = child.status(5.0)
     _sweep(zygote)
-    run.exit, run.seconds, run.peak = status, watch.seconds, watch.peak
+    run.exit, run.seconds, run.peak, run.gpu_peak = status, watch.seconds, watch.peak, watch.gpu_peak
     return run
 
 
@@ -204,6 +227,16 @@ def _sweep(zygote: Zygote) -> None:
             return
         time.sleep(0.01)
     zygote.close()  # the last resort ends whatever will not go
+
+
+def _on_the_card(card: Card, run: StepRun) -> str:
+    """Said when the step is over: what is in use then is not its own."""
+    sizes = [size / 2**30 for size in (card.memory_bytes, run.gpu_peak, gpu.in_use(card))]
+    return (
+        "The card has {:.1f} GiB; this step was seen with {:.1f} GiB of it, and other programs hold {:.1f} GiB.".format(
+            *sizes
+        )
+    )
 
 
 def _was_cut(place: Path) -> bool:

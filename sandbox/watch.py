@@ -10,12 +10,14 @@ from pathlib import Path
 
 import psutil
 
+from sandbox import gpu
 from sandbox.output import Log
 from sandbox.room import usage
 from sandbox.script.clock import queued_seconds
 from sandbox.zygote import Zygote
-from schema.job import Limits
+from schema.job import Card, Limits
 
+BETWEEN_GPU_LOOKS = 1.0  # seconds
 BETWEEN_WALKS = 0.5  # seconds between two looks at the disk, or 20 times as long as one takes
 LEAST_FREE_SHARE = 0.02  # of the machine's memory: below it the largest job goes before the kernel chooses
 
@@ -28,8 +30,12 @@ class Watch:
     allowed: float  # seconds
     stop: Path  # a file that a person makes to end the job
     zygote: Zygote
+    card: Card | None = None
+    card_before: int = 0  # bytes in use on it when the step began
     began: float = field(default_factory=time.monotonic)
     peak: int = 0
+    gpu_peak: int = 0
+    next_gpu_look: float = 0.0
     next_walk: float = 0.0
     next_sum: float = 0.0
     scratch: int = 0  # bytes of memory in /tmp and /dev/shm
@@ -40,6 +46,7 @@ class Watch:
 
     def exceeded(self, processes: list[psutil.Process], log: Log) -> str | None:
         """The name of the first limit that is passed; what is quick to look at comes first."""
+        self._look_at_gpu(processes)
         looks: dict[str, Callable[[], bool]] = {
             "processes": lambda: len(processes) > self.limits.processes,
             "output": lambda: log.received > self.limits.output_bytes,
@@ -49,6 +56,12 @@ class Watch:
             "disk": lambda: time.monotonic() >= self.next_walk and self._disk_passed(processes),
         }
         return next((name for name, passed in looks.items() if passed()), None)
+
+    def _look_at_gpu(self, processes: list[psutil.Process]) -> None:
+        if self.card and time.monotonic() >= self.next_gpu_look:
+            taken = gpu.taken_by(self.card, {process.pid for process in processes}, self.card_before)
+            self.gpu_peak = max(self.gpu_peak, taken)
+            self.next_gpu_look = time.monotonic() + BETWEEN_GPU_LOOKS
 
     def _alone(self, processes: list[psutil.Process]) -> float:
         """Without the time that they stood in line for a core; at least half of the wall clock (sandbox/script/clock.py)."""

@@ -19,7 +19,7 @@ from sandbox.isolation import landlock, paths
 from sandbox.isolation.launch import Place, launch
 from sandbox.output import Log
 from sandbox.room import clear
-from schema.job import Access, Limits
+from schema.job import Access, Card, Limits
 
 START_SECONDS = 180.0  # a cold disk, a busy machine: importing torch has taken a minute
 END_SECONDS = 10.0  # for the guard to end all that is below it
@@ -101,8 +101,12 @@ class Zygote:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         program = [sys.executable, "-P", "-m", "sandbox.warm"]
         with (self._folder / "warm.log").open("wb") as log:
-            env = environment(work, cores, str(place.tmp))
+            env = environment(work, cores, str(place.tmp), access.card.uuid if access.card else None)
             return launch(access, place, program, env, channel=channel.fileno(), log=log)
+
+    @property
+    def card(self) -> Card | None:
+        return self._access.card if self._access else None
 
     def forget_files(self) -> None:
         """Between two steps of a job: /tmp and /dev/shm as they were, in a new sandbox where nothing else can make them so. Raises SandboxFailed."""
@@ -133,8 +137,16 @@ class Zygote:
         if self._access is None or self._access.tier == "none" or not landlock.abi():
             return None
         gpu, given = self._access.gpu, [path for path in self._access.read if path != without]
+        card = self._access.card.minor if self._access.card else None
         scratch = [str(self._tmp or TMP), *([SHM] if Path(SHM).is_dir() else []), "/proc"]
-        return [*paths.system(gpu=gpu), *paths.python(), str(self.room), *given, *scratch, *paths.devices(gpu=gpu)]
+        return [
+            *paths.system(gpu=gpu),
+            *paths.python(),
+            str(self.room),
+            *given,
+            *scratch,
+            *paths.devices(gpu=gpu, card=card),
+        ]
 
     def ready(self) -> None:
         """Wait until it has imported everything. Raises SandboxFailed."""

@@ -37,12 +37,22 @@ class Plan(Record):
     images_per_second: float = Field(gt=0)
 
 
+class Card(Record):
+    """An NVIDIA card, or a slice of one. `uuid` is the name that the driver, CUDA and NVML share; `minor` the number of the device node."""
+
+    uuid: str
+    name: str
+    minor: int
+    memory_bytes: int
+
+
 class Access(Record):
     """What a sandbox is opened for. A job that needs another one gets a new sandbox."""
 
     tier: Tier
     read: tuple[str, ...] = Field(description="Files and directories, besides the system and the Python environment")
     gpu: bool = False
+    card: Card | None = Field(default=None, description="The one that it may use; None: whatever there is")
     limits: Limits
 
 
@@ -102,6 +112,7 @@ class JobResult(Record):
     seconds: float
     cut: bool = Field(default=False, description="The training ended at its time limit, on its best weights so far")
     peak_memory_bytes: int = 0
+    peak_gpu_bytes: int = 0
     tier: Tier
 
 

@@ -40,7 +40,7 @@ def launch(
     tier, limits, user = access.tier, access.limits, place.user
     own = [*paths.system(gpu=access.gpu), *paths.python(), str(place.room)]
     read = list(dict.fromkeys([*own, *access.read]))
-    devices = paths.devices(gpu=access.gpu)
+    devices = paths.devices(gpu=access.gpu, card=access.card.minor if access.card else None)
     stranger = user is not None and _unreadable_for_others(access.read, namespaces=tier == "bwrap")
     front = [] if tier != "bwrap" else bwrap.command(
         read, [str(place.work)], devices,

@@ -39,9 +39,11 @@ def system(*, gpu: bool) -> list[str]:
     return [path for path in (*SYSTEM, *SETTINGS, *(("/sys",) if gpu else HARDWARE)) if Path(path).exists()]
 
 
-def devices(*, gpu: bool) -> list[str]:
-    """Device nodes; of the graphics cards all that there are: CUDA_VISIBLE_DEVICES says which of them the job is to use."""
-    cards = sorted(str(node) for node in Path("/dev").glob("nvidia[0-9]*")) if gpu else []
+def devices(*, gpu: bool, card: int | None = None) -> list[str]:
+    """Device nodes; of the graphics cards that of number `card`, or all that there are."""
+    cards = (
+        sorted(str(node) for node in Path("/dev").glob(f"nvidia{'[0-9]*' if card is None else card}")) if gpu else []
+    )
     return [path for path in (*DEVICES, *(GPU_DEVICES if gpu else ()), *cards) if Path(path).exists()]
 
 

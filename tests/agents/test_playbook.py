@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.playbook.backbones import pad_type
+from agents.playbook.backbones import backbones, pad_type
 from agents.playbook.document import document
 from agents.playbook.expert import Playbook
 from agents.playbook.moves import MOVES
@@ -207,6 +207,17 @@ def test_weights_on_disk_are_used_for_photographs() -> None:
 )  # fmt: skip
 def test_the_backbone_suits_images_and_machine(task: Brief, backbone: str | None) -> None:
     assert first_recipes(task).model.get("name") == backbone
+
+
+def test_weights_too_large_for_the_device_are_passed_over(tmp_path: Path) -> None:
+    task = make_brief(side=224, images=900, weights=["resnet152", "resnet50"])
+    for name, size in {"resnet152": 240_000_000, "resnet50": 100_000_000}.items():
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size)
+    task = task.model_copy(update={"weights": {name: str(tmp_path / name) for name in task.weights}})
+    assert backbones(task) == ["resnet50"]
+    cuda = task.model_copy(update={"hardware": task.hardware.model_copy(update={"device": "cuda"})})
+    assert backbones(cuda) == ["resnet152", "resnet50"]
 
 
 def test_small_photographs_are_enlarged_for_a_backbone() -> None:

@@ -135,8 +135,28 @@ def caches_of_others(bait: Bait) -> object:
 
 
 @attack
+def weights_that_were_given(bait: Bait) -> object:
+    """They can be read, or all of this shows nothing. They cannot be changed or replaced, nothing can be put beside them, and others are not there."""
+    place = Path(os.environ["HF_HUB_CACHE"]).parent / bait["given_at"]
+    if place.read_text() != "weights for all":
+        return "what was given cannot be read"
+    cache = Path(bait["given"]).parent.parent.parent
+    return any_of(
+        writes(str(place)),
+        writes(bait["given"]),
+        *[
+            writes(str(folder / "new"))
+            for folder in (place.parent, *place.parents[2:5], cache, Path(os.environ["TORCH_HOME"]))
+        ],
+        lambda: os.rename(place, place.with_name("old")) or "renamed",
+        lambda: os.unlink(place) or "removed",
+        lambda: set(os.listdir(cache)) - {"models--timm--given"},
+    )
+
+
+@attack
 def caches_outside_the_work_directory(bait: Bait) -> object:
-    names = ("XDG_CACHE_HOME", "TORCH_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH", "HOME")
+    names = ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH", "HOME")
     return [name for name in names if not os.environ[name].startswith(bait["room"] + "/work")]
 
 

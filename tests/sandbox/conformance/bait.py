@@ -26,6 +26,7 @@ CACHES = (
     "home/runs/other/supervisor/room/work/cache/inductor/fx.py",
     "home/runs/other/supervisor/room/work/cache/triton/kernel.so",
 )
+GIVEN = "hub/models--timm--given/snapshots/0123/model.safetensors"  # where a job's libraries look
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 
 
@@ -63,6 +64,9 @@ def lay_out(folder: Path) -> dict[str, Any]:
         cache.parent.mkdir(parents=True, exist_ok=True)
         cache.write_text(SECRET)
         cache.chmod(0o666)
+    given = folder / "person/.cache/huggingface/hub/models--timm--given/blobs/4567"
+    given.parent.mkdir(parents=True)
+    given.write_text("weights for all")
     shutil.copy(Path(__file__).with_name("attacks.py"), train / "attacks.py")
     return {
         "secret": SECRET,
@@ -76,6 +80,8 @@ def lay_out(folder: Path) -> dict[str, Any]:
         "store": str(folder / "home/experiments.sqlite"),
         "ssh_key": str(folder / "person/.ssh/id_rsa"),
         "caches": [str(cache) for cache in caches],
+        "given": str(given),
+        "given_at": GIVEN,
         "other_run": str(other / "weights.safetensors"),
         "outside": [str(folder), str(folder / "home"), str(folder / "person"), str(train), str(heldout), "/etc", "/usr/lib", "/var/tmp", "/home"],
         "cores": len(os.sched_getaffinity(0)),

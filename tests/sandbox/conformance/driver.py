@@ -72,6 +72,7 @@ class Suite:
             channels_last=False,
             tier=self.tier,
             limits=Limits.model_validate(allowed),
+            cached={bait.GIVEN: self.bait["given"]},
         )
 
     def job(

@@ -1,0 +1,245 @@
+"""Cards as the driver tells of them: which a job gets, one job to each, and what of their memory is whose.
+
+The driver is played, because this suite has to run where there is none.
+"""
+
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import pynvml
+import pytest
+
+from sandbox import gpu, job
+from sandbox.environment import environment
+from sandbox.hardware import hardware
+from sandbox.isolation import paths, tiers
+from schema.errors import SettingsError
+from schema.job import Card
+from schema.settings import Tier
+from tests.sandbox.conformance.driver import Suite, training
+
+GB = 2**30
+
+
+@dataclass
+class Driver:
+    """Cards by index; `processes` are (pid, bytes or None) on the first."""
+
+    uuids: list[str] = field(default_factory=lambda: ["GPU-aa11", "GPU-ab22", "GPU-cc33"])
+    minors: list[int] = field(default_factory=lambda: [2, 0, 1])
+    used: int = 0
+    processes: list[tuple[int, int | None]] = field(default_factory=list)
+    here: bool = True
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
+    told = Driver()
+
+    def init() -> None:
+        if not told.here:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    def by_index(index: int) -> int:
+        if index >= len(told.uuids):
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+        return index
+
+    def by_uuid(uuid: str) -> int:
+        if uuid not in told.uuids:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return told.uuids.index(uuid)
+
+    def whole(_handle: int) -> int:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+
+    answers = {
+        "nvmlInit": init,
+        "nvmlDeviceGetCount": lambda: len(told.uuids),
+        "nvmlDeviceGetHandleByIndex": by_index,
+        "nvmlDeviceGetHandleByUUID": by_uuid,
+        "nvmlDeviceGetDeviceHandleFromMigDeviceHandle": whole,
+        "nvmlDeviceGetUUID": lambda handle: told.uuids[handle],
+        "nvmlDeviceGetName": lambda handle: f"Card {handle}",
+        "nvmlDeviceGetMinorNumber": lambda handle: told.minors[handle],
+        "nvmlDeviceGetMemoryInfo": lambda _handle: SimpleNamespace(total=24 * GB, used=told.used),
+        "nvmlDeviceGetComputeRunningProcesses": lambda _handle: [
+            SimpleNamespace(pid=pid, usedGpuMemory=size) for pid, size in told.processes
+        ],
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(pynvml, name, answer)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    gpu._driver.cache_clear()
+    yield told
+    gpu._driver.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "indices"),
+    [
+        (None, [0, 1, 2]),
+        ("", []),
+        ("-1", []),
+        ("1", [1]),
+        ("2,0", [2, 0]),
+        ("0, 1", [0, 1]),
+        ("1,1", [1]),
+        ("0,7,1", [0]),
+        ("GPU-c", [2]),
+        ("GPU-a", []),
+        ("GPU-ab22,GPU-aa", [1, 0]),
+        ("MIG-unknown", []),
+        ("nonsense", []),
+    ],
+)
+def test_the_cards_that_the_person_leaves(
+    driver: Driver, chosen: str | None, indices: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if chosen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    assert [card.uuid for card in gpu.cards()] == [driver.uuids[index] for index in indices]
+
+
+def test_the_machine_is_described_by_the_first_card_left(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    told = hardware("auto")
+    assert (told.device, told.name, told.gpu_memory_bytes) == ("cuda", "Card 1", 24 * GB)
+    assert hardware("cpu").device == "cpu"
+
+
+@pytest.mark.parametrize("way", ["no driver", "none left"])
+def test_without_a_card_a_cpu_is_used_and_cuda_refused(
+    driver: Driver, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver.here = way != "no driver"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert hardware("auto").device == "cpu"
+    with pytest.raises(SettingsError, match="CUDA_VISIBLE_DEVICES"):
+        hardware("cuda")
+
+
+def test_a_job_gets_the_node_and_the_name_of_its_card_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    monkeypatch.setattr(
+        paths, "Path", lambda path: Path(path) if path.startswith(str(tmp_path)) else tmp_path / path[1:]
+    )
+    (tmp_path / "dev").mkdir()
+    for name in ("nvidia0", "nvidia1", "nvidia10", "nvidiactl", "null"):
+        (tmp_path / "dev" / name).touch()
+    assert [Path(path).name for path in paths.devices(gpu=True, card=1)] == ["null", "nvidiactl", "nvidia1"]
+    assert [Path(path).name for path in paths.devices(gpu=False)] == ["null"]
+    assert environment(tmp_path, 1, "/tmp", "GPU-aa11")["CUDA_VISIBLE_DEVICES"] == "GPU-aa11"
+
+
+def test_one_job_to_a_card_and_the_next_waits(driver: Driver) -> None:
+    choice = gpu.cards()[:2]
+    over, got = threading.Event(), []
+
+    def third() -> None:
+        with gpu.one_of(choice, over.is_set) as card:
+            got.append(card)
+
+    with gpu.one_of(choice, lambda: True) as first:
+        with gpu.one_of(choice, lambda: True) as second:
+            assert [first, second] == choice
+            with gpu.one_of(choice, lambda: True) as none:
+                assert none is None
+            waiting = threading.Thread(target=third)
+            waiting.start()
+            waiting.join(0.2)
+            assert waiting.is_alive()
+        waiting.join(10)
+        assert got == [second]
+
+
+def test_a_wait_for_a_card_can_be_given_up_and_without_cards_there_is_none(driver: Driver) -> None:
+    with gpu.one_of([], lambda: False) as card:
+        assert card is None
+    looks = iter([False, True])
+    [only, *_] = gpu.cards()
+    with (
+        gpu.one_of([only], lambda: True),
+        gpu.one_of([only], lambda: next(looks)) as card,
+    ):
+        assert card is None
+
+
+@pytest.mark.parametrize(
+    ("processes", "used", "before", "taken"),
+    [
+        ([(10, 3 * GB), (11, GB), (99, 8 * GB)], 12 * GB, 8 * GB, 4 * GB),
+        ([(70010, 3 * GB)], 5 * GB, 2 * GB, 3 * GB),  # a container: other numbers
+        ([(10, None)], 5 * GB, 2 * GB, 3 * GB),  # a driver that does not tell
+        ([], GB, 2 * GB, 0),
+    ],
+)
+def test_what_a_step_has_taken_of_its_card(
+    driver: Driver, processes: list[tuple[int, int | None]], used: int, before: int, taken: int
+) -> None:
+    driver.processes, driver.used = processes, used
+    assert gpu.taken_by(gpu.cards()[0], {10, 11, 12}, before) == taken
+
+
+def test_a_card_that_has_gone_is_not_a_fault(driver: Driver) -> None:
+    gone = Card(uuid="GPU-fell-off-the-bus", name="", minor=0, memory_bytes=GB)
+    assert gpu.in_use(gone) == gpu.taken_by(gone, {1}, 0) == 0
+
+
+DRIVER = """
+#include <string.h>
+typedef struct { unsigned long long total, free, used; } memory;
+static char card; static unsigned long long looks;
+int nvmlInitWithFlags(unsigned flags) { return 0; }
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = 1; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) { *handle = &card; return index ? 2 : 0; }
+int nvmlDeviceGetHandleByUUID(const char *uuid, void **handle) { *handle = &card; return strcmp(uuid, "GPU-played") ? 6 : 0; }
+int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(void *handle, void **whole) { return 2; }
+int nvmlDeviceGetUUID(void *handle, char *text, unsigned size) { strcpy(text, "GPU-played"); return 0; }
+int nvmlDeviceGetName(void *handle, char *text, unsigned size) { strcpy(text, "Played"); return 0; }
+int nvmlDeviceGetMinorNumber(void *handle, unsigned *minor) { *minor = 0; return 0; }
+int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned *count, void *processes) { return 3; }
+int nvmlDeviceGetMemoryInfo(void *handle, memory *told) {
+    told->total = 24ull << 30; told->used = ++looks << 27; told->free = told->total - told->used; return 0;
+}
+"""
+HUNGRY = """
+import os
+import torch
+assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-played"
+raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 30.00 GiB. GPU 0 has a total capacity of 24.00 GiB of which 17.50 GiB is free.")
+"""
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler to make a driver's library with")
+@pytest.mark.parametrize("tier", ["bwrap", "landlock", "none"])
+def test_a_whole_job_has_one_card_to_itself_and_is_told_what_was_asked_and_free(
+    tier: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library that answers is made here; the supervisor that asks it, the sandbox and the job are the real ones."""
+    if tier != "none" and not (found := tiers.probe(tier, tmp_path)).works:
+        pytest.skip(f"{tier}: {found.text}")
+    library = tmp_path / "driver/libnvidia-ml.so.1"
+    library.parent.mkdir()
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, "-x", "c", "-"], input=DRIVER.encode(), check=True)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
+    suite = Suite(tier, tmp_path / "suite")
+    directory = suite.directory("hungry")
+    try:
+        wanted = suite.spec("hungry", training(HUNGRY), ("smoke",), {})
+        job.start(directory, wanted.model_copy(update={"device": "auto"}))
+        result = job.wait(directory)
+    finally:
+        job.shutdown(suite.run)
+    assert result.fault is not None
+    assert result.fault.kind == "OutOfMemoryError", result.fault
+    assert result.fault.component == "training"
+    assert "Tried to allocate 30.00 GiB" in result.fault.message
+    assert "17.50 GiB is free" in result.fault.message
+    assert "The card has 24.0 GiB; this step was seen with 0." in result.fault.message
+    assert result.peak_gpu_bytes > 0
