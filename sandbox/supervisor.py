@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox import artifacts, gpu, room
@@ -126,7 +126,7 @@ def _run_steps(job_dir: Path, spec: JobSpec, zygote: Zygote, card: Card | None) 
     room.furnish(zygote.room, spec)
     zygote.open(spec.access.model_copy(update={"card": card}))
     zygote.ready()  # what is still importing costs the job nothing
-    began, outcomes, fault, cut, peak, gpu_peak = time.monotonic(), [], None, False, 0, 0
+    began, outcomes, fault, cut, peaks = time.monotonic(), [], None, False, Peaks()
     log = Log(job_dir / "train.log", spec.limits.output_bytes)
     for step in spec.steps:
         if step == "predict":
@@ -135,7 +135,7 @@ def _run_steps(job_dir: Path, spec: JobSpec, zygote: Zygote, card: Card | None) 
         _write(job_dir / "status.json", json.dumps({"step": step, "since": time.time()}))
         run = _run_step(job_dir, spec, step, zygote, log)
         outcomes.append(StepOutcome(step=step, seconds=round(run.seconds, 3), exit=run.exit))
-        peak, gpu_peak = max(peak, run.peak), max(gpu_peak, run.gpu_peak)
+        peaks = peaks.or_more(run.peaks)
         if step == "train" and run.limit == "time" and (zygote.room / "work" / "weights.safetensors").is_file():
             cut = True  # it did not stop when asked; its best weights so far are scored
             continue
@@ -152,8 +152,9 @@ def _run_steps(job_dir: Path, spec: JobSpec, zygote: Zygote, card: Card | None) 
         steps=outcomes,
         seconds=round(time.monotonic() - began, 3),
         cut=cut,
-        peak_memory_bytes=peak,
-        peak_gpu_bytes=gpu_peak,
+        peak_memory_bytes=peaks.memory,
+        peak_gpu_bytes=peaks.gpu,
+        peak_disk_bytes=peaks.disk,
         tier=spec.tier,
     )
 
@@ -165,13 +166,24 @@ def _between(job_dir: Path, spec: JobSpec, step: Step, zygote: Zygote) -> None:
     room.furnish(zygote.room, spec, artifacts.plan(job_dir) if step == "train" else None)
 
 
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """The most bytes that were seen in use."""
+
+    memory: int = 0
+    gpu: int = 0
+    disk: int = 0
+
+    def or_more(self, other: "Peaks") -> "Peaks":
+        return Peaks(max(self.memory, other.memory), max(self.gpu, other.gpu), max(self.disk, other.disk))
+
+
 @dataclass
 class StepRun:
     seconds: float = 0.0
     exit: int | None = None
     limit: str | None = None  # the limit that ended it
-    peak: int = 0
-    gpu_peak: int = 0
+    peaks: Peaks = field(default_factory=Peaks)
 
 
 def _run_step(job_dir: Path, spec: JobSpec, step: Step, zygote: Zygote, log: Log) -> StepRun:
@@ -179,8 +191,7 @@ def _run_step(job_dir: Path, spec: JobSpec, step: Step, zygote: Zygote, log: Log
     run = _run_child(job_dir, spec, step, zygote, log)
     if step == "smoke" and run.exit == 0 and run.limit is None:
         again = _run_child(job_dir, spec, "reload", zygote, log)
-        peaks = max(run.peak, again.peak), max(run.gpu_peak, again.gpu_peak)
-        return StepRun(run.seconds + again.seconds, again.exit, again.limit, *peaks)
+        return StepRun(run.seconds + again.seconds, again.exit, again.limit, run.peaks.or_more(again.peaks))
     return run
 
 
@@ -205,7 +216,8 @@ def _run_child(job_dir: Path, spec: JobSpec, step: str, zygote: Zygote, log: Log
             _end(child, zygote, log)
             status = child.status(5.0)
     _sweep(zygote)
-    run.exit, run.seconds, run.peak, run.gpu_peak = status, watch.seconds, watch.peak, watch.gpu_peak
+    run.exit, run.seconds = status, watch.seconds
+    run.peaks = Peaks(watch.peak, watch.gpu_peak, watch.disk_peak)
     return run
 
 
@@ -231,7 +243,7 @@ def _sweep(zygote: Zygote) -> None:
 
 def _on_the_card(card: Card, run: StepRun) -> str:
     """Said when the step is over: what is in use then is not its own."""
-    sizes = [size / 2**30 for size in (card.memory_bytes, run.gpu_peak, gpu.in_use(card))]
+    sizes = [size / 2**30 for size in (card.memory_bytes, run.peaks.gpu, gpu.in_use(card))]
     return (
         "The card has {:.1f} GiB; this step was seen with {:.1f} GiB of it, and other programs hold {:.1f} GiB.".format(
             *sizes

@@ -35,6 +35,7 @@ class Watch:
     began: float = field(default_factory=time.monotonic)
     peak: int = 0
     gpu_peak: int = 0
+    disk_peak: int = 0
     next_gpu_look: float = 0.0
     next_walk: float = 0.0
     next_sum: float = 0.0
@@ -93,11 +94,13 @@ class Watch:
         found = [usage(directory, self.limits.files) for directory in self.zygote.directories()]
         on_disk, in_memory = unlinked(processes, {directory.stat().st_dev for directory in self.zygote.directories()})
         self.scratch = in_memory + self.zygote.scratch_bytes()
+        on_disk += sum(one.bytes for one in found)
+        self.disk_peak = max(self.disk_peak, on_disk)
         self.next_walk = time.monotonic() + max(BETWEEN_WALKS, 20 * (time.monotonic() - began))
         return (
             any(one.hidden for one in found)
             or sum(one.files for one in found) > self.limits.files
-            or sum(one.bytes for one in found) + on_disk > self.limits.disk_bytes
+            or on_disk > self.limits.disk_bytes
         )
 
 

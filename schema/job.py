@@ -113,6 +113,7 @@ class JobResult(Record):
     cut: bool = Field(default=False, description="The training ended at its time limit, on its best weights so far")
     peak_memory_bytes: int = 0
     peak_gpu_bytes: int = 0
+    peak_disk_bytes: int = 0
     tier: Tier
 
 

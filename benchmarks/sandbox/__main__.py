@@ -100,7 +100,7 @@ def cases(rows: list[dict[str, Any]]) -> list[str]:
         "| group | " + " | ".join(" ".join(column) for column in columns) + " |",
         "|---" * (len(columns) + 1) + "|",
     ]
-    for group in ("attacks", "forgeries", "honest", "lifecycle", "bombs"):
+    for group in ("attacks", "cheats", "forgeries", "weights", "texts", "honest", "lifecycle", "bombs"):
         cells = []
         for tier, who in columns:
             own = [r for r in rows if r["group"] == group and (r["tier"], r["root"]) == (tier, who == "root")]
@@ -111,27 +111,25 @@ def cases(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+MEASURED = (  # limit, key of the row, the kind that ends it, unit, bytes of one
+    ("smoke_seconds", "seconds", "time", "s", 1.0),
+    ("memory_bytes", "peak", "memory", "MB", 1e6),
+    ("disk_bytes", "disk", "disk", "MB", 1e6),
+    ("output_bytes", "output", "output", "MB", 1e6),
+)
+
+
 def overshoot(rows: list[dict[str, Any]]) -> list[str]:
-    """The most that was seen in any tier, where a limit ended the job."""
-    limits = {bomb.name: bomb.limits for bomb in BOMBS}
-    lines = ["| case | limit | at its end, highest and lowest | ended as |", "|---|---|---|---|"]
-    for name, limit in limits.items():
-        own = [row for row in rows if row["case"] == name]
-        kinds = ", ".join(sorted({row["kind"] or "well" for row in own}))
-        if (
-            own
-            and name.startswith("memory_in")
-            and "memory_bytes" in limit
-            and any(row["kind"] == "memory" for row in own)
-        ):
-            peaks = [row["peak"] / 1e6 for row in own if row["kind"] == "memory"]
-            lines.append(
-                f"| {name} | {limit['memory_bytes'] / 1e6:.0f} MB | {max(peaks):.0f}, {min(peaks):.0f} MB | {kinds} |"
-            )
-        elif own and limit.get("smoke_seconds") == 2:
-            seconds = [row["seconds"] for row in own if row["seconds"] < 6]  # the first job of a suite waits for torch
-            told = f"{max(seconds):.2f}, {min(seconds):.2f} s" if seconds else "–"
-            lines.append(f"| {name} | 2 s | {told} | {kinds} |")
+    """The most and the least that was seen in any tier, where this limit ended the job."""
+    lines = ["| case | limit | at its end, highest and lowest | jobs |", "|---|---|---|---|"]
+    for bomb in BOMBS:
+        for limit, key, kind, unit, one in MEASURED:
+            seen = [row[key] / one for row in rows if row["case"] == bomb.name and row["kind"] == kind]
+            if kind == "time":  # the first job of a suite waits for torch
+                seen = [seconds for seconds in seen if seconds < bomb.limits.get(limit, 0) + 4]
+            if seen and limit in bomb.limits:
+                most = f"{max(seen):.2f}, {min(seen):.2f}" if kind == "time" else f"{max(seen):.0f}, {min(seen):.0f}"
+                lines.append(f"| {bomb.name} | {bomb.limits[limit] / one:.0f} {unit} | {most} {unit} | {len(seen)} |")
     return lines
 
 

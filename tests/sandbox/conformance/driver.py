@@ -201,6 +201,8 @@ def bombs(suite: Suite, names: list[str] | None = None) -> Iterator[Row]:
             "kind": kind,
             "seconds": round(seconds, 2),
             "peak": result.peak_memory_bytes,
+            "disk": result.peak_disk_bytes,
+            "output": len(log.encode()),
         }
 
 
