@@ -27,10 +27,10 @@ from schema.errors import (
     HomeError,
     ImproveError,
     InputError,
+    JobsUnavailable,
     NothingToResume,
     RunNameTaken,
     RunStopped,
-    SandboxUnavailable,
     SettingsError,
     UnknownRun,
 )
@@ -110,7 +110,7 @@ def _drive(
                     on_event(EVENTS.validate_python(raw))
         except GraphDrained:
             raise _stopped(name) from None
-        except SandboxUnavailable as error:
+        except JobsUnavailable as error:
             open_store().set_status(name, "stopped", str(error))
             raise RunStopped(f"{error} Look: improve doctor. Then: improve resume {name}", run=name) from None
         except RunStopped:

@@ -1,5 +1,6 @@
 """Is this machine ready? One line per thing that a run needs, with what to do where it is missing."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 from checkpoints.home import prepare_home
 from sandbox.hardware import hardware
+from sandbox.isolation import cgroup
 from sandbox.isolation.tiers import NONE, survey
 from sandbox.pretrained.disk import in_cache, on_disk
 from schema.errors import ImproveError
@@ -97,8 +99,27 @@ def _sandboxes() -> Iterator[Finding]:
             yield Finding(
                 best is not None, f"sandbox {finding.tier} cannot be had: {finding.text}. {finding.remedy}".strip()
             )
+    if sys.platform == "linux":
+        yield Finding(True, _control_group())
     if best is None:
         yield Finding(False, f"there is only --sandbox none: {NONE}")
+
+
+def _control_group() -> str:
+    """Who keeps a job's limits."""
+    place = cgroup.home()
+    if place and cgroup.limits(place):
+        return f"the kernel keeps the limits of jobs: each sandbox is a control group in {place}"
+    ended = (
+        "a job is ended at one blow, by its control group" if place else "the processes of a job are ended one by one"
+    )
+    remedy = (
+        "" if os.getuid() == 0 else "; ask systemd for one: systemd-run --user --scope -p Delegate=yes improve run ..."
+    )
+    return (
+        f"the limits of jobs are kept by a watch, ten times a second; {ended}. "
+        f"In a control group (cgroup v2) with the memory and pids controllers the kernel would keep them{remedy}"
+    )
 
 
 def _home() -> Finding:

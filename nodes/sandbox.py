@@ -26,7 +26,7 @@ from nodes.services import Services
 from sandbox import artifacts
 from sandbox.pretrained.broker import MOST
 from sandbox.scoring import score
-from schema.errors import RunStopped, SandboxUnavailable
+from schema.errors import JobsUnavailable, RunStopped
 from schema.events import NodeEntered
 from schema.job import JobResult, JobSpec, Plan
 from schema.pipeline import Fault, Pipeline
@@ -126,13 +126,13 @@ def _train(training: Training, state: State, services: Services) -> Trained:
 
 
 def _run_job(training: Training, state: State, services: Services, weights: Pretrained) -> JobResult:
-    """Raises SandboxUnavailable, and RunStopped where the person stopped the job: nobody's mistake, and begun anew on resume."""
+    """Raises JobsUnavailable, and RunStopped where the person stopped the job: nobody's mistake, and begun anew on resume."""
     directory = training.directory(state["run"])
     services.jobs.start(directory, _spec(training, state, services.store(), weights))
     control = get_runtime().control
     result = services.jobs.wait(directory, on_progress=tell, stop=lambda: bool(control and control.drain_requested))
     if result.fault and result.fault.kind == "sandbox":
-        raise SandboxUnavailable(f"The sandbox {result.tier} does not work: {result.fault.message}", run=state["run"])
+        raise JobsUnavailable(f"The sandbox {result.tier} does not work: {result.fault.message}", run=state["run"])
     if result.fault and result.fault.kind == "stopped":
         raise RunStopped(f"the job {directory.name} was stopped", run=state["run"])
     return result

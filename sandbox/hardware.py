@@ -1,5 +1,6 @@
 """What machine this is, found without importing torch, and the limits that follow for a job."""
 
+import contextlib
 import os
 import platform
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Literal
 import psutil
 
 from sandbox.gpu import cards
+from sandbox.isolation import cgroup
 from schema.errors import SettingsError
 from schema.job import Limits
 from schema.team import Hardware
@@ -36,23 +38,22 @@ def default_limits(machine: Hardware, train_seconds: float) -> Limits:
 
 def _cores() -> int:
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup("cpu.max").split()
-    if len(quota) == 2 and quota[0].isdigit():
-        allowed = min(allowed, max(1, int(quota[0]) // int(quota[1])))
-    return allowed
+    quotas = [told.split() for told in _cgroups("cpu.max")]
+    return min([allowed, *(max(1, int(quota[0]) // int(quota[1])) for quota in quotas if quota[0].isdigit())])
 
 
 def _memory() -> int:
-    limit = _cgroup("memory.max")
     physical = int(psutil.virtual_memory().total)
-    return min(physical, int(limit)) if limit.isdigit() else physical
+    return min([physical, *(int(told) for told in _cgroups("memory.max") if told.isdigit())])
 
 
-def _cgroup(name: str) -> str:
-    try:
-        return (Path("/sys/fs/cgroup") / name).read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
+def _cgroups(name: str) -> list[str]:
+    """What our control group and those above it are limited to: a container, a session or a batch job may have set it."""
+    here, found = cgroup.own(), []
+    for group in [here, *here.parents] if here else []:
+        with contextlib.suppress(OSError):
+            found.append((group / name).read_text(encoding="ascii").strip())
+    return found
 
 
 def _processor() -> str:

@@ -16,13 +16,14 @@ from pydantic import ValidationError
 
 from sandbox import artifacts
 from sandbox.environment import KEPT, ROOT
-from schema.errors import RunStopped
+from schema.errors import JobsUnavailable, RunStopped
 from schema.events import JobProgress
 from schema.job import Access, JobResult, JobSpec, JobStatus, Step
 
 POLL = 0.03
 MAX_POLL = 0.25  # a long training is looked at less often: every look costs it something
 NEEDED = ("PATH", "HOME", "IMPROVE_HOME", "IMPROVE_SUPERVISOR_IDLE", "TMPDIR", "XDG_RUNTIME_DIR")
+MOST_DEATHS = 5  # of supervisors, while one job is waited for
 LEAST_FREE = 32 * 2**20  # bytes
 
 
@@ -49,18 +50,22 @@ def wait(
     on_progress: Callable[[JobProgress], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> JobResult:
-    """Attach until the job is over. `stop` true raises RunStopped and leaves the job running; a dead supervisor is replaced."""
-    told, asked, began = 0.0, time.monotonic(), time.monotonic()
+    """Attach until the job is over. A dead supervisor is replaced.
+
+    Raises RunStopped where `stop` is true (the job goes on), JobsUnavailable where no supervisor stays alive or the result cannot be read.
+    """
+    told, asked, began, deaths = 0.0, time.monotonic(), time.monotonic(), 0
     while (found := result(directory)) is None:
         if stop and stop():
             raise RunStopped(f"the job {directory.name} goes on in the background")
-        if (
-            not _held(directory / "lock")
-            and time.monotonic() - asked > 1.0
-            and not _held(_folder(directory) / "supervisor.lock")
-        ):
-            _request(directory)
+        if time.monotonic() - asked > 1.0 and not _held(directory / "lock"):
             asked = time.monotonic()
+            _refuse_foreign(directory)
+            if not _held(_folder(directory) / "supervisor.lock"):
+                deaths += 1
+                if deaths > MOST_DEATHS:
+                    raise JobsUnavailable(_no_supervisor(_folder(directory)))
+                _request(directory)
         if time.monotonic() - told > 0.5:
             told = time.monotonic()
             _wake(_folder(directory) / "supervisor.lock")
@@ -70,6 +75,25 @@ def wait(
     if on_progress:
         on_progress(_progress(directory))
     return found
+
+
+def _refuse_foreign(directory: Path) -> None:
+    """Raises JobsUnavailable where a job that is over has left a result that cannot be read: nothing would ever come."""
+    file = directory / "result.json"
+    if file.exists() and result(directory) is None and not _held(directory / "lock"):
+        raise JobsUnavailable(
+            f"{file} cannot be read: another version of IMPROVE wrote it, or it is damaged. Go on with the version that the run was begun with, "
+            "or remove that file, and the job runs again."
+        )
+
+
+def _no_supervisor(folder: Path) -> str:
+    log = folder / "supervisor.log"
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().split("\n") if log.exists() else [""]
+    return (
+        f"The process that runs the jobs has ended {MOST_DEATHS} times without a result. Its last words: {artifacts.cleaned(lines[-1])[:300] or '(none)'} "
+        f"(all of them: {log}). When that is mended, `improve resume` goes on with this job."
+    )
 
 
 def undone(result: JobResult) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sandbox import artifacts, gpu, room
 from sandbox.attribution import fault_from
+from sandbox.isolation import cgroup
 from sandbox.isolation.kernel import PR_SET_CHILD_SUBREAPER, prctl
 from sandbox.isolation.users import end_survivors, own_user
 from sandbox.job import disk_is_full
@@ -44,6 +45,8 @@ def main(folder: Path) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with own_user(folder) as user, contextlib.closing(Zygote(folder, user)) as zygote:
         end_survivors(zygote.room)
+        with contextlib.suppress(OSError):  # what will not end is told to the first job
+            cgroup.sweep(folder)
         _serve(folder, zygote)
 
 
@@ -215,6 +218,8 @@ def _run_child(job_dir: Path, spec: JobSpec, step: str, zygote: Zygote, log: Log
         elif status is None:
             _end(child, zygote, log)
             status = child.status(5.0)
+        elif status and not run.limit:
+            run.limit = zygote.refused()
     _sweep(zygote)
     run.exit, run.seconds = status, watch.seconds
     run.peaks = Peaks(watch.peak, watch.gpu_peak, watch.disk_peak)

@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 
 from sandbox.environment import environment
-from sandbox.isolation import landlock, paths
-from sandbox.isolation.launch import Place, launch
+from sandbox.isolation import cgroup, landlock, paths
+from sandbox.isolation.launch import Place, launch, threads
 from sandbox.output import Log
 from sandbox.room import clear
 from schema.job import Access, Card, Limits
@@ -72,6 +72,8 @@ class Zygote:
         self._since = 0.0  # when the current step began
         self._untouched: Fingerprint = []
         self._tmp: Path | None = None
+        self._group: Path | None = None  # cgroup v2, where one can be had
+        self._refused: dict[str, int] = {}  # by the kernel, before the current step
 
     def open(self, access: Access) -> None:
         """Have a warm process for this, importing by itself; the one that there is where it fits. Raises SandboxFailed."""
@@ -96,13 +98,20 @@ class Zygote:
         user, work = None if access.tier == "none" else self.user, self.room / "work"
         if access.tier != "bwrap":
             self._tmp = private_tmp(user)
-        place = Place(self.room, work, self._tmp or Path(TMP), self._folder / "canary", user)
+        self._group = self._grouped()
+        place = Place(self.room, work, self._tmp or Path(TMP), self._folder / "canary", user, self._group)
         place.canary.write_text("what lies here is not for jobs", encoding="utf-8")
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         program = [sys.executable, "-P", "-m", "sandbox.warm"]
         with (self._folder / "warm.log").open("wb") as log:
             env = environment(work, cores, str(place.tmp), access.card.uuid if access.card else None)
             return launch(access, place, program, env, channel=channel.fileno(), log=log)
+
+    def _grouped(self) -> Path | None:
+        try:
+            return cgroup.make(self._folder)
+        except OSError as error:
+            raise SandboxFailed(f"an earlier job is not over: {error}") from error
 
     @property
     def card(self) -> Card | None:
@@ -124,6 +133,7 @@ class Zygote:
         self.ready()
         assert self._channel is not None
         request = {"step": step, "file_bytes": limits.disk_bytes, "read": self._readable(without) if without else None}
+        self._refused = cgroup.refusals(self._group) if self._group else {}
         socket.send_fds(self._channel, [json.dumps(request).encode()], [log.write_end])
         message, sent_by = self._receive(60.0)
         self._used, self._since = True, time.time()
@@ -156,6 +166,14 @@ class Zygote:
                 raise SandboxFailed(self._last_words())
             self._inside = pid
             self._untouched = self._fingerprint()
+            if self._group and self._access:
+                limits = self._access.limits
+                cgroup.limit(self._group, memory_bytes=limits.memory_bytes, threads=threads(limits))
+
+    def refused(self) -> str | None:
+        """The limit that the kernel has held this step back at, if it has."""
+        now = cgroup.refusals(self._group) if self._group else {}
+        return next((name for name, times in now.items() if times > self._refused.get(name, 0)), None)
 
     def _receive(self, seconds: float) -> tuple[bytes, int]:
         """What comes next, and the pid of who sent it as we see it."""
@@ -269,7 +287,9 @@ class Zygote:
         return bool(left)
 
     def close(self) -> None:
-        """End the warm process and everything below it: with bubblewrap the kernel does it at one blow, else the guard."""
+        """End the warm process and everything below it: with a control group or bubblewrap the kernel does it at one blow, else the guard."""
+        if self._group:
+            cgroup.kill(self._group)
         if self._process:
             if self._access and self._access.tier == "bwrap":
                 self._process.kill()
@@ -282,11 +302,14 @@ class Zygote:
             self.end_step()
         if self._channel:
             self._channel.close()
+        if self._group:
+            with contextlib.suppress(OSError):  # what does not end now is told when the next one is opened
+                cgroup.end(self._group)
         with contextlib.suppress(OSError):
             self._tidy()
             if self._tmp:
                 self._tmp.rmdir()
-        self._process = self._channel = self._tmp = None
+        self._process = self._channel = self._tmp = self._group = None
         self._inside, self._used = 0, False
 
 

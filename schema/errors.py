@@ -10,7 +10,7 @@ ImproveError                  exit code 1: a fault of ours or of the machine
 │   ├── NothingToResume       the run is finished
 │   └── HomeError             $IMPROVE_HOME cannot be written, or is full
 └── RunStopped                exit code 3: stopped on purpose, and resumable
-    └── SandboxUnavailable    the isolation that the run began in does not work (any more)
+    └── JobsUnavailable       no job can be run or read (any more): its sandbox, its supervisor, its result
 
 Each message says what was found, what was expected, and what to do next.
 """
@@ -62,5 +62,5 @@ class RunStopped(ImproveError):
         self.run = run  # None where it never began
 
 
-class SandboxUnavailable(RunStopped):
+class JobsUnavailable(RunStopped):
     pass

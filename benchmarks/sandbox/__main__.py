@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from sandbox.environment import environment
-from sandbox.isolation import tiers
+from sandbox.isolation import cgroup, tiers
 from sandbox.isolation.launch import Place, launch
 from schema.job import Access, Limits
 from tests.sandbox.conformance.bombs import BOMBS
@@ -67,7 +67,9 @@ def started(tier: str, program: list[str], folder: Path, channel: int, log: Any)
         moved = ["/bin/sh", "-c", f'exec "$@" 3>&{channel}', "sh", *program]
         return subprocess.Popen(moved, pass_fds=[channel], env=env, stderr=log)
     user = tiers.PROBE_USER if os.getuid() == 0 and tier != "none" else None
-    place = Place(folder / "room", folder / "room/work", folder / "room/work", folder / "canary", user)
+    place = Place(
+        folder / "room", folder / "room/work", folder / "room/work", folder / "canary", user, cgroup.make(folder)
+    )
     access = Access(tier=tier, read=(), limits=Limits(train_seconds=60, memory_bytes=2**31))  # type: ignore[arg-type]
     return launch(access, place, program, env, channel=channel, log=log)
 
@@ -143,6 +145,7 @@ def main(files: list[str]) -> None:
         (folder / "canary").write_text("secret")
         works = [finding.tier for finding in tiers.survey(folder) if finding.works]
         table = costs(["bare", "none", *reversed(works)], folder)
+        cgroup.sweep(folder)
     text = "\n".join([
         "# What isolation costs, and what it holds",
         "",

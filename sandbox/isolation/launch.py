@@ -13,8 +13,8 @@ from typing import IO, Any
 import psutil
 
 from sandbox.environment import ROOT
-from sandbox.isolation import bwrap, landlock, paths
-from schema.job import Access
+from sandbox.isolation import bwrap, cgroup, landlock, paths
+from schema.job import Access, Limits
 
 ENTER = ROOT / "sandbox" / "isolation" / "enter.py"
 OPEN_FILES = 8192
@@ -31,6 +31,7 @@ class Place:
     tmp: Path  # writable; a file system of its own where there are namespaces
     canary: Path  # must not be readable
     user: int | None  # to become, where we are root
+    group: Path | None = None  # control group to be in
 
 
 def launch(
@@ -64,20 +65,25 @@ def launch(
         "limits": {
             "NOFILE": OPEN_FILES,
             "FSIZE": limits.disk_bytes,
-            "NPROC": limits.processes * THREADS_PER_PROCESS + (_threads_of_ours() if user is None else 0),
+            "NPROC": threads(limits) + (_threads_of_ours() if user is None else 0),
         },
         "cwd": str(place.room),
         "argv": argv,
         "env": env,
     }
     process = subprocess.Popen(
-        [*front, os.path.realpath(sys.executable), "-I", "-S", str(ENTER)],
+        [*(cgroup.entering(place.group) if place.group else []), *front, os.path.realpath(sys.executable), "-I", "-S", str(ENTER)],
         pass_fds=[channel], cwd="/", env={"PATH": "/usr/bin:/bin"}, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log,
     )  # fmt: skip
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
         pipe.write(json.dumps(orders).encode())
     return process
+
+
+def threads(limits: Limits) -> int:
+    """The most that a job may have: processes that are too many are told by the watch, this is what the kernel refuses."""
+    return limits.processes * THREADS_PER_PROCESS
 
 
 def _unreadable_for_others(given: tuple[str, ...], *, namespaces: bool) -> bool:

@@ -14,12 +14,18 @@ import pytest
 from dataset.decode import SOURCE
 from sandbox import artifacts, job
 from sandbox.assemble import assemble
-from schema.errors import RunStopped
+from sandbox.isolation import cgroup
+from schema.errors import JobsUnavailable, RunStopped
 from schema.job import JobResult, JobSpec, Limits
 from schema.pipeline import Pipeline
 from tests.scripted import MODEL, PIPELINE, TRAINING
 
 GB = 2**30
+GROUPS = pytest.mark.skipif(cgroup.home() is None, reason="no control group (cgroup v2) can be made here")
+KERNEL = pytest.mark.skipif(
+    not ((home := cgroup.home()) and cgroup.limits(home)),
+    reason="no control group with the kernel's limits can be made here",
+)
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +207,48 @@ def test_a_killed_supervisor_takes_the_training_with_it_and_the_job_begins_anew(
     assert len((directory / "starts").read_text().splitlines()) == 2
 
 
+@GROUPS
+def test_a_daemon_that_hides_and_outlives_both_who_watch_it_is_ended_at_the_next_start(run: Run, run_dir: Path) -> None:
+    body = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        print('daemon', os.getpid(), flush=True)\n        os.closerange(0, 100)\n        os.chdir('/')\n        os.execve('/bin/sleep', ['[kworker]', '600'], {})\n    os._exit(0)\ntime.sleep(600)"
+    directory, _ = run(training(body), wait=False)
+    log = directory / "train.log"
+    while not (log.exists() and (found := re.findall(r"daemon (\d+)", log.read_text()))):
+        time.sleep(0.05)
+    daemon = psutil.Process(int(found[0]))
+    supervisor = psutil.Process(int((run_dir / "supervisor" / "supervisor.lock").read_text()))
+    both = [supervisor, *supervisor.children()]
+    for process in both:  # stopped first, so that neither can act on the other's end
+        process.suspend()
+    for process in both:
+        process.kill()
+    psutil.wait_procs(both, timeout=5)
+    assert daemon.is_running()
+    assert daemon.status() != psutil.STATUS_ZOMBIE
+    job.warm(run_dir, spec(run_dir, PIPELINE).access)
+    assert not psutil.wait_procs([daemon], timeout=10)[1]
+
+
+@KERNEL
+@pytest.mark.parametrize(
+    ("name", "body", "limits", "kind"),
+    [
+        ("memory", "held = b'x' * 6_000_000_000", {"memory_bytes": 1_500_000_000}, "memory"),
+        (
+            "threads",
+            "import threading, time\nfor _ in range(4000):\n    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
+            {"processes": 8},
+            "processes",
+        ),
+    ],
+)
+def test_what_is_too_fast_for_the_watch_the_kernel_refuses(
+    run: Run, name: str, body: str, limits: dict[str, float], kind: str
+) -> None:
+    _, result = run(training(body), **limits)
+    assert result.fault is not None
+    assert result.fault.kind == kind, result.fault
+
+
 def test_a_driver_that_stops_leaves_the_job_running(run: Run) -> None:
     slow = PIPELINE.with_code("training", TRAINING.replace("epochs=1", "epochs=100000"))
     directory, _ = run(slow, wait=False, train_seconds=5)
@@ -227,3 +275,22 @@ def test_the_script_sees_none_of_the_persons_environment(run: Run, monkeypatch: 
     seen = json.loads(re.findall("environment (.*)", (directory / "train.log").read_text())[0])
     assert "sk-secret" not in str(seen)
     assert seen["HF_HUB_OFFLINE"] == "1"
+
+
+def test_a_result_that_another_version_wrote_is_named_and_not_waited_for(run: Run) -> None:
+    directory, _ = run()
+    file = directory / "result.json"
+    newer = json.loads(file.read_text()) | {"of_a_newer_version": 1}
+    file.write_text(json.dumps(newer))
+    with pytest.raises(JobsUnavailable, match=r"result.json cannot be read: another version of IMPROVE wrote it"):
+        job.wait(directory)
+    assert json.loads(file.read_text()) == newer
+
+
+def test_a_supervisor_that_cannot_live_is_not_started_for_ever(tmp_path: Path, run_dir: Path) -> None:
+    directory = tmp_path / "iterations" / "0001" / "jobs" / "train"
+    directory.mkdir(parents=True)
+    (directory / "job.json").write_text('{"of": "another version"}')
+    job.start(directory, spec(run_dir, PIPELINE))
+    with pytest.raises(JobsUnavailable, match=r"ended 5 times without a result. Its last words: .*supervisor.log"):
+        job.wait(directory)
