@@ -56,6 +56,11 @@ def checkpoints_path() -> Path:
     return home() / "checkpoints.sqlite"
 
 
+def prices_path() -> Path:
+    """What language models cost, where the person says otherwise than we do (docs/models.md)."""
+    return home() / "prices.toml"
+
+
 def experiments_url() -> str:
     return f"sqlite:///{home() / 'experiments.sqlite'}"
 

@@ -63,9 +63,13 @@ class ScoreTable(Base):
 
 
 class CallTable(Base):
+    """A call is recorded when it is over, and never again: one that is made twice is paid for twice."""
+
     __tablename__ = "llm_calls"
-    call_id: Mapped[str] = mapped_column(String(200), primary_key=True)
-    run: Mapped[str] = mapped_column(ForeignKey("runs.name"))
+    number: Mapped[int] = mapped_column(primary_key=True)
+    run: Mapped[str] = mapped_column(ForeignKey("runs.name"), index=True)
     iteration: Mapped[int]
     node: Mapped[str] = mapped_column(String(40))
+    tokens: Mapped[int]
+    cost: Mapped[float | None]
     usage: Mapped[dict[str, Any]]

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any, cast, get_args
 
-from sqlalchemy import Engine, create_engine, event, select
+from sqlalchemy import Engine, create_engine, event, func, inspect, select
 from sqlalchemy.orm import Session
 
 from checkpoints.home import experiments_url, home, prepare_home
@@ -17,10 +17,10 @@ from schema.errors import RunNameTaken, UnknownRun
 from schema.job import JobResult
 from schema.pipeline import COMPONENTS, Fault, Pipeline
 from schema.record import Record
-from schema.run import Final, JobRow, RunRow, Status, Totals
+from schema.run import CallRow, Final, JobRow, RunRow, Status, Totals
 from schema.score import Score
 from schema.settings import Settings, Tier
-from schema.team import LedgerRow, Proposal, TrainingEvidence, Usage
+from schema.team import LedgerRow, Proposal, Spent, TrainingEvidence, Usage
 
 
 def open_store(url: str | None = None) -> "Store":
@@ -35,8 +35,16 @@ def _open(url: str) -> "Store":
     engine = create_engine(url, connect_args={"timeout": 30} if url.startswith("sqlite") else {})
     if url.startswith("sqlite"):
         event.listen(engine, "connect", _prepare_sqlite)
+    _drop_old_calls(engine)
     Base.metadata.create_all(engine)
     return Store(engine)
+
+
+def _drop_old_calls(engine: Engine) -> None:
+    """Before there were language models this table had other columns, and never a row."""
+    tables = inspect(engine)
+    if tables.has_table("llm_calls") and "tokens" not in {column["name"] for column in tables.get_columns("llm_calls")}:
+        CallTable.__table__.drop(engine)  # type: ignore[attr-defined]
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -192,23 +200,39 @@ class Store:
             row = session.get(ScoreTable, (name, iteration, seed, split))
             return Score.model_validate(row.score) if row else None
 
-    def add_call(self, name: str, iteration: int, node: str, usage: Usage, call_id: str) -> None:
-        self._merge(CallTable(call_id=call_id, run=name, iteration=iteration, node=node, usage=_json(usage)))
+    def add_call(self, name: str, iteration: int, node: str, usage: Usage) -> None:
+        tokens = usage.tokens_in + usage.tokens_out
+        with Session(self.engine) as session, session.begin():
+            session.add(
+                CallTable(run=name, iteration=iteration, node=node, tokens=tokens, cost=usage.cost, usage=_json(usage))
+            )
+
+    def calls(self, name: str) -> list[CallRow]:
+        """In the order in which they were made."""
+        query = select(CallTable).where(CallTable.run == name).order_by(CallTable.number)
+        with Session(self.engine) as session:
+            return [
+                CallRow(iteration=row.iteration, node=row.node, usage=Usage.model_validate(row.usage))
+                for row in session.scalars(query)
+            ]
+
+    def spent(self, name: str) -> Spent:
+        calls = select(func.coalesce(func.sum(CallTable.tokens), 0), func.sum(CallTable.cost)).where(
+            CallTable.run == name
+        )
+        unpriced = select(func.count()).where(CallTable.run == name, CallTable.tokens > 0, CallTable.cost.is_(None))
+        with Session(self.engine) as session:
+            tokens, cost = session.execute(calls).one()
+            return Spent(tokens=tokens, cost=None if session.scalar(unpriced) else cost or 0.0)
 
     def totals(self, name: str) -> Totals:
-        with Session(self.engine) as session:
-            usages = [
-                Usage.model_validate(raw)
-                for raw in session.scalars(select(CallTable.usage).where(CallTable.run == name))
-            ]
-        jobs = self.jobs(name)
-        costs = [usage.cost for usage in usages if usage.tokens_in or usage.tokens_out]
+        jobs, spent = self.jobs(name), self.spent(name)
         return Totals(
             seconds=self.run(name).seconds,
             training_seconds=round(sum(s.seconds for job in jobs for s in job.result.steps if s.step == "train"), 2),
             jobs=len(jobs),
-            tokens=sum(usage.tokens_in + usage.tokens_out for usage in usages),
-            cost=None if None in costs else sum(cost for cost in costs if cost is not None),
+            tokens=spent.tokens,
+            cost=spent.cost,
         )
 
     def _merge(self, row: Base) -> None:

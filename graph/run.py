@@ -14,6 +14,7 @@ from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 from sqlalchemy.exc import OperationalError
 
+from agents.team import settled
 from checkpoints.home import checkpoints_path, fresh_name, home, prepare_home, valid_run_name
 from checkpoints.lock import run_lock
 from checkpoints.saver import SqliteCheckpointer
@@ -24,10 +25,12 @@ from nodes.profile import data_is_there
 from nodes.services import Services
 from sandbox.isolation.tiers import choose
 from schema.errors import (
+    BudgetSpent,
     HomeError,
     ImproveError,
     InputError,
     JobsUnavailable,
+    ModelsUnavailable,
     NothingToResume,
     RunNameTaken,
     RunStopped,
@@ -50,7 +53,7 @@ def run(
 
     Raises InputError (nothing was written), RunStopped (resumable), ImproveError.
     """
-    settings = settings.model_copy(update={"tier": choose(settings.tier, prepare_home())})
+    settings = settled(settings.model_copy(update={"tier": choose(settings.tier, prepare_home())}))
     name = valid_run_name(name) if name else fresh_name(settings.dataset, [row.name for row in open_store().runs()])
     with run_lock(name):
         if _exists(name):
@@ -65,17 +68,20 @@ def resume(
     *,
     iterations: int | None = None,
     budget_seconds: float | None = None,
+    max_tokens: int | None = None,
+    max_cost: float | None = None,
     sandbox: str | None = None,
     on_event: OnEvent | None = None,
     services: Services | None = None,
 ) -> str:
-    """Go on from the last checkpoint; a finished run goes on when it is given more iterations or time.
+    """Go on from the last checkpoint; a finished run goes on when it is given more iterations, time, tokens or money.
 
     It goes on in the isolation tier that it began in, unless `sandbox` names another. Raises SettingsError where that does not work here.
     """
     prepare_home()
     row = open_store().run(name)
-    given = {"iterations": iterations, "budget_seconds": budget_seconds, "tier": sandbox}
+    given: dict[str, Any] = {"iterations": iterations, "budget_seconds": budget_seconds, "tier": sandbox}
+    given |= {"max_tokens": max_tokens, "max_cost": max_cost}
     changes = {key: value for key, value in given.items() if value is not None}
     settings = _in_tier(make_settings({**row.settings.model_dump(), **changes}), row)
     with run_lock(name):
@@ -110,9 +116,9 @@ def _drive(
                     on_event(EVENTS.validate_python(raw))
         except GraphDrained:
             raise _stopped(name) from None
-        except JobsUnavailable as error:
+        except (JobsUnavailable, ModelsUnavailable, BudgetSpent) as error:
             open_store().set_status(name, "stopped", str(error))
-            raise RunStopped(f"{error} Look: improve doctor. Then: improve resume {name}", run=name) from None
+            raise RunStopped(f"{error} {_way_on(error, name)}", run=name) from None
         except RunStopped:
             raise _stopped(name) from None
         except BaseException as error:
@@ -176,7 +182,16 @@ def _check_more(name: str, row: RunRow, settings: Settings, state: State, *, cha
 def _announce(name: str, settings: Settings, on_event: OnEvent | None, *, resumed: bool) -> None:
     if on_event:
         seconds = open_store().run(name).seconds if resumed else 0.0
-        on_event(RunStarted(run=name, resumed=resumed, sandbox=settings.tier, model=settings.model, seconds=seconds))
+        at = f" at {settings.base_url}" if settings.base_url else ""
+        model = f"{settings.model}{at}"
+        on_event(RunStarted(run=name, resumed=resumed, sandbox=settings.tier, model=model, seconds=seconds))
+
+
+def _way_on(error: RunStopped, name: str) -> str:
+    if isinstance(error, BudgetSpent):
+        return f"Nothing is lost. Give it more: improve resume {name} --max-tokens N or --max-cost DOLLARS"
+    look = "Look: improve doctor. Then" if isinstance(error, JobsUnavailable) else "Nothing is lost. Go on with it"
+    return f"{look}: improve resume {name}"
 
 
 def _stopped(name: str) -> RunStopped:

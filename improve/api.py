@@ -10,7 +10,7 @@ from checkpoints.store import open_store
 from schema.events import Event
 from schema.score import Score
 from schema.settings import make_settings
-from schema.team import LedgerRow
+from schema.team import LedgerRow, Spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Result:
     validation: Score | None
     test: Score | None
     history: list[LedgerRow]
+    spent: Spent  # on language models
 
 
 def run(
@@ -44,13 +45,23 @@ def resume(
     *,
     iterations: int | None = None,
     budget_seconds: float | None = None,
+    max_tokens: int | None = None,
+    max_cost: float | None = None,
     sandbox: str | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Result:
-    """Go on with a stopped run, or give a finished one more iterations; `sandbox`: in another isolation tier than it began in."""
+    """Go on with a stopped run, or give a finished one more iterations, time, tokens or dollars; `sandbox`: in another isolation tier than it began in."""
     from graph.run import resume as resume_graph  # noqa: PLC0415 - as above
 
-    made = resume_graph(name, iterations=iterations, budget_seconds=budget_seconds, sandbox=sandbox, on_event=on_event)
+    made = resume_graph(
+        name,
+        iterations=iterations,
+        budget_seconds=budget_seconds,
+        max_tokens=max_tokens,
+        max_cost=max_cost,
+        sandbox=sandbox,
+        on_event=on_event,
+    )
     return load(made)
 
 
@@ -71,4 +82,5 @@ def load(name: str) -> Result:
         validation=None if best is None else store.score(name, best, 0, "validation"),
         test=row.best.test if row.best else None,
         history=history,
+        spent=store.spent(name),
     )

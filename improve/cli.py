@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 AsJson = Annotated[bool, typer.Option("--json", help="For machines: JSON instead of text")]
+RoleModel = Annotated[str | None, typer.Option(help="Another language model for this role")]
 RunName = Annotated[str, typer.Argument(help="Name of a run; `improve runs` lists them")]
 
 
@@ -42,9 +43,22 @@ def duration(text: str, option: str) -> float:
 def run(
     data: Annotated[str, typer.Argument(help="Folder, archive, .npz or CSV of labelled images, or a torchvision name")],
     describe: Annotated[str, typer.Option(help="What the images show, in your own words")] = "",
-    model: Annotated[str, typer.Option(help="Who writes the code: playbook")] = "playbook",
+    model: Annotated[
+        str, typer.Option(help="Who writes the code: playbook, or a language model such as openai:gpt-5.4-mini")
+    ] = "playbook",
+    base_url: Annotated[
+        str | None, typer.Option(help="Of an OpenAI-compatible server: vLLM, Ollama, llama.cpp, Azure ...")
+    ] = None,
+    architect_model: RoleModel = None,
+    data_engineer_model: RoleModel = None,
+    model_engineer_model: RoleModel = None,
+    training_engineer_model: RoleModel = None,
+    analyst_model: RoleModel = None,
+    summariser_model: RoleModel = None,
     iterations: Annotated[int, typer.Option(help="Changes to try after the first pipeline")] = 20,
     budget: Annotated[str | None, typer.Option(help="Time for the whole run: 2h, 45m")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Tokens of language models for the whole run")] = None,
+    max_cost: Annotated[float | None, typer.Option(help="US dollars of language models for the whole run")] = None,
     train_limit: Annotated[str, typer.Option(help="Time for one training: 20m, 90s")] = "20m",
     strategy: Annotated[str, typer.Option(help="iterative, global or zero-shot")] = "iterative",
     init: Annotated[str, typer.Option(help="unified or bottom-up")] = "unified",
@@ -74,11 +88,23 @@ def run(
     """Make a classifier from DATA and keep improving it."""
     from schema.settings import make_settings
 
+    by_role = {
+        "architect": architect_model,
+        "data": data_engineer_model,
+        "model": model_engineer_model,
+        "training": training_engineer_model,
+        "analyst": analyst_model,
+        "summariser": summariser_model,
+    }
     settings = make_settings(
         {
             "dataset": data,
             "describe": describe,
             "model": model,
+            "base_url": base_url,
+            "role_models": {role: one for role, one in by_role.items() if one},
+            "max_tokens": max_tokens,
+            "max_cost": max_cost,
             "iterations": iterations,
             "budget_seconds": duration(budget, "--budget") if budget else None,
             "train_seconds": duration(train_limit, "--train-limit"),
@@ -117,11 +143,9 @@ def demo(as_json: AsJson = False) -> None:
 
 
 def _start(settings: "Settings", name: str | None, *, as_json: bool) -> None:
-    from agents.team import make_team
     from graph.run import run as run_graph
     from improve.view import watching
 
-    make_team(settings.model)
     with watching(settings, as_json=as_json) as show:
         made = run_graph(settings, name=name, on_event=show)
     _conclude(made, as_json=as_json)
@@ -132,6 +156,8 @@ def resume(
     name: RunName,
     iterations: Annotated[int | None, typer.Option(help="A new number of iterations")] = None,
     budget: Annotated[str | None, typer.Option(help="A new time for the whole run: 2h, 45m")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="A new number of tokens for the whole run")] = None,
+    max_cost: Annotated[float | None, typer.Option(help="New US dollars for the whole run")] = None,
     sandbox: Annotated[str | None, typer.Option(help="Go on in another isolation tier than the run began in")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -141,10 +167,11 @@ def resume(
 
     seconds = duration(budget, "--budget") if budget else None
     settings = _store().run(name).settings
-    changes = {"iterations": iterations, "budget_seconds": seconds}
-    settings = settings.model_copy(update={key: value for key, value in changes.items() if value is not None})
+    more: dict[str, Any] = {"iterations": iterations, "budget_seconds": seconds}
+    more |= {"max_tokens": max_tokens, "max_cost": max_cost}
+    settings = settings.model_copy(update={key: value for key, value in more.items() if value is not None})
     with watching(settings, as_json=as_json) as show:
-        resume_graph(name, iterations=iterations, budget_seconds=seconds, sandbox=sandbox, on_event=show)
+        resume_graph(name, **more, sandbox=sandbox, on_event=show)
     _conclude(name, as_json=as_json)
 
 
@@ -194,7 +221,13 @@ def runs(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def show(name: RunName, as_json: AsJson = False) -> None:
+def show(
+    name: RunName,
+    costs: Annotated[
+        bool, typer.Option("--costs", help="What the language models took, and the paper's cost model")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """One run: scores, what was tried, where things are."""
     from rich.console import Console
 
@@ -203,6 +236,9 @@ def show(name: RunName, as_json: AsJson = False) -> None:
     from improve.view import dataset_lines
 
     store = _store()
+    if costs:
+        _show_costs(name, as_json=as_json)
+        return
     facts = in_json(name, store)
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
@@ -215,6 +251,14 @@ def show(name: RunName, as_json: AsJson = False) -> None:
     for label in ("script", "weights", "report"):
         typer.echo(f"{label}: {facts['paths'][label] or 'not yet'}")
     typer.echo(final_line(row))
+
+
+def _show_costs(name: str, *, as_json: bool) -> None:
+    from improve.costs import cost_model, costs_text
+
+    store = _store()
+    found = cost_model(store.run(name), store.ledger(name), store.calls(name))
+    typer.echo(json.dumps(found.model_dump(mode="json"), indent=2) if as_json else costs_text(found))
 
 
 @app.command()

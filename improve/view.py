@@ -21,6 +21,8 @@ from schema.events import (
     FaultFound,
     Finished,
     JobProgress,
+    ModelAnswered,
+    ModelWaits,
     NodeEntered,
     Proposed,
     RunStarted,
@@ -28,7 +30,8 @@ from schema.events import (
     WeightsFetched,
 )
 from schema.settings import Settings
-from schema.team import LedgerRow
+from schema.team import LedgerRow, Spent
+from schema.text import one_line
 
 
 @contextmanager
@@ -52,7 +55,7 @@ def _print_line(event: Event, settings: Settings) -> None:
 
 def clean(text: str, limit: int = 300) -> str:
     """Text of the data or of generated code, without what a terminal would obey."""
-    return "".join(c for c in text.replace("\n", " ") if c.isprintable())[:limit]
+    return one_line(text, limit)
 
 
 def plain_line(event: Event, settings: Settings) -> str | None:
@@ -68,6 +71,8 @@ def plain_line(event: Event, settings: Settings) -> str | None:
             return f"fetching pretrained weights: {clean(event.name)}" + (
                 f" ({event.total / 1e6:.0f} MB)" if event.total else ""
             )
+        case ModelWaits():
+            return f"waiting {event.seconds:.0f} s for {event.model}: {clean(event.reason)}"
         case Proposed() if event.proposal.action != "stop":
             return f"[{event.iteration}/{settings.iterations}] {event.proposal.component}: {clean(event.proposal.move)} · {clean(event.proposal.diagnosis)}"
         case FaultFound():
@@ -75,8 +80,15 @@ def plain_line(event: Event, settings: Settings) -> str | None:
         case Settled():
             return settled_line(event.row, event.reason, event.best_validation)
         case Finished():
-            return f"ended: {clean(event.reason)} · report {event.report}"
+            return f"ended: {clean(event.reason)} · report {event.report}{_spent(event.spent)}"
     return None
+
+
+def _spent(spent: Spent) -> str:
+    """Nothing where no language model was asked."""
+    if not spent.tokens:
+        return ""
+    return f" · {spent.tokens:,} tokens" + ("" if spent.cost is None else f", ${spent.cost:.2f}")
 
 
 def started_lines(event: RunStarted, settings: Settings) -> list[str]:
@@ -123,6 +135,7 @@ class Screen:
         self._progress: JobProgress | None = None
         self._rows: list[LedgerRow] = []
         self._best: float | None = None
+        self._spent = Spent()
 
     def take(self, event: Event) -> None:
         match event:
@@ -138,6 +151,10 @@ class Screen:
                 self._text = self._text or clean(event.note)
             case JobProgress():
                 self._progress = event
+            case ModelAnswered():
+                self._spent = event.spent
+            case ModelWaits():
+                self._text = plain_line(event, self._settings) or ""
             case WeightsFetched():
                 share = f" of {event.total / 1e6:.0f}" if event.total else ""
                 self._text = f"fetching {clean(event.name)}: {event.bytes / 1e6:.1f}{share} MB"
@@ -158,10 +175,20 @@ class Screen:
         left = f", {max(0.0, budget - seconds) / 60:.0f} min left" if budget else ""
         best = "" if self._best is None else f" · best validation {self._best:.4f}"
         head = Text(
-            f"{self._node} · iteration {self._iteration}/{self._settings.iterations} · {seconds / 60:.1f} min{left}{best}",
+            f"{self._node} · iteration {self._iteration}/{self._settings.iterations} · {seconds / 60:.1f} min{left}{best}{self._tokens()}",
             style="bold",
         )
         return Group(self._ledger(), head, Text(self._text), Text(self._job()))
+
+    def _tokens(self) -> str:
+        left = (
+            []
+            if self._settings.max_tokens is None
+            else [f"{max(0, self._settings.max_tokens - self._spent.tokens):,} tokens"]
+        )
+        if self._settings.max_cost is not None and self._spent.cost is not None:
+            left.append(f"${max(0.0, self._settings.max_cost - self._spent.cost):.2f}")
+        return _spent(self._spent) + (f" ({', '.join(left)} left)" if left else "")
 
     def _ledger(self) -> Table:
         table = Table(box=None, pad_edge=False)

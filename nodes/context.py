@@ -5,6 +5,7 @@ from typing import Any
 
 from checkpoints.home import run_dir
 from checkpoints.store import Store
+from sandbox.assemble import toolbox_reference
 from sandbox.hardware import default_limits
 from schema.dataset import DatasetProfile
 from schema.job import JobSpec
@@ -41,12 +42,14 @@ def pretrained_of(state: State) -> Pretrained:
 
 
 def brief_of(state: State, store: Store) -> Brief:
-    settings = settings_of(state)
+    settings, weights = settings_of(state), pretrained_of(state)
     return Brief(
         profile=profile_of(state, store),
         description=settings.describe,
         hardware=Hardware.model_validate(state["hardware"]),
-        weights=pretrained_of(state).files,
+        weights=weights.files,
+        hub=weights.hub,
+        toolbox=toolbox_reference(),
         metric=settings.metric,
         strategy=settings.strategy,
         init=settings.init,

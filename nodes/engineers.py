@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from nodes.calls import record_calls
-from nodes.context import brief_of, components_of, fault_of, proposal_of, settings_of
+from nodes.budget import fault_of_budget
+from nodes.calls import team_of
+from nodes.context import brief_of, components_of, fault_of, proposal_of
 from nodes.events import tell
 from nodes.services import Services
+from schema.errors import BudgetSpent
 from schema.events import ComponentWritten, NodeEntered
 from schema.pipeline import Component, Fault
 from schema.state import State
@@ -29,7 +31,12 @@ def _engineer(component: Component, state: State, services: Services) -> dict[st
         return {}
     node = f"{component}_engineer"
     tell(NodeEntered(node=node, iteration=state["iteration"]))
-    written = _revisited(component, state, services) or _written(component, state, services, node)
+    try:
+        written = _revisited(component, state, services) or _written(component, state, services, node)
+    except BudgetSpent as spent:
+        if state["base"] is None:
+            raise  # without a first pipeline the run has nothing to end with
+        return {"queue": [], "fault": fault_of_budget(str(spent)).model_dump(mode="json")}
     tell(
         ComponentWritten(
             iteration=state["iteration"], component=component, lines=written.code.count("\n") + 1, note=written.note
@@ -51,28 +58,26 @@ def _revisited(component: Component, state: State, services: Services) -> Writte
 
 
 def _written(component: Component, state: State, services: Services, node: str) -> Written:
-    settings, store = settings_of(state), services.store()
-    team = services.team(settings.model)
+    store, team = services.store(), team_of(state, services, node)
+    base = state["base"]
     task = WriteTask(
         brief=brief_of(state, store),
         component=component,
         design=store.run(state["run"]).design,
         pipeline=components_of(state, store),
         proposal=proposal_of(state),
+        training=None if base is None else store.training(state["run"], base),
     )
     fault = fault_of(state)
     if fault is None:
-        written = team.write(task)
-    else:
-        earlier = [Fault.model_validate(raw) for raw in state["faults"][:-1]]
-        written = team.repair(
-            RepairTask(
-                write=task,
-                code=task.pipeline.get(component, ""),
-                fault=fault,
-                attempt=state["attempt"] - 1,
-                earlier=earlier,
-            )
+        return team.write(task)
+    earlier = [Fault.model_validate(raw) for raw in state["faults"][:-1]]
+    return team.repair(
+        RepairTask(
+            write=task,
+            code=task.pipeline.get(component, ""),
+            fault=fault,
+            attempt=state["attempt"] - 1,
+            earlier=earlier,
         )
-    record_calls(team, state, services, node)
-    return written
+    )

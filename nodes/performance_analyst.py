@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from nodes.calls import record_calls
+from nodes.budget import reason_to_stop
+from nodes.calls import team_of
 from nodes.context import brief_of, settings_of
 from nodes.events import tell
 from nodes.services import Services
+from schema.errors import BudgetSpent
 from schema.events import NodeEntered, Proposed
 from schema.pipeline import COMPONENTS, Component
 from schema.state import State
@@ -15,9 +17,13 @@ from schema.team import Evidence, Proposal
 def performance_analyst(state: State, services: Services) -> dict[str, Any]:
     iteration = state["iteration"] + 1
     tell(NodeEntered(node="performance_analyst", iteration=iteration))
-    team = services.team(settings_of(state).model)
-    proposal = team.analyse(_evidence(state, services, iteration))
-    record_calls(team, state, services, "performance_analyst")
+    if spent := reason_to_stop(settings_of(state), services.store(), state["run"]):
+        return {"stop": spent, "proposal": None}
+    team = team_of(state, services, "performance_analyst", iteration)
+    try:
+        proposal = team.analyse(_evidence(state, services, iteration))
+    except BudgetSpent as budget:
+        return {"stop": str(budget), "proposal": None}
     tell(Proposed(iteration=iteration, proposal=proposal))
     if proposal.action == "stop":
         return {"stop": f"the analyst has nothing left to try: {proposal.diagnosis}", "proposal": None}

@@ -6,16 +6,18 @@ from typing import Any
 
 from langgraph.config import get_config
 
+from agents.team import settled
 from checkpoints.home import datasets_dir, fresh_name, prepare_home, run_dir, unpacked_dir
 from dataset.discover import discover
 from dataset.listing import Listing
 from dataset.prepare import is_whole, prepare
+from nodes.calls import team_before
 from nodes.context import job_spec
 from nodes.events import tell
 from nodes.services import Services
 from sandbox.hardware import hardware
 from sandbox.isolation.tiers import choose
-from sandbox.pretrained.disk import in_cache, on_disk
+from sandbox.pretrained.disk import hub_answers, in_cache, on_disk
 from schema.dataset import DatasetProfile
 from schema.errors import DatasetError, RunNameTaken
 from schema.events import DatasetReady
@@ -33,7 +35,11 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
             "train_seconds": settings.longest_training,
         }
     )
-    weights = in_cache().with_all_of(Pretrained(files=on_disk(settings.weights_dir)))
+    settings = settled(settings)
+    team, asked = team_before(settings, services)
+    team.check()
+    hub = settings.model != "playbook" and hub_answers()  # the playbook asks for what is on disk
+    weights = in_cache().with_all_of(Pretrained(files=on_disk(settings.weights_dir), hub=hub))
     machine = hardware(settings.device)
     settings = settings.model_copy(update={"tier": choose(settings.tier, prepare_home())})
     prepared = prepare(_discovered(settings), datasets_dir())
@@ -42,6 +48,8 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
         prepared.name, [row.name for row in store.runs()]
     )
     _create(services, name, settings)
+    for usage in asked:
+        store.add_call(name, 0, "profile", usage)
     store.set_profile(name, prepared)
     first = job_spec(settings, machine, prepared, weights, {"name": name, "pipeline": ""})
     services.jobs.warm(run_dir(name), first.access)  # it imports torch while the first pipeline is designed

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nodes.calls import record_calls
+from nodes.calls import team_of
 from nodes.context import brief_of, settings_of
 from nodes.events import tell
 from nodes.services import Services
@@ -12,13 +12,11 @@ from schema.state import State
 
 
 def project_architect(state: State, services: Services) -> dict[str, Any]:
-    """`unified`: the draft holds all three components and each engineer takes over its own. `zero-shot`: nobody revises them."""
+    """`unified`: the draft holds the components and each engineer takes over its own. `zero-shot`: nobody revises them."""
     tell(NodeEntered(node="project_architect", iteration=0))
     settings, store = settings_of(state), services.store()
-    team = services.team(settings.model)
-    design = team.design(brief_of(state, store))
-    record_calls(team, state, services, "project_architect")
+    design = team_of(state, services, "project_architect").design(brief_of(state, store))
     store.set_design(state["run"], design.text)
     tell(Designed(text=design.text))
-    draft = {} if design.pipeline is None else {c: design.pipeline.code(c) for c in COMPONENTS}
-    return {"draft": draft, "queue": [] if settings.strategy == "zero-shot" else list(COMPONENTS)}
+    alone = settings.strategy == "zero-shot" and len(design.components) == len(COMPONENTS)
+    return {"draft": design.components, "queue": [] if alone else list(COMPONENTS)}

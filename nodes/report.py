@@ -30,7 +30,7 @@ def report(state: State, services: Services) -> dict[str, Any]:
     store.set_seconds(run, state["clock"])
     store.set_status(run, "finished" if state["best"] is not None else "failed", reason)
     path.write_text(report_text(store.run(run), store.ledger(run), store.totals(run)), encoding="utf-8")
-    tell(Finished(run=run, reason=reason, report=str(path)))
+    tell(Finished(run=run, reason=reason, report=str(path), spent=store.spent(run)))
     return {}
 
 

@@ -95,8 +95,14 @@ def _gains(ledger: list[LedgerRow]) -> str:
 def _costs(run: RunRow, totals: Totals) -> str:
     return (
         f"## Cost\n\n{totals.seconds / 60:.1f} minutes, of which {totals.training_seconds / 60:.1f} in training; "
-        f"{totals.jobs} jobs; {totals.tokens} tokens. Seed {run.settings.seed}."
+        f"{totals.jobs} jobs; {totals.tokens:,} tokens{_money(totals)}. Seed {run.settings.seed}."
     )
+
+
+def _money(totals: Totals) -> str:
+    if not totals.tokens:
+        return ""
+    return ", at prices that are not known" if totals.cost is None else f" for ${totals.cost:.2f}"
 
 
 def _number(value: float | None) -> str:

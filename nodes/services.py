@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from agents.team import Team, make_team
+from agents.team import Line, Team, make_team
 from checkpoints.store import Store, open_store
 from sandbox import job
 from schema.events import JobProgress
 from schema.job import Access, JobResult, JobSpec
+from schema.settings import Settings
 
 
 class Jobs(Protocol):
@@ -38,6 +39,6 @@ class Jobs(Protocol):
 class Services:
     """The first two are called inside nodes, so drawing the graph needs neither a home nor a key."""
 
-    team: Callable[[str], Team] = make_team
+    team: Callable[[Settings, Line], Team] = make_team
     store: Callable[[], Store] = open_store
     jobs: Jobs = job

@@ -5,12 +5,14 @@ from typing import Any
 
 from checkpoints.store import Store
 from nodes.assemble import script_of
-from nodes.calls import record_calls
+from nodes.budget import reason_to_stop
+from nodes.calls import team_of
 from nodes.context import components_of, fault_of, iteration_dir, job_dir, profile_of, proposal_of, settings_of
 from nodes.events import tell
 from nodes.sandbox import evidence_of
 from nodes.services import Services
 from sandbox import artifacts
+from schema.errors import BudgetSpent
 from schema.events import Settled
 from schema.pipeline import COMPONENTS, Pipeline
 from schema.score import Comparison, Score, Verdict
@@ -22,15 +24,12 @@ DAY = 86_400.0  # at home the number of epochs ends a training, not the clock
 
 
 def summarize(state: State, services: Services) -> dict[str, Any]:
-    settings, store = settings_of(state), services.store()
+    store = services.store()
     failed = state["verdict"] == "failed"
     training = None if failed else evidence_of(state, services)
     pipeline = _complete_pipeline(state, store)
     row = _row(state, store, training)
-    team = services.team(settings.model)
-    outcome = Outcome(row=row, proposal=proposal_of(state), fault=fault_of(state), reason=state.get("reason", ""))
-    row = row.model_copy(update={"summary": team.summarise(outcome)})
-    record_calls(team, state, services, "summarize")
+    row = row.model_copy(update={"summary": _summary(row, state, services)})
     store.put_iteration(
         state["run"], row, pipeline=pipeline, proposal=proposal_of(state), fault=fault_of(state), training=training
     )
@@ -47,13 +46,21 @@ def summarize(state: State, services: Services) -> dict[str, Any]:
         )
     )
     return {
-        "stop": _reason_to_stop(state, best),
+        "stop": _reason_to_stop(state, store, best),
         "draft": {},
         "fault": None,
         "faults": [],
         "proposal": None,
         "queue": [],
     }
+
+
+def _summary(row: LedgerRow, state: State, services: Services) -> str:
+    outcome = Outcome(row=row, proposal=proposal_of(state), fault=fault_of(state), reason=state.get("reason", ""))
+    try:
+        return team_of(state, services, "summarize").summarise(outcome)
+    except BudgetSpent:
+        return f"{row.move}: {row.verdict}"
 
 
 def _complete_pipeline(state: State, store: Store) -> Pipeline | None:
@@ -115,7 +122,7 @@ def _best_score(state: State, store: Store) -> Score | None:
     return None if best is None else store.score(state["run"], best, 0, "validation")
 
 
-def _reason_to_stop(state: State, best: Score | None) -> str | None:
+def _reason_to_stop(state: State, store: Store, best: Score | None) -> str | None:
     settings = settings_of(state)
     if best is None:
         return f"no pipeline ran: {state.get('reason', '')}"
@@ -127,7 +134,7 @@ def _reason_to_stop(state: State, best: Score | None) -> str | None:
         return f"the budget of {settings.budget_seconds:.0f} s is spent"
     if settings.target is not None and _reached(best.value, settings.target, settings.metric):
         return f"the target of {settings.target} is reached"
-    return None
+    return reason_to_stop(settings, store, state["run"])
 
 
 def _reached(value: float, target: float, metric: Metric) -> bool:

@@ -1,6 +1,7 @@
 """Three components and our parts become one free-standing, readable script: what runs is what the person takes home."""
 
 import ast
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ from schema.pipeline import COMPONENTS, Component, Pipeline
 PARTS = Path(__file__).with_name("script")
 TOOLBOX = ("augment", "toolbox")  # a script has of these only what its components use
 PART_NAMES = ("info", *TOOLBOX, "clock", "loaders", "logbook", "measure", "main")
+QUALIFIED = re.compile(r"\b(?:torch\.|nn\.|optim\.|lr_scheduler\.)+(?=[A-Z])")  # what stands before the name of a type
 MARK = "# ===== {} ====="
 
 
@@ -73,6 +75,22 @@ def toolbox_signatures() -> dict[str, str]:
             start = next(item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__")
             found[node.name] = f"{node.name}({ast.unparse(start.args).removeprefix('self, ')})"
     return found
+
+
+@cache
+def toolbox_reference() -> tuple[str, ...]:
+    """`signature -> result: first line of its docstring` of the toolbox's functions and classes, for prompts: types in short."""
+    trees = [ast.parse((PARTS / f"{part}.py").read_text(encoding="utf-8")) for part in TOOLBOX]
+    nodes = {
+        node.name: node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    }
+    found = []
+    for name, signature in toolbox_signatures().items():
+        node = nodes[name]
+        gives = f" -> {ast.unparse(node.returns)}" if isinstance(node, ast.FunctionDef) and node.returns else ""
+        about = (ast.get_docstring(node) or "").split("\n")[0]
+        found.append(f"{QUALIFIED.sub('', signature + gives)}{f': {about}' if about else ''}")
+    return tuple(found)
 
 
 def _header(title: str) -> str:

@@ -10,7 +10,9 @@ ImproveError                  exit code 1: a fault of ours or of the machine
 │   ├── NothingToResume       the run is finished
 │   └── HomeError             $IMPROVE_HOME cannot be written, or is full
 └── RunStopped                exit code 3: stopped on purpose, and resumable
-    └── JobsUnavailable       no job can be run or read (any more): its sandbox, its supervisor, its result
+    ├── JobsUnavailable       no job can be run or read (any more): its sandbox, its supervisor, its result
+    ├── ModelsUnavailable     a language model does not answer (any more), or refuses to
+    └── BudgetSpent           the tokens or the money for language models are used up
 
 Each message says what was found, what was expected, and what to do next.
 """
@@ -63,4 +65,12 @@ class RunStopped(ImproveError):
 
 
 class JobsUnavailable(RunStopped):
+    pass
+
+
+class ModelsUnavailable(RunStopped):
+    pass
+
+
+class BudgetSpent(RunStopped):
     pass

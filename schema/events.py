@@ -8,7 +8,7 @@ from schema.dataset import DatasetProfile
 from schema.job import Step
 from schema.pipeline import Component, Fault
 from schema.record import Record
-from schema.team import LedgerRow, Proposal
+from schema.team import LedgerRow, Proposal, Spent, Usage
 
 
 class RunStarted(Record):
@@ -49,6 +49,23 @@ class ComponentWritten(Record):
     component: Component
     lines: int
     note: str
+
+
+class ModelAnswered(Record):
+    """One call of a language model is over."""
+
+    kind: Literal["model_answered"] = "model_answered"
+    usage: Usage
+    spent: Spent = Field(description="By the whole run, this call included")
+
+
+class ModelWaits(Record):
+    """A provider does not answer, or asks us to wait."""
+
+    kind: Literal["model_waits"] = "model_waits"
+    model: str
+    reason: str
+    seconds: float = Field(description="Until the next try")
 
 
 class WeightsFetched(Record):
@@ -95,6 +112,7 @@ class Finished(Record):
     run: str
     reason: str
     report: str = Field(description="Path of report.md")
+    spent: Spent = Field(default_factory=Spent, description="On language models, by the whole run")
 
 
 Event = Annotated[
@@ -104,6 +122,8 @@ Event = Annotated[
     | Designed
     | Proposed
     | ComponentWritten
+    | ModelAnswered
+    | ModelWaits
     | WeightsFetched
     | JobProgress
     | FaultFound

@@ -16,10 +16,12 @@ class Pretrained(Record):
         default_factory=dict, description="Where timm and torchvision look by themselves, below a job's cache -> file"
     )
     asked: tuple[str, ...] = Field(default=(), description="What has been looked up, e.g. `timm:resnet18`")
+    hub: bool = Field(default=False, description="The hub answered when the run began: more can be fetched")
 
     def with_all_of(self, other: "Pretrained") -> "Pretrained":
         return Pretrained(
             files=self.files | other.files,
             cached=self.cached | other.cached,
             asked=tuple(dict.fromkeys((*self.asked, *other.asked))),
+            hub=self.hub or other.hub,
         )

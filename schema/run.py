@@ -9,6 +9,7 @@ from schema.job import JobResult
 from schema.record import Record
 from schema.score import Score
 from schema.settings import Settings
+from schema.team import Usage
 
 Status = Literal["running", "finished", "stopped", "failed"]
 
@@ -40,6 +41,14 @@ class JobRow(Record):
     attempt: int
     seed: int
     result: JobResult
+
+
+class CallRow(Record):
+    """One call of a language model, and what it was made for."""
+
+    iteration: int
+    node: str
+    usage: Usage
 
 
 class Totals(Record):

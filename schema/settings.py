@@ -1,17 +1,20 @@
 """What a person asks for: frozen into the run at its start, so that a resume needs no arguments."""
 
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 
 from schema.errors import SettingsError
 from schema.record import Record
+from schema.text import plain
 
 Metric = Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc", "log_loss", "quadratic_kappa"]
 Rule = Literal["better", "paired", "expected"]
 Strategy = Literal["iterative", "global", "zero-shot"]
 Init = Literal["unified", "bottom-up"]
 Tier = Literal["bwrap", "landlock", "none"]  # best first
+Role = Literal["architect", "data", "model", "training", "analyst", "summariser"]
 
 TRAININGS_IN_BUDGET = 4  # a run that trains less often has nothing to compare
 
@@ -31,9 +34,24 @@ class Settings(Record):
         max_length=4000,
         description="What the images show, in your own words: domain, colour, quality, what the classes mean",
     )
-    model: str = Field(default="playbook", description="Who writes the code: playbook (embedded, no key, no network)")
+    model: str = Field(
+        default="playbook",
+        description="Who writes the code: playbook (embedded, no key, no network), or a language model: openai:NAME, anthropic:NAME, google:NAME",
+    )
+    role_models: dict[Role, str] = Field(
+        default_factory=dict, description="Another language model for a role, e.g. analyst -> openai:gpt-5.4"
+    )
+    base_url: str | None = Field(
+        default=None, description="Where an OpenAI-compatible server listens, e.g. http://localhost:11434/v1"
+    )
     iterations: int = Field(default=20, ge=0, le=10_000, description="Changes to try after the first pipeline")
     budget_seconds: float | None = Field(default=None, gt=0, description="Wall clock of the whole run")
+    max_tokens: int | None = Field(
+        default=None, gt=0, description="Tokens of language models for the whole run, in and out"
+    )
+    max_cost: float | None = Field(
+        default=None, gt=0, description="US dollars of language models for the whole run (docs/models.md: prices)"
+    )
     train_seconds: float = Field(
         default=1200.0,
         gt=0,
@@ -61,7 +79,26 @@ class Settings(Record):
     @field_validator("describe")
     @classmethod
     def _printable(cls, text: str) -> str:
-        return "".join(c for c in text if c.isprintable() or c in "\n\t")
+        return plain(text)
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, url: str | None) -> str | None:
+        """Settings are stored: an address that carries a key does not come in."""
+        if url is None:
+            return None
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise ValueError(f"no address ({error}): expected e.g. http://localhost:11434/v1") from None
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("no address: expected e.g. http://localhost:11434/v1")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("an address alone is expected: keys belong into the environment, e.g. OPENAI_API_KEY")
+        return url.rstrip("/")
+
+    def model_for(self, role: Role) -> str:
+        return self.role_models.get(role, self.model)
 
     @property
     def longest_training(self) -> float:
@@ -82,4 +119,5 @@ def make_settings(values: dict[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         option = str(first["loc"][0]) if first["loc"] else "settings"
-        raise SettingsError(f"{option} = {first.get('input')!r}: {first['msg']}.") from None
+        given = "" if option == "base_url" else f" = {first.get('input')!r}"  # it may hold a key
+        raise SettingsError(f"{option}{given}: {first['msg'].removeprefix('Value error, ')}.") from None

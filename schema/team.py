@@ -9,7 +9,7 @@ from schema.job import Plan
 from schema.pipeline import Component, Fault, Pipeline
 from schema.record import Record
 from schema.score import Score, Verdict
-from schema.settings import Init, Metric, Strategy
+from schema.settings import Init, Metric, Role, Strategy
 
 
 class Hardware(Record):
@@ -27,6 +27,10 @@ class Brief(Record):
     description: str
     hardware: Hardware
     weights: dict[str, str] = Field(description="Pretrained weights on disk: timm name -> file")
+    hub: bool = Field(default=False, description="Others of timm's can be fetched")
+    toolbox: tuple[str, ...] = Field(
+        default=(), description="What a component may call without importing it: `signature: what it does`"
+    )
     metric: Metric
     strategy: Strategy
     init: Init
@@ -35,10 +39,10 @@ class Brief(Record):
 
 
 class Design(Record):
-    """The Project Architect's answer. With `bottom-up` the pipeline is absent, and each engineer writes in turn."""
+    """The Project Architect's answer. With `bottom-up` there is no component yet, and each engineer writes in turn."""
 
     text: str
-    pipeline: Pipeline | None = None
+    components: dict[Component, str] = Field(default_factory=dict)
 
 
 class Proposal(Record):
@@ -121,6 +125,7 @@ class WriteTask(Record):
         description="Components that exist: the incumbent's, or what was written so far"
     )
     proposal: Proposal | None = Field(default=None, description="None while the first pipeline is written")
+    training: TrainingEvidence | None = Field(default=None, description="The incumbent's, where there is one")
 
 
 class RepairTask(Record):
@@ -141,13 +146,25 @@ class Outcome(Record):
 
 
 class Usage(Record):
-    """One call of a model. Zero tokens for the playbook."""
+    """One call of a language model."""
 
-    role: str
+    role: Role
     model: str
     tokens_in: int = 0
-    tokens_cached: int = 0
+    tokens_cached: int = Field(default=0, description="Of `tokens_in`, those read from the provider's cache")
     tokens_out: int = 0
-    tokens_reasoning: int = 0
+    tokens_reasoning: int = Field(default=0, description="Of `tokens_out`, those that are not shown")
+    estimated: bool = Field(
+        default=False, description="The server counts nothing: a token is taken for four characters"
+    )
     seconds: float = 0.0
-    cost: float | None = None
+    attempts: int = Field(default=1, description="Requests that it took: the others met rate limits or outages")
+    cost: float | None = Field(default=None, description="US dollars; None where no price is known")
+    problem: str = Field(default="", description="Why the answer could not be used; empty where it could")
+
+
+class Spent(Record):
+    """What the calls of a run have come to."""
+
+    tokens: int = 0
+    cost: float | None = Field(default=0.0, description="None where a call's price is unknown")

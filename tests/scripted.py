@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from schema.pipeline import Component, Pipeline
-from schema.team import Brief, Design, Evidence, Outcome, Proposal, RepairTask, Usage, WriteTask, Written
+from schema.pipeline import COMPONENTS, Component, Pipeline
+from schema.team import Brief, Design, Evidence, Outcome, Proposal, RepairTask, WriteTask, Written
 
 DATA = """
 def build_transforms(info):
@@ -41,12 +41,12 @@ class ScriptedTeam:
     first: Pipeline = PIPELINE
     seen: list[str] = field(default_factory=list)
 
-    @property
-    def name(self) -> str:
-        return "scripted"
+    def check(self) -> None:
+        pass
 
     def design(self, brief: Brief) -> Design:
-        return Design(text=f"as scripted, for {len(brief.profile.classes)} classes", pipeline=self.first)
+        components = {c: self.first.code(c) for c in COMPONENTS}
+        return Design(text=f"as scripted, for {len(brief.profile.classes)} classes", components=components)
 
     def write(self, task: WriteTask) -> Written:
         if task.proposal is None:
@@ -69,9 +69,6 @@ class ScriptedTeam:
 
     def summarise(self, outcome: Outcome) -> str:
         return f"{outcome.row.move}: {outcome.row.verdict}"
-
-    def take_usage(self) -> list[Usage]:
-        return [Usage(role="scripted", model="scripted")]
 
 
 def image_folder(root: Path, per_class: int = 30, size: int = 12) -> Path:

@@ -12,8 +12,8 @@ from agents.playbook.recipe import Recipe, first_recipes, naive_recipes, recipe_
 from agents.playbook.render import render
 from agents.playbook.tried import flat, trained_recipes
 from agents.playbook.view import View, view_of
-from schema.pipeline import COMPONENTS, Component, Pipeline
-from schema.team import Brief, Design, Evidence, LedgerRow, Outcome, Proposal, RepairTask, Usage, WriteTask, Written
+from schema.pipeline import COMPONENTS, Component
+from schema.team import Brief, Design, Evidence, LedgerRow, Outcome, Proposal, RepairTask, WriteTask, Written
 
 SHRINK = {"time", "memory", "OutOfMemoryError"}
 
@@ -22,15 +22,16 @@ SHRINK = {"time", "memory", "OutOfMemoryError"}
 class Playbook:
     """A fixed set of moves, chosen by evidence. Deterministic."""
 
-    name: str = "playbook"
+    def check(self) -> None:
+        """There is nothing that could be wrong with it."""
 
     def design(self, brief: Brief) -> Design:
         zero_shot = brief.strategy == "zero-shot"
         recipes = naive_recipes(brief) if zero_shot else first_recipes(brief)
-        pipeline = Pipeline.model_validate({c: render(c, recipes.of(c)) for c in COMPONENTS})
         in_turn = brief.init == "bottom-up" and not zero_shot
         text = "One plain pipeline, trained once." if zero_shot else _design_text(brief)
-        return Design(text=text, pipeline=None if in_turn else pipeline)
+        components = {} if in_turn else {c: render(c, recipes.of(c)) for c in COMPONENTS}
+        return Design(text=text, components=components)
 
     def write(self, task: WriteTask) -> Written:
         component, current = task.component, task.pipeline.get(task.component)
@@ -80,9 +81,6 @@ class Playbook:
             return f"{row.move}: {outcome.fault.kind} in the {outcome.fault.component or 'pipeline'} after {row.attempts} attempts"
         change = f", {row.delta:+.4f} ({outcome.reason})" if row.delta is not None else ""
         return f"{row.move}: {row.verdict}{change}"
-
-    def take_usage(self) -> list[Usage]:
-        return []
 
 
 def _design_text(brief: Brief) -> str:

@@ -74,7 +74,7 @@ def measure(iterations: int) -> dict[str, float]:
         os.environ["IMPROVE_HOME"] = str(Path(folder) / "home")
         data = image_folder(Path(folder) / "photos")
         team = ScriptedTeam([("training", [f"{TRAINING}\n# change {i}\n"]) for i in range(iterations)])
-        services = Services(team=lambda _: team, jobs=InstantJobs())
+        services = Services(team=lambda *_: team, jobs=InstantJobs())
         settled: list[float] = []
 
         def note(event: Event) -> None:

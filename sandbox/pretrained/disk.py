@@ -3,9 +3,11 @@
 import contextlib
 import os
 import re
+import socket
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from schema.errors import SettingsError
 from schema.pretrained import Pretrained
@@ -57,6 +59,19 @@ def hub_cache() -> Path:
         if folder := os.environ.get(variable):
             return Path(folder).expanduser() / below
     return Path.home() / ".cache" / "huggingface" / "hub"
+
+
+def hub_answers(seconds: float = 3.0) -> bool:
+    """Whether pretrained weights can be fetched: the hub is not switched off, and something listens at its address."""
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}:
+        return False
+    parts = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "", port), seconds).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _model_name(stem: str) -> str | None:

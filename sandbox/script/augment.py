@@ -198,14 +198,17 @@ def _beta(alpha: float, count: int, device: torch.device) -> torch.Tensor:
 
 
 def identity_view(images: torch.Tensor) -> torch.Tensor:
+    """The batch as it is."""
     return images
 
 
 def flip_view(images: torch.Tensor) -> torch.Tensor:
+    """The batch, mirrored left to right."""
     return images.flip(-1)
 
 
 def vertical_flip_view(images: torch.Tensor) -> torch.Tensor:
+    """The batch, mirrored top to bottom."""
     return images.flip(-2)
 
 

@@ -2,13 +2,13 @@
 
 import pytest
 
-from agents.team import make_team
+from agents.playbook.expert import Playbook
 from schema.pipeline import COMPONENTS, Component, Fault, Pipeline
 from schema.score import Verdict
 from schema.team import Brief, LedgerRow, Proposal, RepairTask, WriteTask
 from tests.agents.briefs import make_brief, make_evidence, make_row
 
-TEAM = make_team("playbook")
+TEAM = Playbook()
 ENOUGH = 60  # iterations: a run whose changes are always kept has no end of ideas
 TRASH = ["cardboard", "glass", "metal", "paper", "plastic", "trash"]
 TASKS: dict[str, Brief] = {
@@ -25,9 +25,7 @@ TASKS: dict[str, Brief] = {
 
 
 def first_pipeline(brief: Brief) -> Pipeline:
-    design = TEAM.design(brief)
-    assert design.pipeline is not None
-    return design.pipeline
+    return Pipeline.model_validate(TEAM.design(brief).components)
 
 
 def carried_out(brief: Brief, pipeline: Pipeline, proposal: Proposal) -> Pipeline:
@@ -122,7 +120,7 @@ def test_without_any_hint_mirroring_is_offered_to_be_judged_and_not_part_of_the_
 
 def test_the_analyst_is_deterministic() -> None:
     evidence = make_evidence(TASKS["photographs"], first_pipeline(TASKS["photographs"]))
-    assert TEAM.analyse(evidence) == make_team("playbook").analyse(evidence)
+    assert TEAM.analyse(evidence) == Playbook().analyse(evidence)
 
 
 def test_several_backbones_on_disk_are_tried() -> None:
@@ -144,12 +142,11 @@ def test_the_global_strategy_changes_all_components_and_ends() -> None:
 
 def test_zero_shot_is_one_plain_pipeline_even_bottom_up() -> None:
     design = TEAM.design(make_brief(strategy="zero-shot", init="bottom-up"))
-    assert design.pipeline is not None
-    assert "random_" not in design.pipeline.data
+    assert "random_" not in design.components["data"]
 
 
 def test_bottom_up_leaves_the_writing_to_the_engineers() -> None:
-    assert TEAM.design(make_brief(init="bottom-up")).pipeline is None
+    assert TEAM.design(make_brief(init="bottom-up")).components == {}
 
 
 def test_a_budget_too_short_for_another_iteration_ends_the_run() -> None:

@@ -1,5 +1,6 @@
 """The experiment store keeps what is written, once, however often a node runs."""
 
+import sqlite3
 import subprocess
 import sys
 
@@ -56,17 +57,18 @@ def test_an_iteration_written_twice_is_there_once(store: Store) -> None:
     assert store.training("demo", 0) is None
 
 
-def test_totals_count_each_job_and_call_once(store: Store) -> None:
+def test_totals_count_a_job_once_and_every_call(store: Store) -> None:
     usage = Usage(role="analyst", model="m", tokens_in=10, tokens_out=5, cost=0.5)
     for _ in range(2):
         store.put_job("demo", 0, 1, 0, RESULT)
-        store.add_call("demo", 0, "analyst", usage, "demo/0/1/analyst/0")
+        store.add_call("demo", 0, "analyst", usage)
     totals = store.totals("demo")
-    assert (totals.jobs, totals.training_seconds, totals.tokens, totals.cost) == (1, 2.5, 15, 0.5)
+    assert (totals.jobs, totals.training_seconds, totals.tokens, totals.cost) == (1, 2.5, 30, 1.0)
+    assert [call.usage for call in store.calls("demo")] == [usage, usage]
 
 
 def test_the_cost_is_unknown_where_a_price_is(store: Store) -> None:
-    store.add_call("demo", 0, "analyst", Usage(role="analyst", model="m", tokens_in=10), "1")
+    store.add_call("demo", 0, "analyst", Usage(role="analyst", model="m", tokens_in=10))
     assert store.totals("demo").cost is None
 
 
@@ -85,3 +87,13 @@ def test_two_processes_write_at_once(store: Store) -> None:
     writers = [subprocess.Popen([sys.executable, "-c", code, str(seed)]) for seed in range(3)]
     assert [writer.wait() for writer in writers] == [0, 0, 0]
     assert len(store.jobs("demo")) == 120
+
+
+def test_a_table_of_calls_from_before_there_were_any_is_made_anew() -> None:
+    home = prepare_home()
+    with sqlite3.connect(home / "experiments.sqlite") as old:
+        old.execute("CREATE TABLE llm_calls (call_id VARCHAR PRIMARY KEY, run VARCHAR, usage JSON)")
+    made = open_store(f"sqlite:///{home / 'experiments.sqlite'}")
+    made.create_run("demo", SETTINGS, "none")
+    made.add_call("demo", 0, "analyst", Usage(role="analyst", model="m", tokens_in=10, cost=0.1))
+    assert made.spent("demo").tokens == 10

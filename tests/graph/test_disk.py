@@ -14,7 +14,7 @@ from schema.events import Event
 from schema.settings import Settings
 from tests.scripted import TRAINING, ScriptedTeam, image_folder
 
-SERVICES = Services(team=lambda _: ScriptedTeam([("training", [TRAINING.replace("epochs=1", "epochs=4")])]))
+SERVICES = Services(team=lambda *_: ScriptedTeam([("training", [TRAINING.replace("epochs=1", "epochs=4")])]))
 
 
 @pytest.fixture

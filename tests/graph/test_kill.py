@@ -15,7 +15,7 @@ from schema.score import Score
 from tests.scripted import TRAINING, ScriptedTeam, image_folder
 
 LONGER = TRAINING.replace("epochs=1", "epochs=4")
-SERVICES = Services(team=lambda _: ScriptedTeam([("training", [LONGER])]))
+SERVICES = Services(team=lambda *_: ScriptedTeam([("training", [LONGER])]))
 
 DRIVER = """
 import os, signal, sys

@@ -82,7 +82,7 @@ def test_weights_are_there_when_the_candidate_runs(
     team = ScriptedTeam([], first=Pipeline(data=DATA, model=model, training=TRAINING))
     events: list[Event] = []
     settings = Settings(dataset=str(image_folder(tmp_path / "photos")), iterations=1, train_seconds=30, device="cpu")
-    name = run(settings, name="photos", on_event=events.append, services=Services(team=lambda _: team))
+    name = run(settings, name="photos", on_event=events.append, services=Services(team=lambda *_: team))
 
     assert team.seen == []  # no repair
     store = open_store()
@@ -106,7 +106,7 @@ def test_weights_that_cannot_be_had_go_back_to_the_engineer(hub: Hub, tmp_path: 
     settings = Settings(
         dataset=str(image_folder(tmp_path / "photos")), iterations=2, train_seconds=30, device="cpu", max_attempts=3
     )
-    name = run(settings, name="photos", services=Services(team=lambda _: team))
+    name = run(settings, name="photos", services=Services(team=lambda *_: team))
 
     named, put_together = team.seen
     assert named.startswith("contract · model:20 · weights: The pretrained weights 'test_resnet' cannot be had")

@@ -46,7 +46,7 @@ class Jobs(InstantJobs):
 def services(jobs: InstantJobs | None = None, changes: int = 6) -> Services:
     team = ScriptedTeam([("training", [f"{TRAINING}\n# change {i}\n"]) for i in range(changes)])
     kept = jobs or Jobs()
-    return Services(team=lambda _: team, jobs=kept)
+    return Services(team=lambda *_: team, jobs=kept)
 
 
 def settings(photos: Path, **more: object) -> Settings:
@@ -121,7 +121,7 @@ def test_an_ended_run_goes_on_only_with_more(
 
 def test_a_run_in_which_nothing_ran_says_so_and_keeps_its_reason(photos: Path) -> None:
     team = ScriptedTeam([], first=ScriptedTeam([]).first.with_code("model", "x = undefined_name\n"))
-    broken = Services(team=lambda _: team, jobs=Jobs())
+    broken = Services(team=lambda *_: team, jobs=Jobs())
     run(settings(photos, max_attempts=1), name="r", services=broken)
     reason = open_store().run("r").reason
     with pytest.raises(NothingToResume, match="No pipeline ran"):

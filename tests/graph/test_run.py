@@ -42,7 +42,7 @@ class Finished:
         settings = Settings(
             dataset=str(data), iterations=5, train_seconds=20, accept="better", max_attempts=2, device="cpu"
         )
-        services = Services(team=lambda _: self.team)
+        services = Services(team=lambda *_: self.team)
         self.name = run(settings, name="scripted", on_event=self.events.append, services=services)
         store = open_store()
         self.ledger: list[LedgerRow] = store.ledger(self.name)
@@ -173,7 +173,7 @@ def test_held_out_labels_are_nowhere_that_a_job_reads(finished: Finished) -> Non
 
 def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
     data = image_folder(tmp_path / "photos")
-    services = Services(team=lambda _: ScriptedTeam([("training", [BETTER])]))
+    services = Services(team=lambda *_: ScriptedTeam([("training", [BETTER])]))
     settings = Settings(dataset=str(data), iterations=1, train_seconds=20, accept="better", device="cpu")
 
     def stop_at_iteration_1(event: Event) -> None:
@@ -208,7 +208,7 @@ def test_a_bad_data_set_leaves_no_run_behind(tmp_path: Path, home: Path) -> None
     with pytest.raises(DatasetError, match="is empty"):
         run(
             Settings(dataset=str(tmp_path / "empty")),
-            services=Services(team=lambda _: ScriptedTeam([], first=PIPELINE)),
+            services=Services(team=lambda *_: ScriptedTeam([], first=PIPELINE)),
         )
     assert open_store().runs() == []
     assert not list((home / "runs").iterdir())

@@ -44,7 +44,9 @@ def test_bad_durations_name_the_option_and_the_forms(text: str) -> None:
     ("arguments", "message"),
     [
         (["run", "nowhere"], "no folder or file nowhere"),
-        (["run", "digits", "--model", "openai:gpt-4o"], "playbook"),
+        (["run", "digits", "--model", "gpt-4o"], "Expected playbook, or a language model: openai:NAME"),
+        (["run", "digits", "--model", "gpt-4o"], "Did you mean openai:gpt-4o?"),
+        (["run", "digits", "--analyst-model", "openai:x"], "--analyst-model goes with a language model"),
         (["run", "digits", "--strategy", "luck"], "'iterative', 'global' or 'zero-shot'"),
         (["run", "digits", "--metric", "beauty"], "'accuracy'"),
         (["run", "digits", "--accept", "always"], "'better', 'paired' or 'expected'"),

@@ -1,0 +1,1 @@
+"""The LLM team: five experts behind any OpenAI-compatible model."""

@@ -1,0 +1,89 @@
+"""A training in figures, as an expert would look at it: gap, time, what bounded it, where it errs."""
+
+from agents.llm.words import duration
+from schema.dataset import DatasetProfile
+from schema.score import Score
+from schema.team import EpochRow, Evidence, TrainingEvidence
+from schema.text import one_line
+
+CURVE_ROWS, CLASSES = 12, 12
+COLUMNS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "learning_rate")
+DATA_BOUND = 0.4  # share of an epoch
+
+
+def figures(evidence: Evidence) -> str:
+    training, brief = evidence.training, evidence.brief
+    score = training.score
+    lines = [
+        f"- Held-out validation {score.metric} {score.value:.4f} (95 % [{score.low:.4f}, {score.high:.4f}], n={score.n}), accuracy {score.accuracy:.4f}."
+    ]
+    last = training.curve[-1].metrics if training.curve else {}
+    if "train_accuracy" in last:
+        gap = last["train_accuracy"] - score.accuracy
+        lines.append(
+            f"- Training accuracy at the end {last['train_accuracy']:.4f}: {gap:+.4f} against held-out (augmentation and mixing of batches pull it down)."
+        )
+    lines.append(f"- Time: {duration(training.seconds)} of {duration(brief.train_seconds)}; {_bound(training)}.")
+    if plan := plan_of(training):
+        lines.append(f"- It ran {epochs_of(training)} epochs at {plan}.")
+    return "\n".join(lines)
+
+
+def epochs_of(training: TrainingEvidence) -> int:
+    return training.curve[-1].epoch if training.curve else 0
+
+
+def plan_of(training: TrainingEvidence) -> str:
+    plan = training.plan
+    if plan is None:
+        return ""
+    layout = ", channels last" if plan.channels_last else ""
+    return f"{plan.images_per_second:.0f} images/s, {plan.precision}{layout}"
+
+
+def _bound(training: TrainingEvidence) -> str:
+    if training.cut:
+        return "the time limit cut it"
+    rows = [row.metrics for row in training.curve if row.metrics.get("epoch_seconds")]
+    if not rows:
+        return "all planned epochs were run"
+    share = sum(row.get("data_seconds", 0.0) / row["epoch_seconds"] for row in rows) / len(rows)
+    seconds = sum(row["epoch_seconds"] for row in rows) / len(rows)
+    by = "the making of batches" if share > DATA_BOUND else "the computation of the network"
+    return f"{seconds:.1f} s per epoch, bounded by {by} ({100 * share:.0f} % of an epoch goes into making batches)"
+
+
+def curve_table(curve: list[EpochRow]) -> str:
+    """First, last, and evenly between."""
+    if not curve:
+        return "It logged no epochs."
+    steps = min(CURVE_ROWS, len(curve))
+    rows = [curve[round(i * (len(curve) - 1) / max(1, steps - 1))] for i in range(steps)]
+    columns = [name for name in COLUMNS if any(name in row.metrics for row in rows)]
+    lines = [
+        "| epoch | " + " | ".join(name.replace("_", " ") for name in columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for row in rows:
+        cells = [f"{row.metrics[name]:.4g}" if name in row.metrics else "" for name in columns]
+        lines.append(f"| {row.epoch} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def mistakes(score: Score, profile: DatasetProfile) -> str:
+    counts = profile.counts["validation"]
+    recalls = sorted(
+        (recall, name, count)
+        for recall, name, count in zip(score.per_class, profile.classes, counts, strict=True)
+        if count
+    )
+    worst = "; ".join(f"{one_line(name, 40)!r} {recall:.3f} of {count}" for recall, name, count in recalls[:CLASSES])
+    head = "Recall per class" if len(recalls) <= CLASSES else f"Recall of the {CLASSES} worst of {len(recalls)} classes"
+    lines = [f"{head}: {worst}."]
+    if len(recalls) > CLASSES:
+        lines.append(f"Median recall {recalls[len(recalls) // 2][0]:.3f}, best {recalls[-1][0]:.3f}.")
+    pairs = "; ".join(
+        f"{one_line(c.truth, 40)!r} taken for {one_line(c.predicted, 40)!r}: {c.count}" for c in score.confusions
+    )
+    lines.append(f"Most frequent: {pairs}." if pairs else "No mistakes.")
+    return "\n".join(lines)

@@ -1,0 +1,73 @@
+"""What can be wrong with models, keys, prices and budgets is found before a run begins: each is a sentence that says what to type."""
+
+from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_openai import ChatOpenAI
+
+from agents.llm.calls import Refused, Seat, answered, place_of
+from agents.llm.prices import cost_of, prices
+from agents.llm.providers import KEYS, Spec, chat_model, key_of, roles_by_spec
+from agents.team import Line
+from schema.errors import SettingsError
+from schema.settings import Role, Settings
+from schema.team import Usage
+from schema.text import one_line
+
+LEAST_TOKENS = 10_000  # of a first pipeline: a design and three engineers who keep it
+PATIENT = 60.0  # seconds: a person waits for the word that it goes
+
+
+def check(settings: Settings, line: Line) -> None:
+    """Raises SettingsError."""
+    known, models = prices(line.prices), roles_by_spec(settings)
+    for spec in models:
+        key_of(spec, settings)
+        if settings.max_cost is not None and cost_of(Usage(role="analyst", model=str(spec)), known) is None:
+            raise SettingsError(
+                f"--max-cost: the price of {spec} is not known. Write it into {line.prices}, in dollars for a million tokens:\n"
+                f'["{spec}"]\ninput = 1.00\noutput = 4.00'
+            )
+    if settings.max_tokens is not None and settings.max_tokens < LEAST_TOKENS:
+        raise SettingsError(
+            f"--max-tokens {settings.max_tokens}: a first pipeline takes more than {LEAST_TOKENS:,} tokens, and each iteration about as many. "
+            "Give it 100000 or more, or leave it out."
+        )
+    for spec, role in models.items():
+        _greet(spec, role, settings, line)
+
+
+def _greet(spec: Spec, role: Role, settings: Settings, line: Line) -> None:
+    question: list[BaseMessage] = [HumanMessage("Answer with the word: ready")]
+    try:
+        answer = answered(Seat(role, settings, line), question, None, PATIENT, at_start=True)
+    except Refused as refused:
+        raise SettingsError(_reason(spec, settings, refused)) from None
+    line.record(answer.usage)
+
+
+def _reason(spec: Spec, settings: Settings, refused: Refused) -> str:
+    trouble, where = refused.trouble, place_of(spec, settings)
+    form = (
+        "Expected the address of an OpenAI-compatible server, with its /v1: e.g. --base-url http://localhost:11434/v1"
+    )
+    if trouble.status in {401, 403}:
+        return f"{where} refuses the key for {spec} ({trouble.reason}). Look at {KEYS[spec.provider]} in the environment or in .env."
+    if trouble.foreign:
+        return f"{where} answers, but not as an OpenAI-compatible server: {trouble.reason}. {form}"
+    if trouble.status == 404:
+        return f"{where} has no model {spec.name!r}: {trouble.reason}.{_models(spec, settings)}"
+    if trouble.status is None:
+        return f"Nothing answers at {where}: {trouble.reason}. Is the server running, and is this its address? {form}"
+    return f"{spec} at {where} cannot be used: {trouble.reason}."
+
+
+def _models(spec: Spec, settings: Settings) -> str:
+    """What the server says that it has, where it says so."""
+    model = chat_model(spec, settings)
+    if not isinstance(model, ChatOpenAI):
+        return ""
+    try:
+        names = sorted(one_line(found.id, 60) for found in model.root_client.models.list(timeout=10))
+    except Exception:
+        return ""
+    shown = ", ".join(names[:15]) + (f" and {len(names) - 15} more" if len(names) > 15 else "")
+    return f" It has: {shown}." if names else ""

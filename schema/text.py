@@ -1,0 +1,12 @@
+"""Text that came from outside (data, generated code, models), made harmless for terminals, logs and prompts."""
+
+
+def plain(text: str, keep: str = "\n\t") -> str:
+    """Without control characters, escape sequences and invisible marks, but for those in `keep`."""
+    return "".join(c for c in text if c.isprintable() or c in keep)
+
+
+def one_line(text: str, limit: int) -> str:
+    """As `plain`, with every run of white space as one space, and at most `limit` characters."""
+    line = plain(" ".join(text.split()), keep="")
+    return line if len(line) <= limit else line[: limit - 1] + "…"
