@@ -88,6 +88,8 @@ def _row(state: State, store: Store, training: TrainingEvidence | None) -> Ledge
         low=comparison.low if comparison else None,
         high=comparison.high if comparison else None,
         attempts=state["attempt"],
+        epochs=training.curve[-1].epoch if training and training.curve else None,
+        cut=training.cut if training else False,
         seconds=round(state["clock"] - state["iteration_clock"], 2),
         training_seconds=round(
             sum(step.seconds for job in jobs for step in job.result.steps if step.step == "train"), 2

@@ -100,6 +100,8 @@ class LedgerRow(Record):
     low: float | None = None
     high: float | None = None
     attempts: int = 1
+    epochs: int | None = Field(default=None, description="That its first training ran")
+    cut: bool = Field(default=False, description="The time limit ended that training")
     seconds: float = 0.0
     training_seconds: float = 0.0
     summary: str = ""

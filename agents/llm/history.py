@@ -17,8 +17,8 @@ def history(ledger: list[LedgerRow]) -> str:
         return "Nothing yet."
     rows = shown(ledger)
     lines = [
-        "| # | component | change | verdict | validation | difference | expected true gain | learned |",
-        "|" + "---|" * 8,
+        "| # | component | change | verdict | epochs | validation | difference | expected true gain | learned |",
+        "|" + "---|" * 9,
     ]
     lines += [_row(row) for row in rows]
     folded = [row for row in ledger if row not in rows]
@@ -51,12 +51,18 @@ def _row(row: LedgerRow) -> str:
         row.component,
         one_line(row.move, NAME),
         row.verdict,
+        epochs(row),
         "" if row.validation is None else f"{row.validation:.4f}",
         "" if row.delta is None else f"{row.delta:+.4f} ± {row.standard_error or 0:.4f}",
         "" if row.expected is None else f"{row.expected:+.4f}",
         one_line(row.summary, SUMMARY),
     )
     return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
+
+
+def epochs(row: LedgerRow) -> str:
+    """A candidate that got fewer passes than its incumbent may be good all the same."""
+    return "" if row.epochs is None else f"{row.epochs}{', cut by time' if row.cut else ''}"
 
 
 def _learned(component: str, ledger: list[LedgerRow], rows: list[LedgerRow]) -> str:

@@ -44,14 +44,11 @@ class Judgement(BaseModel):
     @field_validator("action", mode="before")
     @classmethod
     def _known_action(cls, value: object) -> object:
-        word = value.strip().lower() if isinstance(value, str) else value
-        return (
-            "stop"
-            if word in {"end", "finish", "done"}
-            else "change"
-            if word in {"modify", "improve", "refine"}
-            else word
-        )
+        if not isinstance(value, str):
+            return value
+        word = value.strip().lower()
+        meant = {"stop": {"end", "finish", "done"}, "change": {"modify", "improve", "refine"}}
+        return next((ours for ours, theirs in meant.items() if word in theirs), word)
 
     @field_validator("component", mode="before")
     @classmethod

@@ -11,7 +11,7 @@ from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from agents.llm import words
 from agents.llm.answers import components_of
 from agents.llm.figures import curve_table, epochs_of, figures, mistakes, plan_of
-from agents.llm.history import history, inconclusive
+from agents.llm.history import epochs, history, inconclusive
 from schema.pipeline import COMPONENTS, Component, Fault
 from schema.settings import Role, higher_is_better
 from schema.team import Brief, Evidence, Outcome, RepairTask, WriteTask
@@ -99,6 +99,7 @@ def summarise_prompt(outcome: Outcome) -> list[BaseMessage]:
         verdict=row.verdict,
         delta="" if row.delta is None else f"{row.delta:+.4f}",
         attempts=row.attempts,
+        epochs=epochs(row),
         reason=outcome.reason,
         fault=str(outcome.fault) if outcome.fault else "",
     )
