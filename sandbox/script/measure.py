@@ -16,6 +16,8 @@ from sandbox.script.toolbox import autocast, place, soft_cross_entropy
 
 PLANNED_EPOCHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 27, 33, 40, 50, 60, 75, 90, 110, 135, 165, 200, 250, 300)
 
+QUIET_SECONDS = 20.0
+
 
 def measured(data: Data, info: Info, config: dict[str, Any]) -> Info:
     """Find the fastest precision, memory layout and number of threads by timing a few steps, and how many epochs the time buys."""
@@ -41,9 +43,16 @@ def measured(data: Data, info: Info, config: dict[str, Any]) -> Info:
             break
         best, speed = trial, found
     torch.set_num_threads(best.threads)
-    alone = 1 / (1 / speed.alone + data_cost(loaders))
-    passes = info.seconds * alone / max(1, info.train_size + int(data.inner.sum()) // 3)
+    images = max(1, info.train_size + int(data.inner.sum()) // 3)
     epochs = config.get("epochs")
+    alone = 1 / (1 / speed.alone + data_cost(loaders))
+    # A neighbour makes a machine slower and never faster: a quieter moment is waited for before a candidate gets fewer epochs than its rival.
+    until = time.monotonic() + min(QUIET_SECONDS, 0.1 * info.seconds)
+    while epochs and epochs > 0.95 * info.seconds * alone / images and time.monotonic() < until:
+        time.sleep(0.5)
+        again = images_per_second(best, *batch, 0.0).alone
+        alone = max(alone, 1 / (1 / again + data_cost(loaders)) if again else 0.0)
+    passes = info.seconds * alone / images
     if epochs is None or epochs > 0.95 * passes:
         epochs = max((count for count in PLANNED_EPOCHS if count <= min(0.85 * passes, epochs or 10**9)), default=1)
     # An incumbent that trains longer than it planned would win against all that keep to its plan.

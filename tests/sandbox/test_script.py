@@ -156,6 +156,15 @@ def test_the_epochs_are_planned_from_the_speed_without_neighbours(
     assert script.measured(data, script.make_info(data.facts, config), config).epochs == expected
 
 
+def test_a_busy_moment_does_not_shorten_a_candidate(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slow where a neighbour is in the way, and as fast as the incumbent a moment later."""
+    speeds = iter([script.Speed(2.0, 2.0), script.Speed(10.0, 10.0)])
+    monkeypatch.setattr(script, "images_per_second", lambda *_: next(speeds))
+    data = small_data(script)
+    config = {"threads": 1, "device": "cpu", "seconds": 16.0, "epochs": 9, "settled": True}
+    assert script.measured(data, script.make_info(data.facts, config), config).epochs == 9
+
+
 # 16 images at 10 a second: 10 passes in 16 seconds. The incumbent says that it planned one; how long it really trained, and what is planned.
 @pytest.mark.parametrize(
     ("seconds", "expected"), [(0.0, 1), (1.6, 1), (3.2, 1), (8.0, 2), (14.0, 4), (17.0, 5), (1e9, 8)]
