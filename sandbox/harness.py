@@ -92,7 +92,7 @@ def train(script: ModuleType, config: dict[str, Any]) -> None:
 
 def predict(script: ModuleType, config: dict[str, Any]) -> None:
     for split, array in config["heldout"].items():
-        arguments = ["predict", "--weights", config.get("weights_file") or "weights.safetensors", "--array", array]
+        arguments = ["predict", "--weights", config.get("weights_file") or "../weights.safetensors", "--array", array]
         script.main([*arguments, "--out", f"{split}.npy", "--config", "../config.json"])
 
 

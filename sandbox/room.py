@@ -32,17 +32,21 @@ CONFIG = {
     "weights_file",
 }  # fmt: skip
 LEFT = ("fault.json", "stack.txt", "smoke.json", "metrics.jsonl", "weights.safetensors")  # and the predictions
-# Before a step: what the one before it had to leave, which from then on no job can change, and what this step needs.
+# Before a step: what the one before it had to leave, which from then on no job can change.
 LEFT_BEFORE: dict[str, tuple[str, ...]] = {"train": ("smoke.json",), "predict": ("metrics.jsonl",)}
-NEEDED_FOR: dict[str, tuple[str, ...]] = {"predict": ("weights.safetensors",)}
+WEIGHTS = "weights.safetensors"
 DEEPEST = 400  # directories within one another, each with an open descriptor while it is counted
 
 
 def build(room: Path, user: int | None) -> None:
     """An empty work directory that belongs to `user`. Raises OSError."""
     work = room / "work"
-    work.mkdir(parents=True, exist_ok=True)
+    room.mkdir(parents=True, exist_ok=True)
     room.chmod(0o755)
+    remove(room / WEIGHTS)
+    if work.is_symlink():  # without isolation a job can do that
+        work.unlink()
+    work.mkdir(exist_ok=True)
     clear(work)
     work.chmod(0o700)
     if user is not None:
@@ -89,34 +93,60 @@ def _write(path: Path, text: str) -> None:
 
 
 def before_step(room: Path, step: Step, job_dir: Path) -> None:
-    """What is trained comes from the data, and what is predicted from the weights, not from what else an earlier step left lying about."""
-    _move(room, job_dir, LEFT_BEFORE.get(step, ()))
+    """What is trained comes from the data, and what is predicted from the weights, not from what else an earlier step left lying about.
+
+    The weights lie beside the work directory while it predicts: they can be read there and not exchanged, so that those that are kept are those
+    that were scored.
+    """
+    _move(room / "work", job_dir / "work", LEFT_BEFORE.get(step, ()))
     for name in LEFT_BEFORE.get(step, ()):  # what is not there by now does not come later
         if not os.path.lexists(job_dir / "work" / name):
             (job_dir / "work" / name).touch()
-    clear(room / "work", NEEDED_FOR.get(step, ()))
-
-
-def take_out(room: Path, spec: JobSpec, job_dir: Path) -> None:
-    """Move what the contract names to job_dir/work, whatever it is (the reader is careful), and remove the rest."""
-    taken = {name for names in LEFT_BEFORE.values() for name in names if os.path.lexists(job_dir / "work" / name)}
-    _move(room, job_dir, (*(set(LEFT) - taken), *(f"{split}.npy" for split in spec.heldout)))
+    if step == "predict":
+        _move(room / "work", room, (WEIGHTS,))
     clear(room / "work")
 
 
-def _move(room: Path, job_dir: Path, names: tuple[str, ...]) -> None:
-    (job_dir / "work").mkdir(exist_ok=True)
+def reopen(room: Path) -> None:
+    """A job can close its work directory to us: it is its own."""
+    with contextlib.suppress(FileNotFoundError):
+        (room / "work").chmod(0o700)
+
+
+def take_out(room: Path, spec: JobSpec, job_dir: Path) -> None:
+    """Move what the contract names to job_dir/work, and remove the rest."""
+    taken = {name for names in LEFT_BEFORE.values() for name in names if os.path.lexists(job_dir / "work" / name)}
+    _move(room / "work", job_dir / "work", (*(set(LEFT) - taken), *(f"{split}.npy" for split in spec.heldout)))
+    _move(room, job_dir / "work", (WEIGHTS,))
+    clear(room / "work")
+
+
+def _move(source: Path, target: Path, names: tuple[str, ...]) -> None:
+    """Whatever it is (the reader is careful), but for a directory: one without rights cannot be moved."""
+    target.mkdir(exist_ok=True)
     for name in names:
         with contextlib.suppress(FileNotFoundError):
-            (room / "work" / name).rename(job_dir / "work" / name)
+            if not stat.S_ISDIR((source / name).lstat().st_mode):
+                (source / name).rename(target / name)
 
 
-def clear(directory: Path, keep: tuple[str, ...] = ()) -> None:
-    """Remove everything in it but the plain files named `keep`. No process of a job is left to work against it. Raises OSError."""
+def remove(path: Path) -> None:
+    """Whatever it is, with all that is below it, as far as it can be."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            clear(path)
+            path.rmdir()
+        else:
+            path.unlink()
+
+
+def clear(directory: Path) -> None:
+    """Remove everything in it. No process of a job is left to work against it. Raises OSError."""
     if not directory.is_dir() or directory.is_symlink():
         return
-    kept = [argument for name in keep for argument in ("!", "(", "-path", f"./{name}", "-type", "f", ")")]
-    command = ["find", ".", "-mindepth", "1", *kept, "-delete"]
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        directory.chmod(0o700)
+    command = ["find", ".", "-mindepth", "1", "-delete"]
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
     if done.returncode:  # directories that were made unreadable: they are ours, or we are root
         _open_up(directory)
@@ -137,14 +167,20 @@ class Usage:
     files: int = 0
     hidden: bool = False
 
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(self.bytes + other.bytes, self.files + other.files, self.hidden or other.hidden)
 
-def usage(directory: Path, most_files: int) -> Usage:
+
+def usage(path: Path, most_files: int) -> Usage:
     """Counting ends past `most_files`. It goes from descriptor to descriptor, so that no path is too long for it."""
-    found = Usage()
     try:
-        levels = [_scan(str(directory), None)]
+        told = path.lstat()
+        if not stat.S_ISDIR(told.st_mode):
+            return Usage(told.st_blocks * 512, 1)
+        levels = [_scan(str(path), None)]
     except OSError:
         return Usage(hidden=True)
+    found = Usage(told.st_blocks * 512)
     while levels and found.files <= most_files:
         here, entries = levels[-1]
         entry = next(entries, None)

@@ -221,6 +221,7 @@ def _run_child(job_dir: Path, spec: JobSpec, step: str, zygote: Zygote, log: Log
         elif status and not run.limit:
             run.limit = zygote.refused()
     _sweep(zygote)
+    room.reopen(zygote.room)
     run.exit, run.seconds = status, watch.seconds
     run.peaks = Peaks(watch.peak, watch.gpu_peak, watch.disk_peak)
     return run

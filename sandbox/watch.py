@@ -4,7 +4,7 @@ import contextlib
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from sandbox.script.clock import queued_seconds
 from sandbox.zygote import Zygote
 from schema.job import Card, Limits
 
+PAGE = os.sysconf("SC_PAGE_SIZE")
 BETWEEN_GPU_LOOKS = 1.0  # seconds
 BETWEEN_WALKS = 0.5  # seconds between two looks at the disk, or 20 times as long as one takes
 LEAST_FREE_SHARE = 0.02  # of the machine's memory: below it the largest job goes before the kernel chooses
@@ -85,53 +86,96 @@ class Watch:
         """Too high where processes share memory, as all do with the warm process that they come from."""
         total = self.scratch
         for process in processes:
-            with contextlib.suppress(psutil.Error):
-                total += process.memory_info().rss
+            total += resident(process.pid)[1]
         return total
 
     def _disk_passed(self, processes: list[psutil.Process]) -> bool:
         began = time.monotonic()
         found = [usage(directory, self.limits.files) for directory in self.zygote.directories()]
-        on_disk, in_memory = unlinked(processes, {directory.stat().st_dev for directory in self.zygote.directories()})
-        self.scratch = in_memory + self.zygote.scratch_bytes()
-        on_disk += sum(one.bytes for one in found)
+        held = unlinked(processes, {directory.stat().st_dev for directory in self.zygote.directories()})
+        scratch = self.zygote.scratch()
+        self.scratch = held.in_memory + scratch.bytes
+        on_disk = held.on_disk + sum(one.bytes for one in found)
         self.disk_peak = max(self.disk_peak, on_disk)
         self.next_walk = time.monotonic() + max(BETWEEN_WALKS, 20 * (time.monotonic() - began))
         return (
-            any(one.hidden for one in found)
-            or sum(one.files for one in found) > self.limits.files
+            held.hidden
+            or any(one.hidden for one in (*found, scratch))
+            or sum(one.files for one in (*found, scratch)) > self.limits.files
             or on_disk > self.limits.disk_bytes
         )
 
 
+def resident(pid: int) -> tuple[str, int]:
+    """The place in /proc that shows what a process has, and its bytes in memory; 0 where it has ended.
+
+    Where its first thread has ended and others go on, its own place shows nothing, and theirs do.
+    """
+    for place in _places(pid):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            pages = int(Path(place, "statm").read_text(encoding="ascii").split()[1])
+            if pages:
+                return place, pages * PAGE
+    return f"/proc/{pid}", 0
+
+
+def _places(pid: int) -> Iterator[str]:
+    yield f"/proc/{pid}"
+    with contextlib.suppress(OSError):
+        yield from (f"/proc/{pid}/task/{thread}" for thread in os.listdir(f"/proc/{pid}/task"))  # noqa: PTH208
+
+
 def memory(processes: list[psutil.Process], scratch: int = 0) -> int:
-    """Bytes in use by the tree and its `scratch` files, each page counted once; 0 where the kernel does not tell."""
+    """Bytes in use by the tree and its `scratch` files, each page counted once, save those of a process that does not let itself be read:
+    a program without the right to read it. 0 where the kernel does not tell."""
     own = shared = 0
     for process in processes:
-        with contextlib.suppress(OSError):
-            parts = _proportional(process.pid)
-            own += parts["Pss"] - parts.get("Pss_Shmem", 0)
+        place, bytes_ = resident(process.pid)
+        try:
+            parts = _proportional(place)
+        except PermissionError:
+            own += bytes_
+        except OSError:
+            continue
+        else:
+            own += parts.get("Pss", 0) - parts.get("Pss_Shmem", 0)
             shared += parts.get("Pss_Shmem", 0)
     return own + max(shared, scratch) if own else 0
 
 
-def _proportional(pid: int) -> dict[str, int]:
+def _proportional(place: str) -> dict[str, int]:
     """Bytes of each kind, a page that n processes share counted as an n-th of it in each (Linux)."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").split("\n")[1:]
+    lines = Path(place, "smaps_rollup").read_text(encoding="ascii").split("\n")[1:]
     rows = [line.split() for line in lines]
     return {row[0].rstrip(":"): int(row[1]) * 1024 for row in rows if len(row) == 3}
 
 
-def unlinked(processes: list[psutil.Process], disks: set[int]) -> tuple[int, int]:
-    """Bytes of files without a name that the tree holds open: on `disks`, and in memory."""
+@dataclass
+class Unlinked:
+    """Bytes of files without a name that a tree holds open; `hidden` where a living process does not let them be looked at."""
+
+    on_disk: int = 0
+    in_memory: int = 0
+    hidden: bool = False
+
+
+def unlinked(processes: list[psutil.Process], disks: set[int]) -> Unlinked:
     sizes: dict[tuple[int, int], int] = {}
+    found = Unlinked()
     for process in processes:
-        folder = f"/proc/{process.pid}/fd"
-        with contextlib.suppress(OSError):
-            for name in os.listdir(folder):  # noqa: PTH208 - thousands of them
-                with contextlib.suppress(OSError):
-                    told = os.stat(f"{folder}/{name}")  # noqa: PTH116
-                    if stat.S_ISREG(told.st_mode) and told.st_nlink == 0:
-                        sizes[told.st_dev, told.st_ino] = told.st_blocks * 512
-    on_disk = sum(size for (device, _), size in sizes.items() if device in disks)
-    return on_disk, sum(sizes.values()) - on_disk
+        folder = resident(process.pid)[0] + "/fd"
+        try:
+            names = os.listdir(folder)  # noqa: PTH208 - thousands of them
+        except PermissionError:
+            found.hidden = found.hidden or resident(process.pid)[1] > 0  # one that is ending refuses, too
+            continue
+        except OSError:
+            continue
+        for name in names:
+            with contextlib.suppress(OSError):
+                told = os.stat(f"{folder}/{name}")  # noqa: PTH116
+                if stat.S_ISREG(told.st_mode) and told.st_nlink == 0:
+                    sizes[told.st_dev, told.st_ino] = told.st_blocks * 512
+    found.on_disk = sum(size for (device, _), size in sizes.items() if device in disks)
+    found.in_memory = sum(sizes.values()) - found.on_disk
+    return found

@@ -5,6 +5,7 @@ import json
 import os
 import select
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -18,11 +19,12 @@ from sandbox.environment import environment
 from sandbox.isolation import cgroup, landlock, paths
 from sandbox.isolation.launch import Place, launch, threads
 from sandbox.output import Log
-from sandbox.room import clear
+from sandbox.room import Usage, clear, remove, usage
 from schema.job import Access, Card, Limits
 
 START_SECONDS = 180.0  # a cold disk, a busy machine: importing torch has taken a minute
 END_SECONDS = 10.0  # for the guard to end all that is below it
+MOST_PRINTS = 1000  # files: with more than these a sandbox is not as it was
 TMP, SHM = "/tmp", "/dev/shm"  # noqa: S108
 SCM_CREDENTIALS = getattr(socket, "SCM_CREDENTIALS", -1)
 Fingerprint = list[tuple[str, int]]
@@ -148,7 +150,8 @@ class Zygote:
             return None
         gpu, given = self._access.gpu, [path for path in self._access.read if path != without]
         card = self._access.card.minor if self._access.card else None
-        scratch = [str(self._tmp or TMP), *([SHM] if Path(SHM).is_dir() else []), "/proc"]
+        own_shm = self._access.tier == "bwrap" or Path(SHM).is_dir()
+        scratch = [str(self._tmp or TMP), *([SHM] if own_shm else []), "/proc"]
         return [
             *paths.system(gpu=gpu),
             *paths.python(),
@@ -192,22 +195,31 @@ class Zygote:
         """On disk, for jobs to write."""
         return [self.room / "work", *([self._tmp] if self._tmp else [])]
 
-    def scratch_bytes(self) -> int:
+    def scratch(self) -> Usage:
         """Memory in the sandbox's own /tmp and /dev/shm; where they are the machine's, in what its user has made there since."""
+        total = Usage()
         if self._access is None or not self._inside:
-            return 0
-        total = 0
+            return total
         if self._access.tier != "bwrap":
-            owner = os.getuid() if self.user is None else self.user
-            with contextlib.suppress(OSError):
-                files = [entry.lstat() for entry in Path(SHM).iterdir()]
-                total = sum(s.st_blocks * 512 for s in files if s.st_uid == owner and s.st_ctime >= self._since)
+            for path in self._in_shared_memory():
+                total += usage(path, self._access.limits.files)
             return total
         for place in ("tmp", "dev/shm"):
             with contextlib.suppress(OSError):
                 told = os.statvfs(f"/proc/{self._inside}/root/{place}")
-                total += (told.f_blocks - told.f_bfree) * told.f_frsize
+                total.bytes += (told.f_blocks - told.f_bfree) * told.f_frsize
+                total.files += told.f_files - told.f_ffree
         return total
+
+    def _in_shared_memory(self) -> Iterator[Path]:
+        """What the job's user has put into the machine's since the step began; as root nobody but the job is this user."""
+        owner = os.getuid() if self.user is None else self.user
+        with contextlib.suppress(OSError):
+            for path in Path(SHM).iterdir():
+                with contextlib.suppress(OSError):
+                    told = path.lstat()
+                    if told.st_uid == owner and (self.user is not None or told.st_ctime >= self._since):
+                        yield path
 
     def _fingerprint(self) -> Fingerprint:
         """What lies in the job's /tmp and /dev/shm: names and inodes, without crossing into what is mounted there."""
@@ -216,13 +228,13 @@ class Zygote:
         found: Fingerprint = []
         for place in ("tmp", "dev/shm"):
             top = f"/proc/{self._inside}/root/{place}"
-            device = os.lstat(top).st_dev
-            for folder, names, files in os.walk(top):
-                told = [(f"{folder}/{name}", os.lstat(f"{folder}/{name}")) for name in names + files]
-                found += [(path, stat.st_ino) for path, stat in told]
-                names[:] = [name for name in names if os.lstat(f"{folder}/{name}").st_dev == device]
-                if len(found) > 1000:
-                    return found
+            device, todo = os.lstat(top).st_dev, [top]
+            while todo and len(found) <= MOST_PRINTS:  # not os.walk: a path that is long enough ends Python's recursion
+                with os.scandir(todo.pop()) as entries:
+                    for entry in entries:
+                        told = entry.stat(follow_symlinks=False)
+                        found.append((entry.path, told.st_ino))
+                        todo += [entry.path] if stat.S_ISDIR(told.st_mode) and told.st_dev == device else []
         return sorted(found)
 
     def _is_untouched(self) -> bool:
@@ -244,11 +256,9 @@ class Zygote:
         """Where /tmp and /dev/shm are the machine's: what jobs left there. Of shared memory only what nobody but a job can own."""
         if self._tmp:
             clear(self._tmp)
-        if self.user is not None and Path(SHM).is_dir():
-            for left in Path(SHM).iterdir():
-                with contextlib.suppress(OSError):
-                    if left.lstat().st_uid == self.user:
-                        left.unlink()
+        if self.user is not None:
+            for left in self._in_shared_memory():
+                remove(left)
 
     def descendants(self) -> list[psutil.Process]:
         """Every process of the current step: below the warm process, or orphaned to us or to the guard."""
@@ -260,7 +270,7 @@ class Zygote:
         found = []
         for process in below:
             with contextlib.suppress(psutil.Error):
-                if process.pid not in own and process.status() != psutil.STATUS_ZOMBIE:
+                if process.pid not in own and not has_ended(process):
                     found.append(process)
         return found
 
@@ -281,7 +291,7 @@ class Zygote:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         for process in psutil.Process().children():
-            if self._process and process.pid != self._process.pid:
+            if self._process is None or process.pid != self._process.pid:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(process.pid, os.WNOHANG)
         return bool(left)
@@ -311,6 +321,15 @@ class Zygote:
                 self._tmp.rmdir()
         self._process = self._channel = self._tmp = self._group = None
         self._inside, self._used = 0, False
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """A process whose first thread has ended looks like one that has, whatever its other threads do."""
+    if process.status() != psutil.STATUS_ZOMBIE:
+        return False
+    with contextlib.suppress(OSError):
+        return len(os.listdir(f"/proc/{process.pid}/task")) <= 1  # noqa: PTH208
+    return True
 
 
 def private_tmp(user: int | None) -> Path:

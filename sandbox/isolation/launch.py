@@ -14,6 +14,7 @@ import psutil
 
 from sandbox.environment import ROOT
 from sandbox.isolation import bwrap, cgroup, landlock, paths
+from sandbox.isolation.users import owner
 from schema.job import Access, Limits
 
 ENTER = ROOT / "sandbox" / "isolation" / "enter.py"
@@ -114,5 +115,8 @@ def _has(path: Path, bits: int) -> bool:
 
 def _threads_of_ours() -> int:
     """The kernel counts these against an ordinary user's limit of processes."""
-    ours = [process.info for process in psutil.process_iter(["uids", "num_threads"])]
-    return sum(info["num_threads"] or 0 for info in ours if info["uids"] and info["uids"].real == os.getuid())
+    total = 0
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError):
+            total += len(os.listdir(f"/proc/{pid}/task")) if owner(pid) == os.getuid() else 0  # noqa: PTH208
+    return total

@@ -31,6 +31,12 @@ DENIED: Numbers = {
     "sethostname": (170, 161), "setdomainname": (171, 162),
     "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265), "fanotify_init": (300, 262), "personality": (135, 92),
     "iopl": (172, None), "ioperm": (173, None), "modify_ldt": (154, None), "lookup_dcookie": (212, 18), "vhangup": (153, 58),
+    # Memory that nobody who watches from outside can see, and that outlasts the process: without it nothing has to be counted.
+    "memfd_secret": (447, 447),
+    "shmget": (29, 194), "shmctl": (31, 195), "shmat": (30, 196), "msgget": (68, 186), "msgctl": (71, 187), "msgrcv": (70, 188), "msgsnd": (69, 189),
+    "semget": (64, 190), "semctl": (66, 191), "semtimedop": (220, 192), "semop": (65, 193), "mq_open": (240, 180), "mq_unlink": (241, 181),
+    # Counted by user, a hundred or so to each: a job would take them from the person's other programs.
+    "inotify_init": (253, None), "inotify_init1": (294, 26),
     "nfsservctl": (180, 42), "uselib": (134, None), "ustat": (136, None), "sysfs": (139, None), "_sysctl": (156, None),
 }  # fmt: skip
 
@@ -39,8 +45,6 @@ DENIED_WITHOUT_NAMESPACES: Numbers = {
     "chown": (92, None), "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54),
     "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463),
     "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16), "removexattrat": (466, 466), "file_setattr": (469, 469),
-    "shmget": (29, 194), "shmctl": (31, 195), "shmat": (30, 196), "msgget": (68, 186), "msgctl": (71, 187), "msgrcv": (70, 188), "msgsnd": (69, 189),
-    "semget": (64, 190), "semctl": (66, 191), "semtimedop": (220, 192), "semop": (65, 193), "mq_open": (240, 180), "mq_unlink": (241, 181),
 }  # fmt: skip
 # These answer "done" and do nothing: shutil.copy sets modes and times, and may go on doing so on files that are not the job's.
 PRETENDED_WITHOUT_NAMESPACES: Numbers = {
@@ -55,8 +59,8 @@ OWN_WITHOUT_NAMESPACES: dict[str, tuple[tuple[int | None, int | None], int]] = {
 AFFINITY: tuple[int | None, int | None] = (203, 122)
 SIGNALS: Numbers = {"kill": (62, 129), "tkill": (200, 130), "pidfd_send_signal": (424, 424)}
 
-CLONE, CLONE3, IOCTL, PRCTL, SOCKET, SOCKETPAIR, TGKILL, TRUNCATE, OPEN, OPENAT, OPENAT2 = (
-    (56, 220), (435, 435), (16, 29), (157, 167), (41, 198), (53, 199), (234, 131), (76, 45), (2, None), (257, 56), (437, 437),
+CLONE, CLONE3, IOCTL, PRCTL, SOCKET, SOCKETPAIR, TGKILL, TRUNCATE, OPEN, OPENAT, OPENAT2, FCNTL, CLOSE_RANGE = (
+    (56, 220), (435, 435), (16, 29), (157, 167), (41, 198), (53, 199), (234, 131), (76, 45), (2, None), (257, 56), (437, 437), (72, 25), (436, 436),
 )  # fmt: skip
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, AUDIT_ARCH_*
 
@@ -69,6 +73,8 @@ LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = (
     0x06,
 )  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, |JGE|, |JSET|, BPF_RET|K
 NAMESPACES = 0x7E020080  # CLONE_NEWTIME and the seven others
+CLONE_FILES, CLONE_THREAD, UNSHARE_FILES = 0x400, 0x10000, 2  # of clone, and of close_range
+F_SETLEASE = 1024
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C  # put characters into the terminal
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
 SIGABRT, SIGCANCEL, SIGSETXID = 6, 32, 33
@@ -120,7 +126,13 @@ def program(*, namespaces: bool, landlock: int, machine: str | None = None) -> b
     for number in denied.values():
         on(number, _refuse(errno.EPERM))
     on(CLONE3, _refuse(errno.ENOSYS))  # its flags lie behind a pointer; libc goes back to clone
-    on(CLONE, _if_bits(_argument(0), NAMESPACES, _refuse(errno.EPERM), _return(ALLOW)))
+    # A thread with files of its own would hold them where the watch does not look.
+    own_files = _if_bits(_argument(0), CLONE_FILES, _return(ALLOW), _refuse(errno.EPERM))
+    threads = _if_bits(_argument(0), CLONE_THREAD, own_files, _return(ALLOW))
+    on(CLONE, _if_bits(_argument(0), NAMESPACES, _refuse(errno.EPERM), threads))
+    on(CLOSE_RANGE, _if_bits(_argument(2), UNSHARE_FILES, _refuse(errno.EPERM), _return(ALLOW)))
+    # Whoever opens a file on which its owner has a lease waits for most of a minute: the data are the owner's, and other jobs read them.
+    on(FCNTL, _if_any(_argument(1), [F_SETLEASE], _refuse(errno.EPERM), _return(ALLOW)))
     on(IOCTL, _if_any(_argument(1), [TIOCSTI, TIOCLINUX], _refuse(errno.EPERM), _return(ALLOW)))
     # A process that is not dumpable hides its memory and files from whoever measures them.
     on(PRCTL, _if_any(_argument(0), [4], _refuse(errno.EPERM), _return(ALLOW)))

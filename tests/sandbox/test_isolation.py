@@ -67,6 +67,16 @@ def test_every_filter_fits_and_lets_a_training_do_its_work(machine: str, namespa
         ("x86_64", 157, (4,), REFUSED, REFUSED),  # PR_SET_DUMPABLE
         ("x86_64", 302, (1234,), ALLOWED, REFUSED),  # prlimit64 on another process
         ("x86_64", 302, (0,), ALLOWED, ALLOWED),
+        ("x86_64", 29, (), REFUSED, REFUSED),  # shmget
+        ("x86_64", 447, (), REFUSED, REFUSED),  # memfd_secret
+        ("aarch64", 26, (), REFUSED, REFUSED),  # inotify_init1
+        ("x86_64", 72, (3, 1024), REFUSED, REFUSED),  # fcntl: F_SETLEASE
+        ("x86_64", 72, (3, 4), ALLOWED, ALLOWED),  # fcntl: F_SETFL
+        ("x86_64", 56, (0x3D0F00,), ALLOWED, ALLOWED),  # clone, as pthread_create calls it
+        ("x86_64", 56, (0x3D0B00,), REFUSED, REFUSED),  # a thread with files of its own
+        ("x86_64", 56, (0x1200011,), ALLOWED, ALLOWED),  # clone, as fork calls it
+        ("x86_64", 436, (3, 9, 0), ALLOWED, ALLOWED),  # close_range
+        ("x86_64", 436, (3, 9, 2), REFUSED, REFUSED),  # close_range with files of its own
         ("x86_64", 0x40000000, (), NO_SUCH, NO_SUCH),  # x32
     ],
 )
@@ -185,8 +195,11 @@ def test_a_step_begins_with_what_it_needs_and_cannot_rewrite_what_an_earlier_one
     (work / "weights.safetensors").write_text("weights")
     (work / "validation.npy").touch()
     room.before_step(tmp_path / "room", "predict", target)
-    assert [path.name for path in work.iterdir()] == ["weights.safetensors"]
+    assert list(work.iterdir()) == []
+    assert (tmp_path / "room/weights.safetensors").read_text() == "weights"
     (work / "metrics.jsonl").write_text("a curve that came later")
+    (work / "weights.safetensors").write_text("weights that nothing was predicted with")
+    (work / "validation.npy").mkdir(mode=0)
     room.take_out(tmp_path / "room", _spec(), target)
     kept = {path.name: path.read_text() for path in (target / "work").iterdir()}
     assert kept == {"smoke.json": "the plan", "metrics.jsonl": "", "weights.safetensors": "weights"}

@@ -619,6 +619,125 @@ def many_descriptors(bait: Bait) -> object:
 
 
 @attack
+def leases_on_what_others_read(bait: Bait) -> object:
+    """Whoever opens such a file waits for most of a minute: the next job, or another run's."""
+    files = [bait["data"] + "/images.npy", bait["heldout"], os.__file__, bait["given"]]
+    return any_of(
+        *[
+            lambda f=f, kind=kind: fcntl.fcntl(os.open(f, os.O_RDONLY), fcntl.F_SETLEASE, kind) or f
+            for f in files
+            for kind in (fcntl.F_RDLCK, fcntl.F_WRLCK)
+        ]
+    )
+
+
+@attack
+def what_the_kernel_counts_by_user(bait: Bait) -> object:
+    """A hundred and some inotify instances are all that the person's programs have together."""
+    return any_of(lambda: libc.inotify_init1(0) >= 0 and "inotify")
+
+
+@attack
+def kernel_memory_that_outlasts_its_maker(bait: Bait) -> object:
+    return any_of(
+        lambda: syscall(29, 194, 0, 4096, 0o1600) >= 0 and "a segment",
+        lambda: syscall(68, 186, 0, 0o1600) >= 0 and "a queue",
+        lambda: syscall(64, 190, 0, 1, 0o1600) >= 0 and "a semaphore",
+        lambda: syscall(447, 447, 0) >= 0 and "memory that only it sees",
+    )
+
+
+@attack
+def files_where_the_watch_does_not_look(bait: Bait) -> object:
+    """A thread with a table of open files of its own."""
+    return any_of(lambda: syscall(436, 436, 1000, 1001, 2) == 0 and "a table of its own")
+
+
+@attack
+def lock_files_that_the_trusted_side_locks(bait: Bait) -> object:
+    """A lock needs no right to write: whatever of these can be opened can be held."""
+    run = Path(bait["room"]).parent
+    files = [run / "supervisor.lock", Path(bait["job"]) / "lock", Path(bait["home"]) / "lock", Path("/run/improve")]
+    return any_of(
+        *[lambda f=f: fcntl.flock(os.open(f, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB) or f for f in files]
+    )
+
+
+@attack
+def look_like_another_program(bait: Bait) -> object:
+    """A tracer that may come from anywhere (PR_SET_PTRACER), and the file of a program that is another's (PR_SET_MM)."""
+    libc.prctl(0x59616D61, -1, 0, 0, 0)
+    return any_of(lambda: libc.prctl(35, 13, os.open("/dev/null", os.O_RDONLY), 0, 0) == 0 and "another program's name")
+
+
+@attack
+def work_directory_replaced(bait: Bait) -> object:
+    here = bait["room"] + "/work"
+
+    def swap() -> object:
+        os.rename(here, here + "-old")
+        return "renamed"
+
+    return any_of(
+        swap,
+        lambda: os.rmdir(here) or "removed",
+        lambda: os.symlink("/etc", bait["room"] + "/link") or "a link beside it",
+    )
+
+
+@attack
+def poisoned_bytecode(bait: Bait) -> object:
+    """Compiled files beside what is imported: of Python, of the packages, of ours, of the script."""
+    import importlib.util
+
+    sources = [
+        os.__file__,
+        json.__file__,
+        bait["project"] + "/sandbox/harness.py",
+        bait["room"] + "/pipeline.py",
+        bait["data"] + "/x.py",
+    ]
+    compiled = [Path(importlib.util.cache_from_source(source)) for source in sources]
+    return any_of(
+        *[writes(str(path)) for path in compiled],
+        *[
+            lambda p=path: os.mkdir(p.parent) or (os.rmdir(p.parent) or "a folder for them")
+            for path in compiled
+            if not path.parent.exists()
+        ],
+    )
+
+
+@attack
+def descriptors_of_above(bait: Bait) -> object:
+    """The log's pipe leads to the supervisor: it is to write to, not a way to what it has open."""
+    above = [os.getppid()]
+    while above[-1] > 1:
+        above.append(int(Path(f"/proc/{above[-1]}/stat").read_text().rpartition(")")[2].split()[1]))
+    known = [f"/proc/{p}/fd/{number}" for p in above[1:] if p > 0 for number in range(64)]
+    return any_of(*[lambda path=path: os.readlink(path) for path in known], *[reads(path) for path in known[:8]])
+
+
+@attack
+def pseudo_terminals(bait: Bait) -> object:
+    return any_of(
+        lambda: os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY) and "a terminal",
+        lambda: os.open("/dev/pts/ptmx", os.O_RDWR) and "one",
+    )
+
+
+@attack
+def locked_memory_and_huge_pages(bait: Bait) -> object:
+    size = 2**31
+    address = libc.mmap
+    address.restype = ctypes.c_void_p
+    place = address(None, ctypes.c_size_t(size), 3, 0x22, -1, ctypes.c_long(0))
+    return any_of(
+        lambda: libc.mlock(ctypes.c_void_p(place), ctypes.c_size_t(size)) == 0 and "2 GB that cannot be swapped"
+    )
+
+
+@attack
 def core_dump(bait: Bait) -> object:
     pid = os.fork()
     if pid == 0:

@@ -1,5 +1,6 @@
 """Jobs that take too much, hang, hide or leave something behind: bodies of a training component, and how each has to end."""
 
+import os
 from typing import NamedTuple
 
 MB, GB = 10**6, 10**9
@@ -15,6 +16,7 @@ class Bomb(NamedTuple):
 TIME = {"smoke_seconds": 2}
 MEMORY = {"memory_bytes": 1500 * MB, "smoke_seconds": 30}
 DISK = {"disk_bytes": 100 * MB, "smoke_seconds": 30}
+EXIT = 60 if os.uname().machine == "x86_64" else 93  # the system call that ends a thread
 _KEEP = "import time\ntime.sleep(60)"
 
 BOMBS = [
@@ -41,6 +43,21 @@ BOMBS = [
     Bomb("many_files", "import itertools\nfor i in itertools.count():\n    open(f'f{i}', 'wb')", ("disk",), {"files": 5000, "smoke_seconds": 30}),
     Bomb("output", "while True:\n    print('x' * 10000)", ("output",), {"output_bytes": 20 * MB, "smoke_seconds": 30}),
     Bomb("one_endless_line", "import os\nwhile True:\n    os.write(1, b'x' * 100000)", ("output",), {"output_bytes": 20 * MB, "smoke_seconds": 30}),
+    # -- what whoever counts could miss
+    Bomb("daemon_named_like_a_line_of_status", "import ctypes, os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        ctypes.CDLL(None).prctl(15, b'\\nUid:\\t5\\t5\\t5', 0, 0, 0)\n        os.chdir('/')\n        time.sleep(600)\n    os._exit(0)", ("",)),
+    Bomb("goes_on_without_its_first_thread", f"import ctypes, os, threading, time\nif os.fork() == 0:\n    os.setsid()\n    threading.Thread(target=time.sleep, args=(600,)).start()\n    ctypes.CDLL(None).syscall({EXIT}, 0)", ("",)),
+    Bomb("hangs_without_its_first_thread", f"import ctypes, os, signal, threading, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nthreading.Thread(target=time.sleep, args=(600,)).start()\nctypes.CDLL(None).syscall({EXIT}, 0)", ("time",), TIME),
+    Bomb("memory_without_its_first_thread", f"import ctypes, os, threading, time\ndef fill():\n    held = [b'x' * 20_000_000 for _ in range(150)]\n    time.sleep(60)\nif os.fork() == 0:\n    threading.Thread(target=fill).start()\n    ctypes.CDLL(None).syscall({EXIT}, 0)\ntime.sleep(60)", ("memory",), MEMORY | {"smoke_seconds": 15}),
+    Bomb("memory_of_a_program_that_cannot_be_read", "import os, sys, time\nheld = os.open('program', os.O_WRONLY | os.O_CREAT, 0o100)\nos.write(held, open(os.path.realpath(sys.executable), 'rb').read())\nos.close(held)\nos.spawnv(os.P_WAIT, 'program', [sys.executable, '-S', '-c', 'import time; held = [b\"x\" * 20_000_000 for _ in range(150)]; time.sleep(60)'])", ("memory", "disk"), MEMORY | {"smoke_seconds": 15}),
+    Bomb("memory_in_segments", "import ctypes, time\nlibc = ctypes.CDLL(None, use_errno=True)\nlibc.shmat.restype = ctypes.c_void_p\nfor _ in range(30):\n    segment = libc.shmget(0, 100_000_000, 0o1600)\n    if segment < 0:\n        raise OSError(ctypes.get_errno(), 'refused')\n    place = libc.shmat(segment, None, 0)\n    ctypes.memset(place, 1, 100_000_000)\n    libc.shmdt(ctypes.c_void_p(place))\ntime.sleep(60)", ("memory", "OSError", "PermissionError"), MEMORY | {"smoke_seconds": 15}),
+    Bomb("memory_that_nobody_else_maps", "import ctypes, mmap, time\nlibc = ctypes.CDLL(None, use_errno=True)\nfor _ in range(30):\n    held = libc.syscall(447, 0)\n    if held < 0:\n        raise OSError(ctypes.get_errno(), 'refused')\n    os_size = 4_000_000\n    import os\n    os.ftruncate(held, os_size)\n    with mmap.mmap(held, os_size) as place:\n        place.write(b'x' * os_size)\ntime.sleep(60)", ("memory", "OSError", "PermissionError"), MEMORY | {"smoke_seconds": 8}),
+    Bomb("memory_in_a_directory_of_dev_shm", "import os, time\nos.mkdir('/dev/shm/improve-bomb-folder')\nwith open('/dev/shm/improve-bomb-folder/f', 'ab') as f:\n    for _ in range(150):\n        f.write(b'x' * 20_000_000)\ntime.sleep(60)", ("memory", "OSError", "disk"), MEMORY | {"smoke_seconds": 15}),
+    Bomb("many_files_in_shared_memory", "import os, time\nos.mkdir('/dev/shm/improve-bomb-files')\nfor i in range(20000):\n    open(f'/dev/shm/improve-bomb-files/{i}', 'wb').close()\ntime.sleep(60)", ("disk",), {"files": 5000, "smoke_seconds": 10}),
+    Bomb("closed_work_directory", "import os\nos.chmod('.', 0)", ("", "disk", "PermissionError", "died")),
+    Bomb("stack_with_an_endless_number", "import os\nos.unlink('stack.txt')\nopen('stack.txt', 'w').write('File \"pipeline.py\", line ' + '9' * 6000 + ' in f')\nwhile True:\n    pass", ("time",), TIME),
+    Bomb("directories_without_end", "import os, time\nfor i in range(20000):\n    os.mkdir('d')\n    os.chdir('d')\ntime.sleep(3)", ("", "disk")),
+    Bomb("deep_directories_in_tmp", "import os\nos.chdir(os.environ['TMPDIR'])\nfor i in range(995):\n    os.mkdir('d')\n    os.chdir('d')", ("", "disk", "died")),
+    Bomb("a_job_after_it", "pass", ("",)),
 ]  # fmt: skip
 
 # What honest training code does, and has to go on doing in every tier: {case: body}.
@@ -108,6 +125,9 @@ FORGERIES = {
     "magic_link": "np.save('x.npy', np.full((20, 2), 0.5, np.float32))\nos.symlink('/proc/self/fd/0', 'validation.npy')",
     "named_pipe": "os.mkfifo('validation.npy')",
     "directory": "os.mkdir('validation.npy')",
+    "directory_without_rights": "os.mkdir('validation.npy', 0)",
+    "file_without_rights": "os.close(os.open('validation.npy', os.O_CREAT | os.O_WRONLY, 0))",
+    "link_to_itself": "os.symlink('validation.npy', 'validation.npy')",
     "socket": "import socket\nsocket.socket(socket.AF_UNIX).bind('validation.npy')",
     "sparse_half_gigabyte": "open('validation.npy', 'wb').truncate(2**29)",
     "pickle": "np.save('validation.npy', np.array([{'a': 1}] * 20, dtype=object), allow_pickle=True)",

@@ -22,6 +22,7 @@ from dataset.decode import SOURCE
 from improve.view import plain_line
 from sandbox import artifacts, job, room
 from sandbox.assemble import assemble
+from sandbox.isolation.users import owner
 from schema.events import FaultFound
 from schema.job import JobResult, JobSpec, Limits
 from schema.pipeline import Fault, Pipeline
@@ -93,9 +94,14 @@ class Suite:
         user = (self.room / "work").stat().st_uid
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                if str(self.room) in "".join(process.environ().values()) or process.uids().real == user != os.getuid():
+                if str(self.room) in "".join(process.environ().values()) or owner(process.pid) == user != os.getuid():
                     found[process.pid] = process
-        return [p for p in found.values() if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+        return [p for p in found.values() if p.is_running() and not _ended(p)]
+
+
+def _ended(process: psutil.Process) -> bool:
+    """Its first thread has, and no other goes on."""
+    return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
 
 
 def training(body: str) -> Pipeline:
@@ -177,18 +183,22 @@ def _fingerprints(suite: Suite) -> dict[str, tuple[int, ...]]:
 
 
 def bombs(suite: Suite, names: list[str] | None = None) -> Iterator[Row]:
+    started = False
     for bomb in BOMBS:
         if (names and bomb.name not in names) or (suite.tier == "none" and bomb.name in NOT_WITHOUT):
             continue
         began = time.monotonic()
+        before = suite.supervisor().pid if started else None
         directory, result = suite.job(bomb.name, training("print('RAN', flush=True)\n" + bomb.body), **bomb.limits)
+        started = True
         seconds = time.monotonic() - began
         left = _left(suite)
         kind = result.fault.kind if result.fault else ""
-        log = (directory / "train.log").read_text(errors="replace")
+        log = _read(directory / "train.log").decode(errors="replace")
         wrong = [] if kind in bomb.kinds else [f"ended as {kind!r}: {result.fault}"]
-        wrong += [f"{len(left)} processes left: {left[0].cmdline()}"] if left else []
+        wrong += [f"{len(left)} processes left: {left[0]}"] if left else []
         wrong += [f"it took {seconds:.0f} s"] if seconds > 60 else []
+        wrong += ["the supervisor died"] if before not in {None, suite.supervisor().pid} else []
         wrong += (
             ["something was written after the end"]
             if _newest(directory / "work") > _newest(directory, "result.json")
@@ -278,6 +288,8 @@ def _cheated(suite: Suite, cheat: Cheat) -> Row:
     wrong += [] if kind in cheat.ends or (cheat.ends == FAULT and kind) else [f"ended as {kind!r}: {result.fault}"]
     wrong += ["planted rows count"] if isinstance(rows, np.ndarray) and (abs(rows[:, 0] - PLANTED) < 1e-3).all() else []
     wrong += ["a planted plan counts"] if plan and plan.images_per_second == PLANTED_SPEED else []
+    kept = _read(directory / "work/weights.safetensors")
+    wrong += ["other weights are kept than were scored"] if isinstance(rows, np.ndarray) and len(kept) < 100 else []
     wrong += ["the curve has no end"] if not all(1 <= len(row.model_dump_json()) < 5000 for row in curve) else []
     wrong += [f"left: {name}" for name in _unnamed(directory)] + _unclean(result.fault)
     wrong += ["it took long"] if result.seconds > 45 else []
