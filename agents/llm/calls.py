@@ -209,9 +209,7 @@ def _usage(seat: Seat, question: list[BaseMessage], answer: AIMessage) -> Usage:
 
 def trouble_of(error: Exception, key: str) -> Trouble | None:
     """What a provider's exception means; None for a fault of ours."""
-    status = next(
-        (value for name in ("status_code", "code") if isinstance(value := getattr(error, name, None), int)), None
-    )
+    status = _status(error)
     said = _said(error, key)
     if status is not None:
         out_of_money = any(word in said for word in ("insufficient_quota", "billing", "credit balance"))
@@ -236,11 +234,23 @@ def trouble_of(error: Exception, key: str) -> Trouble | None:
     return None
 
 
+def _status(error: BaseException) -> int | None:
+    """Of the HTTP answer, which some libraries wrap in exceptions of their own."""
+    cause: BaseException | None = error
+    for _ in range(4):
+        for name in ("status_code", "code"):
+            if isinstance(value := getattr(cause, name, None), int):
+                return value
+        cause = cause.__cause__ if cause else None
+    return None
+
+
 def _said(error: BaseException, key: str) -> str:
     """The provider's own words, without the key that some of them repeat."""
     body = getattr(error, "body", None)
-    told = body.get("message") if isinstance(body, dict) else None
-    code = body.get("code") if isinstance(body, dict) else None
+    body = body if isinstance(body, dict) else {}
+    body = body["error"] if isinstance(body.get("error"), dict) else body
+    told, code = body.get("message"), body.get("code")
     text = f"{told} ({code})" if told and code else str(told or getattr(error, "message", None) or error)
     if key and key != NO_KEY:
         text = text.replace(key, "***")

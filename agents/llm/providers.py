@@ -133,7 +133,12 @@ def _from_extra(spec: Spec, key: str, seconds: float) -> BaseChatModel:
             from langchain_google_genai import ChatGoogleGenerativeAI  # noqa: PLC0415 - an extra
 
             model = ChatGoogleGenerativeAI(
-                model=spec.name, google_api_key=SecretStr(key), timeout=seconds, max_retries=0, disable_streaming=True
+                model=spec.name,
+                google_api_key=SecretStr(key),
+                temperature=None,
+                timeout=seconds,
+                max_retries=0,
+                disable_streaming=True,
             )
     except ImportError:
         raise SettingsError(

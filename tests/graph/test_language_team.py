@@ -4,15 +4,18 @@ import json
 import os
 import sqlite3
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
 
 from agents.llm import calls as calls_module
 from checkpoints.home import checkpoints_path, run_dir
 from checkpoints.store import Store, open_store
+from graph.build import build_graph
 from graph.run import resume, run
 from improve.costs import cost_model, costs_text
+from nodes.services import Services
 from schema.errors import RunStopped
 from schema.events import Event, FaultFound, ModelAnswered, ModelWaits
 from schema.pipeline import COMPONENTS, Pipeline
@@ -305,6 +308,20 @@ def test_a_provider_that_stays_away_stops_the_run_and_nothing_is_lost(
     rows = open_store().ledger("away")
     assert [row.iteration for row in rows] == [0, 1, 2]
     assert len(open_store().jobs("away", 0)) == 1
+
+
+def test_where_messages_are_streamed_no_usage_is_lost(tmp_path: Path) -> None:
+    """As Studio does it: LangChain would then stream by itself, and servers count nothing in a stream unless they are asked to."""
+    with serving() as server:
+        graph = build_graph(Services()).compile(checkpointer=InMemorySaver())
+        config: Any = {"configurable": {"thread_id": "studio"}}
+        settings = start(tmp_path, server, iterations=0).model_dump(mode="json")
+        for _ in graph.stream(settings, config, stream_mode=["messages", "custom", "updates"]):  # type: ignore[arg-type]
+            pass
+    assert not any(ask.body.get("stream") for ask in server.requests)
+    usages = [call.usage for call in open_store().calls("studio")]
+    assert len(usages) == len(server.requests) == 6
+    assert not any(usage.estimated for usage in usages)
 
 
 def test_bottom_up_each_engineer_writes_on_what_was_written(tmp_path: Path) -> None:
