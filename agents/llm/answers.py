@@ -20,7 +20,11 @@ STARTS = re.compile(r"^(?:import |from \w|def |class |@|#|[A-Za-z_]\w* *[:=])", 
 
 
 class Unusable(Exception):
-    """Why an answer cannot be used, in words for the model that gave it."""
+    """Why an answer cannot be used, in words for the model that gave it; `text` is the answer, where it was the last."""
+
+    def __init__(self, problem: str, text: str = "") -> None:
+        super().__init__(problem)
+        self.text = text
 
 
 class Block(NamedTuple):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from schema.text import one_line
 
 T = TypeVar("T")
 TURNS = 2  # an answer, and another one where that cannot be used
+PIPELINE = "three blocks of ```python, one for each component, each whole"
 ECHO = 3000  # characters of an unusable answer that its model is shown again
 DESIGN, NOTE, SUMMARY = 4000, 200, 160  # characters
 
@@ -35,12 +37,20 @@ class LanguageTeam:
     def design(self, brief: Brief) -> Design:
         if brief.init == "bottom-up" and brief.strategy != "zero-shot":
             return Design(text=self._said("architect", prompts.design_prompt(brief), DESIGN))
-        try:
-            text = self._until_usable("architect", prompts.design_prompt(brief), _whole_pipeline)
-        except Unusable as unusable:
-            text = str(unusable.args[1])
-        design = "One naive prompt." if brief.strategy == "zero-shot" else prose_of(text)[:DESIGN]
-        return Design(text=design, components=components_of(text))
+        told: list[str] = []
+        found: dict[Component, str] = {}
+
+        def read(text: str) -> None:
+            """A second answer may hold what the first one lacked, and no more."""
+            told.append(text)
+            found.update(components_of(text))
+            if missing := [component for component in COMPONENTS if component not in found]:
+                raise Unusable(f"The answer holds no usable code for: {', '.join(missing)}. Expected: {PIPELINE}.")
+
+        with suppress(Unusable):  # the engineers write what is still missing
+            self._until_usable("architect", prompts.design_prompt(brief), read)
+        design = "One naive prompt." if brief.strategy == "zero-shot" else prose_of(told[0])[:DESIGN]
+        return Design(text=design, components=found)
 
     def write(self, task: WriteTask) -> Written:
         current = task.pipeline.get(task.component)
@@ -57,7 +67,7 @@ class LanguageTeam:
         try:
             return self._until_usable("analyst", prompts.analyse_prompt(evidence), read, SCHEMA)
         except Unusable as unusable:
-            return from_prose(without_thoughts(str(unusable.args[1])), evidence)
+            return from_prose(without_thoughts(unusable.text), evidence)
 
     def summarise(self, outcome: Outcome) -> str:
         said = self._said("summariser", prompts.summarise_prompt(outcome), SUMMARY)
@@ -74,7 +84,7 @@ class LanguageTeam:
         try:
             return self._until_usable(component, messages, read)
         except Unusable as unusable:
-            return Written(code="", note=one_line(str(unusable.args[0]), NOTE))
+            return Written(code="", note=one_line(str(unusable), NOTE))
 
     def _until_usable(
         self, role: Role, messages: list[BaseMessage], read: Callable[[str], T], schema: dict[str, Any] | None = None
@@ -87,7 +97,7 @@ class LanguageTeam:
             try:
                 found = read(text)
             except Unusable as unusable:
-                problem = str(unusable.args[0])
+                problem = str(unusable)
                 self.line.record(answer.usage.model_copy(update={"problem": one_line(problem, 300)}))
                 messages = [
                     *messages,
@@ -106,15 +116,9 @@ class LanguageTeam:
 
 
 def keeps(text: str) -> bool:
-    """KEEP, alone or at the head of a sentence, and no code."""
+    """KEEP, alone or in a sentence, and no code."""
     said = without_thoughts(text)
-    return not blocks(said) and re.search(r"\bKEEP\b", said) is not None
-
-
-def _whole_pipeline(text: str) -> str:
-    """The answer, where all three components are in it. Raises Unusable."""
-    missing = [component for component in COMPONENTS if component not in components_of(text)]
-    if missing:
-        expected = "three blocks of ```python, one for each component, each whole"
-        raise Unusable(f"The answer holds no usable code for: {', '.join(missing)}. Expected: {expected}.")
-    return text
+    return (
+        not blocks(said)
+        and re.search(r"\bKEEP\b|\A\W*keep\b", said, re.IGNORECASE if len(said) < 20 else 0) is not None
+    )

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.llm.answers import Unusable, code_of, components_of, judgement_of, prose_of, without_thoughts
+from agents.llm.expert import keeps
 from agents.llm.split import faces_in, split
 from schema.pipeline import COMPONENTS, Component
 from tests.agents.server import CODE, fenced, judgement, whole_pipeline
@@ -145,3 +146,18 @@ def test_whatever_stands_between_the_blocks_the_components_are_found(order: list
 
 def test_prose_is_what_is_left_without_code_and_thoughts() -> None:
     assert prose_of(f"<think>hm</think>A plan.\n\n{fenced(MODEL)}\n\nDone.") == "A plan.\n\nDone."
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["KEEP", "keep.", "**KEEP**", "KEEP: it fits.", "<think>Change it?</think>KEEP", "I would KEEP it as it is."],
+)
+def test_an_engineer_may_keep_what_is_there(answer: str) -> None:
+    assert keeps(answer)
+
+
+@pytest.mark.parametrize(
+    "answer", [f"KEEP most of it:\n{fenced(MODEL)}", "It will keep failing unless the size is changed.", ""]
+)
+def test_what_is_not_kept(answer: str) -> None:
+    assert not keeps(answer)

@@ -333,6 +333,24 @@ def test_bottom_up_each_engineer_writes_on_what_was_written(tmp_path: Path) -> N
     assert ["## model" in ask.text for ask in asked] == [False, False, True]
 
 
+def test_what_an_architect_leaves_out_is_asked_for_and_then_written_by_its_engineer(tmp_path: Path) -> None:
+    """Two of three components at first, nothing more in the second answer."""
+
+    def character(ask: Ask) -> Reply:
+        if ask.role == "architect" and ask.turn == "design":
+            return Reply(f"A plan.\n{fenced(CODE['data'])}\n{fenced(CODE['model'])}")
+        return Reply("That is all I have.") if ask.turn == "again" and ask.role == "architect" else good(ask)
+
+    with serving(character) as server:
+        run(start(tmp_path, server, iterations=0), name="part")
+    assert [call.usage.problem for call in open_store().calls("part") if call.usage.role == "architect"][1:] == [
+        "The answer holds no usable code for: training. Expected: three blocks of ```python, one for each component, each whole."
+    ] * 2
+    written = [(ask.role, "KEEP" in ask.text) for ask in server.requests if ask.turn == "takeover"]
+    assert written == [("data", True), ("model", True), ("training", False)]
+    assert open_store().run("part").design == "A plan."
+
+
 def test_global_all_three_revise(tmp_path: Path) -> None:
     def character(ask: Ask) -> Reply:
         return Reply(judgement(component="all", move="everything")) if ask.role == "analyst" else good(ask)
