@@ -181,10 +181,15 @@ def _check_more(name: str, row: RunRow, settings: Settings, state: State, *, cha
 
 def _announce(name: str, settings: Settings, on_event: OnEvent | None, *, resumed: bool) -> None:
     if on_event:
-        seconds = open_store().run(name).seconds if resumed else 0.0
+        store = open_store()
+        before = {"seconds": store.run(name).seconds, "spent": store.spent(name)} if resumed else {}
         at = f" at {settings.base_url}" if settings.base_url else ""
         model = f"{settings.model}{at}"
-        on_event(RunStarted(run=name, resumed=resumed, sandbox=settings.tier, model=model, seconds=seconds))
+        on_event(
+            RunStarted.model_validate(
+                {"run": name, "resumed": resumed, "sandbox": settings.tier, "model": model, **before}
+            )
+        )
 
 
 def _way_on(error: RunStopped, name: str) -> str:

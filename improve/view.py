@@ -141,6 +141,7 @@ class Screen:
         match event:
             case RunStarted() if event.resumed:
                 self._began -= event.seconds  # the budget and the minutes go on from where the run was
+                self._spent = event.spent
                 self._announce(event)
             case NodeEntered():
                 self._node, self._iteration = event.node, event.iteration

@@ -18,6 +18,7 @@ class RunStarted(Record):
     sandbox: str
     model: str
     seconds: float = Field(default=0.0, description="Wall clock spent before, when resumed")
+    spent: Spent = Field(default_factory=Spent, description="On language models before, when resumed")
 
 
 class DatasetReady(Record):
