@@ -61,7 +61,7 @@ def settled_address(settings: Settings) -> str | None:
     """Where the run's requests go, once and for all: as asked for, or where a variable leads; None where no model needs one."""
     if all(spec.provider != "openai" for spec in roles_by_spec(settings)):
         return settings.base_url
-    return settings.base_url or _variable("OPENAI_BASE_URL") or _variable("OPENAI_API_BASE") or OPENAI
+    return settings.base_url or variable("OPENAI_BASE_URL") or variable("OPENAI_API_BASE") or OPENAI
 
 
 def address_of(spec: Spec, settings: Settings) -> str | None:
@@ -72,7 +72,7 @@ def address_of(spec: Spec, settings: Settings) -> str | None:
 def key_of(spec: Spec, settings: Settings) -> str:
     """Raises SettingsError where there is none, and one is needed."""
     name = KEYS[spec.provider]
-    key = _variable(name)
+    key = variable(name)
     if key:
         return key
     if spec.provider == "openai" and address_of(spec, settings) != OPENAI:
@@ -83,7 +83,8 @@ def key_of(spec: Spec, settings: Settings) -> str:
     )
 
 
-def _variable(name: str) -> str | None:
+def variable(name: str) -> str | None:
+    """Of the environment, or of .env in the folder that we were started from."""
     return os.environ.get(name) or _dotenv().get(name) or None
 
 

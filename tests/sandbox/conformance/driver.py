@@ -257,7 +257,7 @@ def forgeries(suite: Suite) -> Iterator[Row]:
             "def build_transforms(info):\n" + "".join(f"    {line}\n" for line in lines),
         )
         early = training("import numpy as np\nnp.save('validation.npy', np.full((20, 2), 0.5, np.float32))")
-        directory, result = suite.job(name, early.with_code("data", code), ("smoke", "train", "predict"))
+        directory, result = suite.job(f"forged-{name}", early.with_code("data", code), ("smoke", "train", "predict"))
         began = time.monotonic()
         rows = artifacts.probabilities(directory, "validation", 20, 2)
         taken = isinstance(rows, np.ndarray) or time.monotonic() - began > 5
@@ -290,6 +290,8 @@ def _cheated(suite: Suite, cheat: Cheat) -> Row:
     wrong += ["a planted plan counts"] if plan and plan.images_per_second == PLANTED_SPEED else []
     kept = _read(directory / "work/weights.safetensors")
     wrong += ["other weights are kept than were scored"] if isinstance(rows, np.ndarray) and len(kept) < 100 else []
+    late = _newest(directory / "work") > _newest(directory, "result.json")
+    wrong += ["something was written after the end"] if late else []
     wrong += ["the curve has no end"] if not all(1 <= len(row.model_dump_json()) < 5000 for row in curve) else []
     wrong += [f"left: {name}" for name in _unnamed(directory)] + _unclean(result.fault)
     wrong += ["it took long"] if result.seconds > 45 else []
