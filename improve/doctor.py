@@ -57,7 +57,9 @@ def findings(weights_dir: str | None) -> Iterator[Finding]:
     from agents.llm.providers import KEYS, variable  # noqa: PLC0415 - half a second, which other commands have no use for
 
     keys = [name for name in KEYS.values() if variable(name)]
-    yield Finding(True, f"keys for language models: {', '.join(keys) or 'none (the playbook needs none; docs/models.md)'}")
+    yield Finding(
+        True, f"keys for language models: {', '.join(keys) or 'none (the playbook needs none; docs/models.md)'}"
+    )
     yield _home()
     yield from _sandboxes()
     try:
