@@ -10,6 +10,7 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
 from agents.llm import calls as calls_module
+from agents.llm.prompts import example
 from checkpoints.home import checkpoints_path, run_dir
 from checkpoints.store import Store, open_store
 from graph.build import build_graph
@@ -349,6 +350,17 @@ def test_what_an_architect_leaves_out_is_asked_for_and_then_written_by_its_engin
     written = [(ask.role, "KEEP" in ask.text) for ask in server.requests if ask.turn == "takeover"]
     assert written == [("data", True), ("model", True), ("training", False)]
     assert open_store().run("part").design == "A plan."
+
+
+def test_the_example_of_the_prompts_trains_and_predicts(tmp_path: Path) -> None:
+    def character(ask: Ask) -> Reply:
+        whole = "\n\n".join(fenced(example()[component]) for component in COMPONENTS)
+        return Reply(whole) if ask.turn == "design" else good(ask)
+
+    with serving(character) as server:
+        run(start(tmp_path, server, iterations=0), name="example")
+    row = open_store().ledger("example")[0]
+    assert (row.verdict, row.attempts) == ("first", 1)
 
 
 def test_global_all_three_revise(tmp_path: Path) -> None:
