@@ -57,7 +57,11 @@ def open_to_cheats(tier: str, who: str) -> set[str]:
     """Without isolation prediction can read the training data; what lies in the machine's own shared memory is not always ours to remove."""
     shared = {"predictions_handed_on_in_shared_memory"}
     if tier == "none":
-        return shared | {"trained_while_predicting"}
+        return shared | {
+            "trained_while_predicting",
+            "predictions_handed_on_in_a_segment",
+            "weights_exchanged_while_predicting",
+        }
     return shared if (tier, who) == ("landlock", "user") else set()
 
 

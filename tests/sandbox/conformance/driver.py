@@ -111,7 +111,14 @@ def training(body: str) -> Pipeline:
 
 Row = dict[str, Any]
 SETTINGS = make_settings({"dataset": "mnist"})
-NOT_WITHOUT = {"fork_bomb", "thread_bomb", "memory_in_dev_shm"}  # isolation: they would take the machine with them
+NOT_WITHOUT = {
+    "fork_bomb",
+    "thread_bomb",
+    "memory_in_dev_shm",
+    "memory_in_segments",
+    "memory_that_nobody_else_maps",
+    "many_files_in_shared_memory",
+}  # isolation: they would take the machine with them
 
 
 def attacks(suite: Suite) -> Iterator[Row]:
