@@ -15,9 +15,8 @@ LIMITS = {
     "processes": "the job started more than {processes} processes and was ended; the loaders need no workers",
     "stopped": "the job was stopped by you",
 }
-FRAME = re.compile(
-    r'File "[^"]*pipeline\.py", line (\d{1,7}) in ([^\n]+)'
-)  # a job can write it, too: Python refuses numbers that are longer still
+# A job can write such a line, too, and Python refuses to read a number of thousands of digits.
+FRAME = re.compile(r'File "[^"]*pipeline\.py", line (\d{1,7}) in ([^\n]+)')
 PATH = re.compile(r"/(?:[^/\s'\"]+/)+([^/\s'\"]+)")
 EXCERPT = 1800
 FRAMES = 40  # as many as the harness writes

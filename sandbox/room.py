@@ -103,11 +103,10 @@ def before_step(room: Path, step: Step, job_dir: Path) -> None:
         if not os.path.lexists(job_dir / "work" / name):
             (job_dir / "work" / name).touch()
     if step == "predict":
+        left = room / "work" / WEIGHTS
         with contextlib.suppress(FileNotFoundError):
-            if stat.S_ISREG(
-                (room / "work" / WEIGHTS).lstat().st_mode
-            ):  # a pipe would be waited for, a link leads elsewhere
-                (room / "work" / WEIGHTS).rename(room / WEIGHTS)
+            if stat.S_ISREG(left.lstat().st_mode):  # a pipe would be waited for, a link leads elsewhere
+                left.rename(room / WEIGHTS)
     clear(room / "work")
 
 

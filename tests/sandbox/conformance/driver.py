@@ -22,6 +22,7 @@ from dataset.decode import SOURCE
 from improve.view import plain_line
 from sandbox import artifacts, job, room
 from sandbox.assemble import assemble
+from sandbox.isolation import cgroup
 from sandbox.isolation.users import owner
 from schema.events import FaultFound
 from schema.job import JobResult, JobSpec, Limits
@@ -222,6 +223,7 @@ def bombs(suite: Suite, names: list[str] | None = None) -> Iterator[Row]:
             "peak": result.peak_memory_bytes,
             "disk": result.peak_disk_bytes,
             "output": len(log.encode()),
+            "limited": (home := cgroup.home()) is not None and cgroup.limits(home),
         }
 
 
