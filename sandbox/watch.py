@@ -17,6 +17,7 @@ from sandbox.script.clock import queued_seconds
 from sandbox.zygote import Zygote
 from schema.job import Card, Limits
 
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 PAGE = os.sysconf("SC_PAGE_SIZE")
 BETWEEN_GPU_LOOKS = 1.0  # seconds
 BETWEEN_WALKS = 0.5  # seconds between two looks at the disk, or 20 times as long as one takes
@@ -66,8 +67,14 @@ class Watch:
             self.next_gpu_look = time.monotonic() + BETWEEN_GPU_LOOKS
 
     def _alone(self, processes: list[psutil.Process]) -> float:
-        """Without the time that they stood in line for a core; at least half of the wall clock (sandbox/script/clock.py)."""
-        return self.seconds - min(sum(queued_seconds(process.pid) for process in processes), self.seconds / 2)
+        """Without the time that they stood in line for a core which others held; at least half of the wall clock (sandbox/script/clock.py).
+
+        What they take from each other is no theft: a job could get twice its time by starting more threads than there are cores.
+        """
+        wall = self.seconds
+        queued = sum(queued_seconds(process.pid) for process in processes)
+        left_over = CORES * wall - sum(_on_a_core(process) for process in processes)
+        return wall - max(0.0, min(queued, left_over, wall / 2))
 
     def _memory_passed(self, processes: list[psutil.Process]) -> bool:
         used = self._quick_sum(processes)
@@ -104,6 +111,15 @@ class Watch:
             or sum(one.files for one in (*found, scratch)) > self.limits.files
             or on_disk > self.limits.disk_bytes
         )
+
+
+def _on_a_core(process: psutil.Process) -> float:
+    """Seconds, with those of the children that it has collected."""
+    try:
+        used = process.cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(used.user + used.system + used.children_user + used.children_system)
 
 
 def resident(pid: int) -> tuple[str, int]:

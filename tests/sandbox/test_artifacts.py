@@ -274,3 +274,15 @@ def test_files_are_copied_whole_or_not_at_all(work: Path, tmp_path: Path) -> Non
     assert (tmp_path / "kept").stat().st_size == 1000
     assert not artifacts.safe_copy(work.parent, "work/weights.safetensors", tmp_path / "small", largest=10)
     assert not (tmp_path / "small").exists()
+
+
+def test_a_copy_takes_no_more_room_than_what_is_copied(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    with (tmp_path / "work/weights.safetensors").open("wb") as file:
+        file.write(b"begin")
+        file.truncate(2**28)
+        file.seek(2**27)
+        file.write(b"middle")
+    assert artifacts.safe_copy(tmp_path, "work/weights.safetensors", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == (tmp_path / "work/weights.safetensors").read_bytes()
+    assert (tmp_path / "copy").stat().st_blocks * 512 < 2**23
