@@ -28,7 +28,7 @@ def figures(evidence: Evidence) -> str:
     )
     lines.append(f"- Time: {duration(training.seconds)}{late}, of {duration(brief.train_seconds)}; {_bound(training)}.")
     if plan := plan_of(training):
-        lines.append(f"- It ran {epochs_of(training)} epochs at {plan}.")
+        lines.append(f"- It ran {epochs_of(training)} epochs; measured before the training: {plan}.")
     return "\n".join(lines)
 
 
@@ -49,7 +49,7 @@ def _bound(training: TrainingEvidence) -> str:
         return "the time limit cut it"
     rows = [row.metrics for row in training.curve if row.metrics.get("epoch_seconds")]
     if not rows:
-        return "all planned epochs were run"
+        return "it did not log the time of its epochs, so that what bounded it is not known"
     share = sum(row.get("data_seconds", 0.0) / row["epoch_seconds"] for row in rows) / len(rows)
     seconds = sum(row["epoch_seconds"] for row in rows) / len(rows)
     by = "the making of batches" if share > DATA_BOUND else "the computation of the network"
@@ -70,7 +70,8 @@ def curve_table(curve: list[EpochRow]) -> str:
     for row in rows:
         cells = [f"{row.metrics[name]:.4g}" if name in row.metrics else "" for name in columns]
         lines.append(f"| {row.epoch} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    left_out = len(curve) - len(rows)
+    return "\n".join(lines) + (f"\n({left_out} epochs between these are left out.)" if left_out > 0 else "")
 
 
 def mistakes(score: Score, profile: DatasetProfile) -> str:

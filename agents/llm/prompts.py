@@ -51,7 +51,7 @@ def repair_prompt(task: RepairTask) -> list[BaseMessage]:
     again = any(_same(fault, f) for f in own)
     text = _render(
         "repair.md",
-        **_current(write),
+        **_current(write) | {"pipeline": _others(write)},  # its own follows with numbered lines
         attempt=task.attempt + 1,
         code=task.code,
         line=fault.line,
@@ -97,6 +97,7 @@ def summarise_prompt(outcome: Outcome) -> list[BaseMessage]:
         hypothesis=proposal.hypothesis if proposal else "",
         instruction=proposal.instruction if proposal else "",
         verdict=row.verdict,
+        score="" if row.validation is None else f"{row.validation:.4f}",
         delta="" if row.delta is None else f"{row.delta:+.4f}",
         attempts=row.attempts,
         epochs=epochs(row),
@@ -163,6 +164,10 @@ def _current(task: WriteTask, *, design: bool = False) -> dict[str, Any]:
         "epochs": epochs_of(training) if training else 0,
         "seconds": f"{training.seconds:.0f}" if training else "",
     }
+
+
+def _others(task: WriteTask) -> dict[Component, str]:
+    return {c: task.pipeline[c] for c in COMPONENTS if c in task.pipeline and c != task.component}
 
 
 def _error(fault: Fault) -> str:

@@ -120,7 +120,7 @@ class EMA:
 
 
 def split_decay(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups: weight decay on matrices and filters, none on biases and normalisation."""
+    """Parameter groups of what is trained: weight decay on matrices and filters, none on biases and normalisation."""
     trained = [p for p in model.parameters() if p.requires_grad]
     return [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
@@ -200,7 +200,7 @@ def autocast(info: Info) -> AbstractContextManager[Any]:
 
 
 def place(tensor_or_model: Any, info: Info) -> Any:
-    """On the device, in the memory layout that was found fastest."""
+    """On the device, in the memory layout that was found fastest; of a model the same object."""
     if info.channels_last:
         return tensor_or_model.to(info.device, memory_format=torch.channels_last)
     return tensor_or_model.to(info.device)
@@ -208,7 +208,7 @@ def place(tensor_or_model: Any, info: Info) -> Any:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, loader: Iterable[tuple[torch.Tensor, torch.Tensor]], info: Info) -> dict[str, float]:
-    """Loss and accuracy over a loader with int64 labels."""
+    """`validation_loss` and `validation_accuracy` (these are the keys) over a loader with int64 labels."""
     model.eval()
     loss = right = seen = 0.0
     for images, labels in loader:
@@ -235,7 +235,7 @@ def fit(
     ema: EMA | None = None,
     keep: str = "last",
 ) -> nn.Module:
-    """The usual loop: `batches` is loaders.train or loaders.everything. Returns the model to score.
+    """The usual loop: `batches` is loaders.train or loaders.everything, `schedule` is stepped per batch, `keep` is "last" or "best" (by inner validation). Returns the model to score.
 
     keep="last" returns the final weights (right for schedules that end at zero), keep="best" those with the best inner validation accuracy.
     Raises NonFiniteLoss, and OutOfTime when the time is over.
