@@ -41,7 +41,7 @@ def plan_of(training: TrainingEvidence) -> str:
     if plan is None:
         return ""
     layout = ", channels last" if plan.channels_last else ""
-    return f"{plan.images_per_second:.0f} images/s, {plan.precision}{layout}"
+    return f"info.epochs {plan.epochs}, {plan.images_per_second:.0f} images/s, {plan.precision}{layout}"
 
 
 def _bound(training: TrainingEvidence) -> str:
