@@ -97,7 +97,7 @@ class Zygote:
         self._channel = ours
 
     def _launch(self, channel: socket.socket, access: Access) -> subprocess.Popen[bytes]:
-        user, work = None if access.tier == "none" else self.user, self.room / "work"
+        user, work = self._own_user, self.room / "work"
         if access.tier != "bwrap":
             self._tmp = private_tmp(user)
         self._group = self._grouped()
@@ -114,6 +114,11 @@ class Zygote:
             return cgroup.make(self._folder)
         except OSError as error:
             raise SandboxFailed(f"an earlier job is not over: {error}") from error
+
+    @property
+    def _own_user(self) -> int | None:
+        """Whom jobs run as, where it is nobody else: without isolation they are whoever we are."""
+        return None if self._access is None or self._access.tier == "none" else self.user
 
     @property
     def card(self) -> Card | None:
@@ -213,12 +218,13 @@ class Zygote:
 
     def _in_shared_memory(self) -> Iterator[Path]:
         """What the job's user has put into the machine's since the step began; as root nobody but the job is this user."""
-        owner = os.getuid() if self.user is None else self.user
+        user = self._own_user
+        owner = os.getuid() if user is None else user
         with contextlib.suppress(OSError):
             for path in Path(SHM).iterdir():
                 with contextlib.suppress(OSError):
                     told = path.lstat()
-                    if told.st_uid == owner and (self.user is not None or told.st_ctime >= self._since):
+                    if told.st_uid == owner and (user is not None or told.st_ctime >= self._since):
                         yield path
 
     def _fingerprint(self) -> Fingerprint:
@@ -256,7 +262,7 @@ class Zygote:
         """Where /tmp and /dev/shm are the machine's: what jobs left there. Of shared memory only what nobody but a job can own."""
         if self._tmp:
             clear(self._tmp)
-        if self.user is not None:
+        if self._own_user is not None:
             for left in self._in_shared_memory():
                 remove(left)
 

@@ -137,8 +137,7 @@ def test_what_is_killed_stopped_or_removed_leaves_nothing_and_lowers_nothing() -
 def test_every_limit_holds(tier: str, who: str) -> None:
     rows = suite(tier, who, "bombs")
     limited = all(row["limited"] for row in rows.values() if row["group"] == "bombs")
-    uncounted = UNSEEN | ({"memory_in_a_directory_of_dev_shm"} if tier == "none" else set())
-    check(rows, set() if limited else uncounted)
+    check(rows, set() if limited else UNSEEN)
 
 
 @pytest.mark.slow

@@ -118,7 +118,6 @@ NOT_WITHOUT = {
     "memory_in_dev_shm",
     "memory_in_segments",
     "memory_that_nobody_else_maps",
-    "many_files_in_shared_memory",
 }  # isolation: they would take the machine with them
 
 
