@@ -214,8 +214,10 @@ def test_a_budget_smaller_than_a_first_pipeline(server: Server) -> None:
     [
         (None, [], "Nothing answers at"),
         (lambda ask: Reply("bad key", status=401), [], "refuses the key"),
-        (good, ["--max-tokens", "500"], "--max-tokens 500"),
-        (good, ["--analyst-model", "gpt-4o"], "--analyst-model 'gpt-4o' is not known"),
+        pytest.param(good, ["--max-tokens", "500"], "--max-tokens 500", marks=pytest.mark.slow),
+        pytest.param(
+            good, ["--analyst-model", "gpt-4o"], "--analyst-model 'gpt-4o' is not known", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_the_command_ends_with_2_and_leaves_nothing(

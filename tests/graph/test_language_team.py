@@ -288,7 +288,7 @@ def start(root: Path, server: Server, **own: object) -> Settings:
     return Settings.model_validate(told | own)
 
 
-@pytest.mark.parametrize("status", [401, 503])
+@pytest.mark.parametrize("status", [401, pytest.param(503, marks=pytest.mark.slow)])
 def test_a_provider_that_stays_away_stops_the_run_and_nothing_is_lost(
     status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,6 +325,7 @@ def test_where_messages_are_streamed_no_usage_is_lost(tmp_path: Path) -> None:
     assert not any(usage.estimated for usage in usages)
 
 
+@pytest.mark.slow
 def test_bottom_up_each_engineer_writes_on_what_was_written(tmp_path: Path) -> None:
     with serving() as server:
         run(start(tmp_path, server, init="bottom-up", iterations=0), name="up")
@@ -387,6 +388,7 @@ def test_zero_shot_is_one_naive_prompt_and_one_training(tmp_path: Path) -> None:
     assert Pipeline.model_validate(CODE).training.strip() in open_store().pipeline("zero", 0).training
 
 
+@pytest.mark.slow
 def test_an_inconclusive_change_may_be_asked_for_again(tmp_path: Path) -> None:
     """Its code comes from the store: the engineer is not asked."""
 
@@ -407,6 +409,7 @@ def test_an_inconclusive_change_may_be_asked_for_again(tmp_path: Path) -> None:
     assert [ask.turn for ask in server.requests if ask.iteration == 2 and ask.role == "training"] == []
 
 
+@pytest.mark.slow
 def test_the_budget_of_tokens_ends_a_run_with_its_report(tmp_path: Path) -> None:
     with serving() as server:
         settings = start(tmp_path, server, iterations=50)
@@ -424,6 +427,7 @@ def _tokens_of_a_first_pipeline(root: Path, server: Server) -> int:
     return open_store().spent("one").tokens
 
 
+@pytest.mark.slow
 def test_a_budget_that_ends_before_the_first_pipeline_stops_the_run_resumable(tmp_path: Path) -> None:
     with serving() as server:
         with pytest.raises(RunStopped, match="tokens are spent, and the next question has about .* --max-tokens N"):

@@ -73,7 +73,11 @@ def hub(weights: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 @pytest.mark.parametrize(
     ("model", "jobs"),
-    [(PRETRAINED.replace("NAME", NAMED), 1), (PRETRAINED.replace("NAME", PUT_TOGETHER), 2), (BY_TOOLBOX, 2)],
+    [
+        (PRETRAINED.replace("NAME", NAMED), 1),
+        (PRETRAINED.replace("NAME", PUT_TOGETHER), 2),
+        pytest.param(BY_TOOLBOX, 2, marks=pytest.mark.slow),
+    ],
     ids=["named in the source", "put together while it runs", "put together for the toolbox"],
 )
 def test_weights_are_there_when_the_candidate_runs(
