@@ -23,6 +23,8 @@ class RunTable(Base):
     design: Mapped[str] = mapped_column(default="")
     first: Mapped[dict[str, Any] | None]
     best: Mapped[dict[str, Any] | None]
+    thread: Mapped[str | None] = mapped_column(String(64), index=True)  # LangGraph's, where it is not the name
+    environment: Mapped[dict[str, Any] | None]  # schema.run.Environment
 
 
 class ComponentTable(Base):
@@ -42,6 +44,7 @@ class IterationTable(Base):
     proposal: Mapped[dict[str, Any] | None]
     fault: Mapped[dict[str, Any] | None]
     training: Mapped[dict[str, Any] | None]
+    previous: Mapped[int | None]  # the iteration settled before it, in its branch; None for the first
 
 
 class JobTable(Base):

@@ -1,13 +1,15 @@
 """The experiment store: runs, iterations, jobs and scores in SQLAlchemy. Every write is by natural key, since a node may run twice."""
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, cast, get_args
 
-from sqlalchemy import Engine, create_engine, event, func, inspect, select
+from sqlalchemy import Engine, create_engine, event, func, inspect, select, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from checkpoints.home import experiments_url, home, prepare_home
@@ -37,6 +39,7 @@ def _open(url: str) -> "Store":
         event.listen(engine, "connect", _prepare_sqlite)
     _drop_old_calls(engine)
     Base.metadata.create_all(engine)
+    _add_new_columns(engine)
     return Store(engine)
 
 
@@ -45,6 +48,18 @@ def _drop_old_calls(engine: Engine) -> None:
     tables = inspect(engine)
     if tables.has_table("llm_calls") and "tokens" not in {column["name"] for column in tables.get_columns("llm_calls")}:
         CallTable.__table__.drop(engine)  # type: ignore[attr-defined]
+
+
+def _add_new_columns(engine: Engine) -> None:
+    """A store of an older version gets the columns that came since; they are nullable, so that its rows stay as they are."""
+    tables = inspect(engine)
+    for table in Base.metadata.sorted_tables:
+        there = {column["name"] for column in tables.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                kind = column.type.compile(engine.dialect)
+                with suppress(OperationalError), engine.begin() as connection:  # another process may be faster
+                    connection.execute(text(f'ALTER TABLE {table.name} ADD COLUMN "{column.name}" {kind}'))
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -22,6 +22,19 @@ class Final(Record):
     test: Score | None = None
 
 
+class Environment(Record):
+    """What a run began with: scores are comparable, and trainings repeatable, as long as it stays."""
+
+    improve: str = Field(description="Version, and a digest of the sources that decide scores")
+    python: str
+    packages: dict[str, str] = Field(description="Installed version of each package that a pipeline can use")
+    platform: str
+    device: str = Field(description="Name of the processor or of the card")
+    driver: str | None = Field(default=None, description="Of an NVIDIA card")
+    threads: int
+    dataset: str = Field(description="Fingerprint of images, labels and splits")
+
+
 class RunRow(Record):
     name: str
     status: Status
@@ -34,6 +47,8 @@ class RunRow(Record):
     design: str = ""
     first: Final | None = None
     best: Final | None = None
+    thread: str | None = Field(default=None, description="LangGraph's name of it, where that is not the run's")
+    environment: Environment | None = Field(default=None, description="None for runs of before it was kept")
 
 
 class JobRow(Record):

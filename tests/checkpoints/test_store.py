@@ -97,3 +97,19 @@ def test_a_table_of_calls_from_before_there_were_any_is_made_anew() -> None:
     made.create_run("demo", SETTINGS, "none")
     made.add_call("demo", 0, "analyst", Usage(role="analyst", model="m", tokens_in=10, cost=0.1))
     assert made.spent("demo").tokens == 10
+
+
+def test_a_store_of_an_older_version_gets_the_columns_that_came_since() -> None:
+    home = prepare_home()
+    url = f"sqlite:///{home / 'old.sqlite'}"
+    with sqlite3.connect(home / "old.sqlite") as old:
+        old.execute(
+            "CREATE TABLE runs (name VARCHAR(64) PRIMARY KEY, status VARCHAR(16), reason VARCHAR, sandbox VARCHAR(16), settings JSON, "
+            "created VARCHAR(40), seconds FLOAT, profile JSON, design VARCHAR, first JSON, best JSON)"
+        )
+        row = ("old", "stopped", "", "none", SETTINGS.model_dump_json(), "2026-01-01T00:00:00+00:00", 1.5, "")
+        old.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?, NULL, NULL)", row)
+    made = open_store(url)
+    assert (made.run("old").settings, made.run("old").thread) == (SETTINGS, None)
+    made.put_iteration("old", ROW, pipeline=PIPELINE, proposal=None, fault=None, training=None)
+    assert made.ledger("old") == [ROW]
