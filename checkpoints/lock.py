@@ -5,10 +5,24 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 
 from checkpoints.home import run_dir
 from schema.errors import RunBusy
+
+# The run that this invocation drives: what it starts, threads included, need not ask for the lock again.
+_DRIVEN: ContextVar[str | None] = ContextVar("driven", default=None)
+
+
+@contextmanager
+def step_lock(name: str) -> Iterator[bool]:
+    """For one step: true where the lock was taken for it, false where whoever drives the run holds it anyway. Raises RunBusy."""
+    if _DRIVEN.get() == name:
+        yield False
+        return
+    with run_lock(name):
+        yield True
 
 
 @contextmanager
@@ -30,7 +44,11 @@ def run_lock(name: str) -> Iterator[None]:
         os.ftruncate(descriptor, 0)
         since = datetime.now(UTC).isoformat(timespec="seconds")
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode(), 0)
-        yield
+        token = _DRIVEN.set(name)
+        try:
+            yield
+        finally:
+            _DRIVEN.reset(token)
     finally:
         os.close(descriptor)
         if new and {entry.name for entry in folder.iterdir()} == {"driver.lock"}:

@@ -44,7 +44,7 @@ class IterationTable(Base):
     proposal: Mapped[dict[str, Any] | None]
     fault: Mapped[dict[str, Any] | None]
     training: Mapped[dict[str, Any] | None]
-    previous: Mapped[int | None]  # the iteration settled before it, in its branch; None for the first
+    previous: Mapped[int | None]  # settled before it in its branch; None: the number before its own
 
 
 class JobTable(Base):

@@ -77,16 +77,15 @@ class Store:
 
     # Runs
 
-    def create_run(self, name: str, settings: Settings, sandbox: str) -> None:
+    def create_run(self, name: str, settings: Settings, sandbox: str, thread: str | None = None) -> None:
         with Session(self.engine) as session, session.begin():
             if session.get(RunTable, name):
                 raise RunNameTaken(
                     f"A run named {name!r} exists. Choose another --name, or go on with it: improve resume {name}"
                 )
             created = datetime.now(UTC).isoformat(timespec="seconds")
-            row = RunTable(
-                name=name, status="running", sandbox=sandbox, settings=settings.model_dump(mode="json"), created=created
-            )
+            asked = settings.model_dump(mode="json")
+            row = RunTable(name=name, status="running", sandbox=sandbox, settings=asked, created=created, thread=thread)
             session.add(row)
 
     def run(self, name: str) -> RunRow:
@@ -96,6 +95,12 @@ class Store:
                 known = list(session.scalars(select(RunTable.name)))
                 raise UnknownRun(_unknown(name, known))
             return _run_row(row)
+
+    def run_of(self, thread: str) -> str | None:
+        """The name of the run that LangGraph knows as this thread."""
+        query = select(RunTable.name).where((RunTable.thread == thread) | (RunTable.name == thread))
+        with Session(self.engine) as session:
+            return session.scalar(query)
 
     def runs(self) -> list[RunRow]:
         with Session(self.engine) as session:
@@ -140,6 +145,7 @@ class Store:
         name: str,
         row: LedgerRow,
         *,
+        previous: int | None,
         pipeline: Pipeline | None,
         proposal: Proposal | None,
         fault: Fault | None,
@@ -156,13 +162,37 @@ class Store:
                     proposal=_json(proposal),
                     fault=_json(fault),
                     training=_json(training),
+                    previous=previous,
                 )
             )
 
-    def ledger(self, name: str) -> list[LedgerRow]:
-        query = select(IterationTable.row).where(IterationTable.run == name).order_by(IterationTable.iteration)
+    def ledger(self, name: str, last: int | None = None) -> list[LedgerRow]:
+        """The iterations that led to `last`, oldest first; to the newest one where it is None, to none where it is negative.
+
+        A run that was taken back to an earlier iteration (docs/studio.md) has branches: their numbers are never used twice.
+        """
+        query = select(IterationTable.iteration, IterationTable.previous, IterationTable.row)
         with Session(self.engine) as session:
-            return [LedgerRow.model_validate(raw) for raw in session.scalars(query)]
+            rows = {
+                number: (before, raw)
+                for number, before, raw in session.execute(query.where(IterationTable.run == name))
+            }
+        found, at = [], max(rows, default=-1) if last is None else last
+        while at in rows:
+            before, raw = rows[at]
+            found.append(LedgerRow.model_validate(raw))
+            at = at - 1 if before is None else before
+        return found[::-1]
+
+    def is_settled(self, name: str, iteration: int) -> bool:
+        with Session(self.engine) as session:
+            return session.get(IterationTable, (name, iteration)) is not None
+
+    def next_iteration(self, name: str) -> int:
+        """A number that no iteration of the run has had."""
+        query = select(func.coalesce(func.max(IterationTable.iteration), -1)).where(IterationTable.run == name)
+        with Session(self.engine) as session:
+            return int(session.scalars(query).one()) + 1
 
     def pipeline(self, name: str, iteration: int) -> Pipeline:
         with Session(self.engine) as session:

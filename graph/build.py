@@ -1,12 +1,11 @@
 """The graph: the whole control flow on one page. Node names are part of the file format: a renamed node orphans old runs."""
 
-import time
-from collections.abc import Callable, Hashable
-from typing import Any
+from collections.abc import Hashable
 
 from langgraph.graph import END, START, StateGraph
 
 from graph import routes
+from graph.step import first_step, step
 from nodes.assemble import assemble
 from nodes.decide import decide
 from nodes.engineers import data_engineer, model_engineer, training_engineer
@@ -15,13 +14,13 @@ from nodes.profile import profile
 from nodes.project_architect import project_architect
 from nodes.repair import repair
 from nodes.report import report
+from nodes.review import review
 from nodes.sandbox import sandbox
 from nodes.services import Services
 from nodes.summarize import summarize
 from schema.settings import Settings
 from schema.state import State
 
-Node = Callable[[Any, Services], dict[str, Any]]
 Edges = dict[Hashable, str]
 
 
@@ -30,13 +29,14 @@ def build_graph(services: Services) -> StateGraph[State, None, Settings, State]:
     graph = StateGraph(State, input_schema=Settings)
     engineers: Edges = {component: node for component, node in routes.ENGINEERS.items()}  # noqa: C416 - a dict of another key type
 
-    graph.add_node("profile", _first(profile, services))
+    graph.add_node("profile", first_step(profile, services), input_schema=Settings)
     for node in (
         project_architect,
         data_engineer,
         model_engineer,
         training_engineer,
         assemble,
+        review,
         sandbox,
         repair,
         decide,
@@ -44,21 +44,22 @@ def build_graph(services: Services) -> StateGraph[State, None, Settings, State]:
         performance_analyst,
         report,
     ):
-        graph.add_node(node.__name__, _bound(node, services))
+        graph.add_node(node.__name__, step(node, services))
 
     graph.add_edge(START, "profile")
     graph.add_edge("profile", "project_architect")
     graph.add_edge("project_architect", "data_engineer")
     for name in routes.ENGINEERS.values():
         graph.add_conditional_edges(name, routes.next_engineer, {**_after(name), "assemble": "assemble"})
-    graph.add_conditional_edges("assemble", routes.after_assemble, {"check failed": "repair", "fits": "sandbox"})
+    graph.add_conditional_edges("assemble", routes.after_assemble, {"check failed": "repair", "fits": "review"})
+    graph.add_conditional_edges("review", routes.after_review, {"approve": "sandbox", **engineers, "skip": "decide"})
     graph.add_conditional_edges("sandbox", routes.after_sandbox, {"failed": "repair", "scored": "decide"})
     graph.add_conditional_edges("repair", routes.after_repair, {**engineers, "out of attempts": "decide"})
     graph.add_conditional_edges(
         "decide",
         routes.after_decide,
         {
-            **dict.fromkeys(("first", "accepted", "rejected", "failed", "inconclusive"), "summarize"),
+            **dict.fromkeys(("first", "accepted", "rejected", "failed", "inconclusive", "skipped"), "summarize"),
             "undecided: one more seed": "sandbox",
         },
     )
@@ -77,31 +78,6 @@ def _after(name: str) -> Edges:
     names = list(routes.ENGINEERS.items())
     position = [node for _, node in names].index(name)
     return {component: node for component, node in names[position + 1 :]}  # noqa: C416 - as above
-
-
-def _bound(node: Node, services: Services) -> Any:
-    """A LangGraph node: runs ours with the services, and adds the seconds it took to the run's clock."""
-
-    def run(state: State) -> dict[str, Any]:
-        began = time.monotonic()
-        update = node(state, services)
-        elsewhere = update.get("clock", 0.0)  # a training that went on while nobody waited
-        return {**update, "clock": round(time.monotonic() - began + elsewhere, 3)}
-
-    run.__name__ = node.__name__
-    return run
-
-
-def _first(node: Callable[[Settings, Services], dict[str, Any]], services: Services) -> Any:
-    """As `_bound`; its annotation makes LangGraph validate the input."""
-
-    def run(state: Settings) -> dict[str, Any]:
-        began = time.monotonic()
-        update = node(state, services)
-        return {**update, "clock": round(time.monotonic() - began, 3)}
-
-    run.__name__ = node.__name__
-    return run
 
 
 # For `langgraph dev` and for `graph.invoke` in a script: no checkpointer here, the server brings its own (langgraph.json).

@@ -1,5 +1,6 @@
 """Where to go next: pure functions of the state. Each word is an edge label in Studio, so the maps in build.py are the design."""
 
+from nodes.context import queue_of
 from schema.pipeline import COMPONENTS
 from schema.state import State
 
@@ -9,12 +10,16 @@ ENGINEERS = {"data": "data_engineer", "model": "model_engineer", "training": "tr
 
 def next_engineer(state: State) -> str:
     """After an engineer: the next component still to write, else `assemble`."""
-    waiting = state.get("queue", [])
+    waiting = queue_of(state)
     return next((component for component in COMPONENTS if component in waiting), "assemble")
 
 
 def after_assemble(state: State) -> str:
     return "check failed" if state.get("fault") else "fits"
+
+
+def after_review(state: State) -> str:
+    return next_engineer(state) if state["reviewed"] == "edit" else state["reviewed"]
 
 
 def after_sandbox(state: State) -> str:
@@ -38,5 +43,5 @@ def after_summarize(state: State) -> str:
 def after_analyst(state: State) -> str:
     if state.get("stop"):
         return "stop"
-    waiting = state.get("queue", [])
+    waiting = queue_of(state)
     return "all" if len(waiting) == len(COMPONENTS) else next_engineer(state)

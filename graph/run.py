@@ -8,10 +8,13 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
+from langgraph.types import Command
 from sqlalchemy.exc import OperationalError
 
 from agents.team import settled
@@ -20,9 +23,12 @@ from checkpoints.lock import run_lock
 from checkpoints.saver import SqliteCheckpointer
 from checkpoints.store import open_store
 from graph.build import build_graph
+from graph.step import WAITS
 from nodes.context import profile_of
 from nodes.profile import data_is_there
 from nodes.services import Services
+from nodes.summarize import settled as at_rest
+from nodes.summarize import tried
 from sandbox.isolation.tiers import choose
 from schema.errors import (
     BudgetSpent,
@@ -32,6 +38,7 @@ from schema.errors import (
     JobsUnavailable,
     ModelsUnavailable,
     NothingToResume,
+    ReviewWaits,
     RunNameTaken,
     RunStopped,
     SettingsError,
@@ -41,26 +48,36 @@ from schema.events import EVENTS, Event, RunStarted
 from schema.run import RunRow, Status
 from schema.settings import Settings, make_settings
 from schema.state import SCHEMA_VERSION, State
+from schema.team import Review, ReviewAsked
 
 SQLITE_REFUSED = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_READONLY"}
 OnEvent = Callable[[Event], None]
+OnReview = Callable[[ReviewAsked], Review | None]  # None: nobody is there to answer
 
 
 def run(
-    settings: Settings, *, name: str | None = None, on_event: OnEvent | None = None, services: Services | None = None
+    settings: Settings,
+    *,
+    name: str | None = None,
+    on_event: OnEvent | None = None,
+    on_review: OnReview | None = None,
+    services: Services | None = None,
 ) -> str:
     """Run to the end; returns the run's name.
 
     Raises InputError (nothing was written), RunStopped (resumable), ImproveError.
     """
     settings = settled(settings.model_copy(update={"tier": choose(settings.tier, prepare_home())}))
+    name = name or settings.name
     name = valid_run_name(name) if name else fresh_name(settings.dataset, [row.name for row in open_store().runs()])
+    settings = settings.model_copy(update={"name": name})
     with run_lock(name):
         if _exists(name):
             raise RunNameTaken(
                 f"A run named {name!r} exists. Choose another --name, or go on with it: improve resume {name}"
             )
-        return _drive(name, settings.model_dump(mode="json"), settings, on_event, services)
+        driven = Drive(name, str(uuid4()), settings, on_event, on_review, services or Services())
+        return _drive(driven, settings.model_dump(mode="json"))
 
 
 def resume(
@@ -71,7 +88,9 @@ def resume(
     max_tokens: int | None = None,
     max_cost: float | None = None,
     sandbox: str | None = None,
+    review: bool | None = None,
     on_event: OnEvent | None = None,
+    on_review: OnReview | None = None,
     services: Services | None = None,
 ) -> str:
     """Go on from the last checkpoint; a finished run goes on when it is given more iterations, time, tokens or money.
@@ -80,12 +99,17 @@ def resume(
     """
     prepare_home()
     row = open_store().run(name)
-    given: dict[str, Any] = {"iterations": iterations, "budget_seconds": budget_seconds, "tier": sandbox}
+    given: dict[str, Any] = {
+        "iterations": iterations,
+        "budget_seconds": budget_seconds,
+        "tier": sandbox,
+        "review": review,
+    }
     given |= {"max_tokens": max_tokens, "max_cost": max_cost}
     changes = {key: value for key, value in given.items() if value is not None}
     settings = _in_tier(make_settings({**row.settings.model_dump(), **changes}), row)
     with run_lock(name):
-        return _drive(name, None, settings, on_event, services)
+        return _drive(Drive(name, row.thread or name, settings, on_event, on_review, services or Services()), None)
 
 
 def _in_tier(settings: Settings, row: RunRow) -> Settings:
@@ -98,27 +122,43 @@ def _in_tier(settings: Settings, row: RunRow) -> Settings:
         ) from None
 
 
-def _drive(
-    name: str, inputs: dict[str, Any] | None, settings: Settings, on_event: OnEvent | None, services: Services | None
-) -> str:
-    services = services or Services()
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """One run and who listens to it."""
+
+    name: str
+    thread: str
+    settings: Settings
+    on_event: OnEvent | None
+    on_review: OnReview | None
+    services: Services
+
+    def tell(self, event: Event) -> None:
+        if self.on_event:
+            self.on_event(event)
+
+
+def _drive(drive: Drive, inputs: dict[str, Any] | None) -> str:
+    name = drive.name
     with SqliteCheckpointer.open(checkpoints_path()) as saver, _stop_between_steps() as control:
-        compiled: Any = build_graph(services).compile(checkpointer=saver, name="improve")
-        config: dict[str, Any] = {"configurable": {"thread_id": name}, "recursion_limit": _step_limit(settings)}
+        compiled: Any = build_graph(drive.services).compile(checkpointer=saver, name="improve")
+        thread = {"configurable": {"thread_id": drive.thread}, "recursion_limit": _step_limit(drive.settings)}
+        config: dict[str, Any] = thread
         resumed = inputs is None
         try:
             if resumed:
-                inputs, config = _prepare_resume(compiled, config, name, settings)
-            _announce(name, settings, on_event, resumed=resumed)
-            stream = compiled.stream(inputs, config, stream_mode="custom", durability="sync", control=control)
-            for raw in stream:
-                if on_event:
-                    on_event(EVENTS.validate_python(raw))
+                inputs, config = _prepare_resume(compiled, config, drive)
+            _announce(drive, resumed=resumed)
+            _stream(compiled, inputs, config, control, drive)
+            while asked := compiled.get_state(thread).interrupts:
+                _stream(compiled, _answer(asked[0].value, drive), thread, control, drive)
         except GraphDrained:
             raise _stopped(name) from None
         except (JobsUnavailable, ModelsUnavailable, BudgetSpent) as error:
             open_store().set_status(name, "stopped", str(error))
             raise RunStopped(f"{error} {_way_on(error, name)}", run=name) from None
+        except ReviewWaits:
+            raise
         except RunStopped:
             raise _stopped(name) from None
         except BaseException as error:
@@ -126,17 +166,37 @@ def _drive(
                 raise _stopped(name) from None
             refused = _refused_by_disk(error)
             with suppress(OperationalError) if refused else nullcontext():  # the disk may refuse this, too
-                _settle_failure(name, saver, error)
+                _settle_failure(drive, saver, error)
             if refused:
                 raise HomeError(f"{refused}. Nothing is lost: make room, then: improve resume {name}") from error
             raise
     return name
 
 
+def _stream(compiled: Any, inputs: Any, config: dict[str, Any], control: RunControl, drive: Drive) -> None:
+    """To the end, or to the next question."""
+    for raw in compiled.stream(inputs, config, stream_mode="custom", durability="sync", control=control):
+        drive.tell(EVENTS.validate_python(raw))
+
+
+def _answer(asked: dict[str, Any], drive: Drive) -> "Command[Any]":
+    """Raises ReviewWaits where nobody answers."""
+    answer = drive.on_review(ReviewAsked.model_validate(asked)) if drive.on_review else None
+    if answer is None:
+        open_store().set_status(drive.name, "stopped", WAITS)
+        raise ReviewWaits(
+            f"Run {drive.name!r} waits for your review of iteration {asked['iteration']}. Answer it on a terminal: improve resume {drive.name}, "
+            f"in Studio (docs/studio.md), or go on without: improve resume {drive.name} --no-review",
+            run=drive.name,
+        )
+    return Command(resume=answer.model_dump(mode="json"))
+
+
 def _prepare_resume(
-    compiled: Any, config: dict[str, Any], name: str, settings: Settings
+    compiled: Any, config: dict[str, Any], drive: Drive
 ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """The inputs and the config to go on from. A changed number of iterations or budget becomes part of the state."""
+    name, settings = drive.name, drive.settings
     at = compiled.get_state(config)
     state: State = at.values
     if "schema_version" not in state and not open_store().ledger(name):  # killed before the first step was over
@@ -156,9 +216,8 @@ def _prepare_resume(
     open_store().set_status(name, "running")
     if changed and state.get("stop"):  # it was about to end, or has ended: there is another iteration now
         open_store().clear_final(name)
-        at_end = compiled.update_state(
-            config, {"settings": settings.model_dump(mode="json"), "stop": None}, as_node="summarize"
-        )
+        again = {"settings": settings.model_dump(mode="json")} | at_rest(state["iteration"], None)
+        at_end = compiled.update_state(config, again, as_node="summarize")
         return None, dict(at_end) | {"recursion_limit": config["recursion_limit"]}
     if changed:
         compiled.update_state(config, {"settings": settings.model_dump(mode="json")})
@@ -172,20 +231,21 @@ def _check_more(name: str, row: RunRow, settings: Settings, state: State, *, cha
         raise NothingToResume(f"{ended} No pipeline ran, so that there is nothing to go on from: begin a new run.")
     if settings.strategy == "zero-shot":
         raise NothingToResume(f"{ended} Begin a new run with another --strategy to improve on it.")
-    if not changed or settings.iterations <= state["iteration"]:
-        more = f"--iterations {max(settings.iterations, state['iteration']) + 10}"
+    if not changed or settings.iterations <= tried(state, open_store()):
+        more = f"--iterations {max(settings.iterations, tried(state, open_store())) + 10}"
         if settings.budget_seconds is not None:
             more += f" --budget {math.ceil(2 * settings.budget_seconds / 60)}m"
         raise NothingToResume(f"{ended} Give it more: improve resume {name} {more}")
 
 
-def _announce(name: str, settings: Settings, on_event: OnEvent | None, *, resumed: bool) -> None:
-    if on_event:
+def _announce(drive: Drive, *, resumed: bool) -> None:
+    name, settings = drive.name, drive.settings
+    if drive.on_event:
         store = open_store()
         before = {"seconds": store.run(name).seconds, "spent": store.spent(name)} if resumed else {}
         at = f" at {settings.base_url}" if settings.base_url else ""
         model = f"{settings.model}{at}"
-        on_event(
+        drive.tell(
             RunStarted.model_validate(
                 {"run": name, "resumed": resumed, "sandbox": settings.tier, "model": model, **before}
             )
@@ -206,10 +266,11 @@ def _stopped(name: str) -> RunStopped:
     return RunStopped(f"Run {name!r} is stopped. Go on with it: improve resume {name}", run=name)
 
 
-def _settle_failure(name: str, saver: SqliteCheckpointer, error: BaseException) -> None:
+def _settle_failure(drive: Drive, saver: SqliteCheckpointer, error: BaseException) -> None:
     """A run that never began leaves nothing behind; one that did is marked, and can be resumed."""
+    name = drive.name
     if not _exists(name):
-        saver.delete_thread(name)
+        saver.delete_thread(drive.thread)
     elif not isinstance(error, InputError):
         status: Status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
         open_store().set_status(name, status, f"{type(error).__name__}: {error}")

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 
-from langgraph.runtime import get_runtime
-
 from agents.team import Line, Team
 from checkpoints.home import prices_path
 from nodes.context import settings_of
 from nodes.events import tell
 from nodes.services import Services
+from nodes.stopping import stopping
 from schema.events import ModelAnswered
 from schema.settings import Settings
 from schema.state import State
@@ -34,11 +33,10 @@ def team_before(settings: Settings, services: Services) -> tuple[Team, list[Usag
 
 
 def _line(record: Callable[[Usage], None], spent: Callable[[], Spent]) -> Line:
-    control = get_runtime().control
     return Line(
         tell=tell,
         record=record,
         spent=spent,
-        stopping=lambda: bool(control and control.drain_requested),
+        stopping=stopping,
         prices=prices_path(),
     )

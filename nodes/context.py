@@ -13,7 +13,7 @@ from schema.pipeline import COMPONENTS, Component, Fault, Pipeline
 from schema.pretrained import Pretrained
 from schema.settings import Settings
 from schema.state import State
-from schema.team import Brief, Hardware, Proposal
+from schema.team import Brief, Hardware, LedgerRow, Proposal
 
 
 def settings_of(state: State) -> Settings:
@@ -28,6 +28,27 @@ def proposal_of(state: State) -> Proposal | None:
 def fault_of(state: State) -> Fault | None:
     raw = state.get("fault")
     return Fault.model_validate(raw) if raw else None
+
+
+def queue_of(state: State) -> list[Component]:
+    """Engineers that still have to write. As long as none has, the proposal says who: it may have been edited in Studio."""
+    proposal = state.get("proposal")
+    if proposal is None or state.get("draft") or state.get("fault"):
+        return state.get("queue", [])
+    return engineers_of(Proposal.model_validate(proposal))
+
+
+def engineers_of(proposal: Proposal) -> list[Component]:
+    if proposal.component == "all":
+        return list(COMPONENTS)
+    if proposal.component is None:
+        raise ValueError(f"the proposal {proposal.move!r} names no component: expected data, model, training or all")
+    return [proposal.component]
+
+
+def ledger_of(state: State, store: Store) -> list[LedgerRow]:
+    """The settled iterations of this branch of the run."""
+    return store.ledger(state["run"], state.get("settled"))
 
 
 def profile_of(state: State, store: Store) -> DatasetProfile:

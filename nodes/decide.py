@@ -6,8 +6,9 @@ import numpy as np
 
 from checkpoints.store import Store
 from dataset.prepare import load_labels
-from nodes.context import fault_of, job_dir, profile_of, settings_of, trained_attempt
+from nodes.context import fault_of, job_dir, ledger_of, profile_of, settings_of, trained_attempt
 from nodes.events import tell
+from nodes.review import SKIPPED
 from nodes.sandbox import evidence_of
 from nodes.services import Services
 from sandbox import acceptance, artifacts
@@ -21,7 +22,12 @@ def decide(state: State, services: Services) -> dict[str, Any]:
     tell(NodeEntered(node="decide", iteration=state["iteration"]))
     fault = fault_of(state)
     if fault:
-        return {"verdict": "failed", "reason": str(fault), "comparison": None}
+        skipped = fault.kind == SKIPPED
+        return {
+            "verdict": "skipped" if skipped else "failed",
+            "reason": fault.message if skipped else str(fault),
+            "comparison": None,
+        }
     if state["base"] is None:
         return {
             "verdict": "first",
@@ -76,5 +82,5 @@ def _read(state: State, store: Store, iteration: int, attempt: int, seed: int) -
 def _compared(state: State, store: Store, incumbent: list[np.ndarray], candidate: list[np.ndarray]) -> Comparison:
     settings, profile = settings_of(state), profile_of(state, store)
     labels = load_labels(profile, settings.select_on)
-    prior = acceptance.prior_from(store.ledger(state["run"]), settings.metric)
+    prior = acceptance.prior_from(ledger_of(state, store), settings.metric)
     return acceptance.compare(settings.metric, labels, incumbent, candidate, prior)

@@ -4,7 +4,7 @@ from typing import Any
 
 from nodes.budget import fault_of_budget
 from nodes.calls import team_of
-from nodes.context import brief_of, components_of, fault_of, proposal_of
+from nodes.context import brief_of, components_of, fault_of, proposal_of, queue_of
 from nodes.events import tell
 from nodes.services import Services
 from schema.errors import BudgetSpent
@@ -27,7 +27,8 @@ def training_engineer(state: State, services: Services) -> dict[str, Any]:
 
 
 def _engineer(component: Component, state: State, services: Services) -> dict[str, Any]:
-    if component not in state["queue"]:
+    queue = queue_of(state)
+    if component not in queue:
         return {}
     node = f"{component}_engineer"
     tell(NodeEntered(node=node, iteration=state["iteration"]))
@@ -44,7 +45,7 @@ def _engineer(component: Component, state: State, services: Services) -> dict[st
     )
     return {
         "draft": {**state["draft"], component: written.code},
-        "queue": [waiting for waiting in state["queue"] if waiting != component],
+        "queue": [waiting for waiting in queue if waiting != component],
     }
 
 

@@ -4,18 +4,17 @@ from typing import Any
 
 from nodes.budget import reason_to_stop
 from nodes.calls import team_of
-from nodes.context import brief_of, settings_of
+from nodes.context import brief_of, engineers_of, ledger_of, settings_of
 from nodes.events import tell
 from nodes.services import Services
 from schema.errors import BudgetSpent
 from schema.events import NodeEntered, Proposed
-from schema.pipeline import COMPONENTS, Component
 from schema.state import State
-from schema.team import Evidence, Proposal
+from schema.team import Evidence
 
 
 def performance_analyst(state: State, services: Services) -> dict[str, Any]:
-    iteration = state["iteration"] + 1
+    iteration = services.store().next_iteration(state["run"])
     tell(NodeEntered(node="performance_analyst", iteration=iteration))
     if spent := reason_to_stop(settings_of(state), services.store(), state["run"]):
         return {"stop": spent, "proposal": None}
@@ -33,7 +32,7 @@ def performance_analyst(state: State, services: Services) -> dict[str, Any]:
         "base": state["best"],
         "attempt": 1,
         "proposal": proposal.model_dump(mode="json"),
-        "queue": _engineers(proposal),
+        "queue": engineers_of(proposal),
         "draft": {},
         "fault": None,
         "faults": [],
@@ -42,14 +41,6 @@ def performance_analyst(state: State, services: Services) -> dict[str, Any]:
         "comparison": None,
         "reason": "",
     }
-
-
-def _engineers(proposal: Proposal) -> list[Component]:
-    if proposal.component == "all":
-        return list(COMPONENTS)
-    if proposal.component is None:
-        raise RuntimeError(f"the proposal {proposal.move!r} names no component")
-    return [proposal.component]
 
 
 def _evidence(state: State, services: Services, iteration: int) -> Evidence:
@@ -64,6 +55,6 @@ def _evidence(state: State, services: Services, iteration: int) -> Evidence:
         best_iteration=best,
         pipeline=store.pipeline(run, best),
         training=training,
-        ledger=store.ledger(run),
+        ledger=ledger_of(state, store),
         seconds_left=None if budget is None else max(0.0, budget - state["clock"]),
     )

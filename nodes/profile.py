@@ -3,11 +3,13 @@
 import os
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from langgraph.config import get_config
 
 from agents.team import settled
-from checkpoints.home import datasets_dir, fresh_name, prepare_home, run_dir, unpacked_dir
+from checkpoints.home import datasets_dir, fresh_name, prepare_home, run_dir, unpacked_dir, valid_run_name
+from checkpoints.store import Store
 from dataset.discover import discover
 from dataset.listing import Listing
 from dataset.prepare import is_whole, prepare
@@ -44,10 +46,10 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
     settings = settings.model_copy(update={"tier": choose(settings.tier, prepare_home())})
     prepared = prepare(_discovered(settings), datasets_dir())
     store = services.store()
-    name = get_config().get("configurable", {}).get("thread_id") or fresh_name(
-        prepared.name, [row.name for row in store.runs()]
-    )
-    _create(services, name, settings)
+    thread = get_config().get("configurable", {}).get("thread_id")
+    name = _named(settings, prepared, thread, store)
+    settings = settings.model_copy(update={"name": name})
+    _create(store, name, settings, thread)
     for usage in asked:
         store.add_call(name, 0, "profile", usage)
     store.set_profile(name, prepared)
@@ -61,6 +63,7 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
         "hardware": machine.model_dump(mode="json"),
         "weights": weights.model_dump(mode="json"),
         "iteration": 0,
+        "settled": -1,
         "iteration_clock": 0.0,
         "attempt": 1,
         "proposal": None,
@@ -78,13 +81,30 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
     }
 
 
-def _create(services: Services, name: str, settings: Settings) -> None:
-    """This node may run twice after a crash: the same run, still without an iteration, is taken up again."""
-    store = services.store()
+def _named(settings: Settings, prepared: DatasetProfile, thread: str | None, store: Store) -> str:
+    """What the person says; in a script the thread's own name. A server names its threads by numbers that nobody could remember."""
+    known = store.run_of(thread) if thread else None
+    if known or settings.name:
+        return known or str(settings.name)
+    if thread and not _is_uuid(thread):
+        return valid_run_name(thread)
+    return fresh_name(prepared.name, [row.name for row in store.runs()])
+
+
+def _is_uuid(text: str) -> bool:
     try:
-        store.create_run(name, settings, settings.tier)
+        return bool(UUID(text))
+    except ValueError:
+        return False
+
+
+def _create(store: Store, name: str, settings: Settings, thread: str | None) -> None:
+    """This node may run twice after a crash: the same run, still without an iteration, is taken up again."""
+    try:
+        store.create_run(name, settings, settings.tier, thread)
     except RunNameTaken:
-        if store.run(name).settings != settings or store.ledger(name):
+        row = store.run(name)
+        if (row.thread or row.name, row.settings) != (thread or name, settings) or store.ledger(name):
             raise
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from checkpoints.home import run_dir
 from checkpoints.store import Store
 from dataset.prepare import load_labels
-from nodes.context import job_dir, profile_of, settings_of, trained_attempt
+from nodes.context import job_dir, ledger_of, profile_of, settings_of, trained_attempt
 from nodes.events import tell
 from nodes.report_text import report_text
 from nodes.services import Services
@@ -25,11 +25,11 @@ def report(state: State, services: Services) -> dict[str, Any]:
     store, run, reason = services.store(), state["run"], state["stop"] or ""
     path = run_dir(run) / "report.md"
     if state["best"] is not None:
-        first = next(row.iteration for row in store.ledger(run) if row.verdict == "first")
+        first = next(row.iteration for row in ledger_of(state, store) if row.verdict == "first")
         store.set_final(run, _final(state, store, first), _final(state, store, state["best"]))
     store.set_seconds(run, state["clock"])
     store.set_status(run, "finished" if state["best"] is not None else "failed", reason)
-    path.write_text(report_text(store.run(run), store.ledger(run), store.totals(run)), encoding="utf-8")
+    path.write_text(report_text(store.run(run), ledger_of(state, store), store.totals(run)), encoding="utf-8")
     tell(Finished(run=run, reason=reason, report=str(path), spent=store.spent(run)))
     return {}
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from langgraph.runtime import get_runtime
-
 from checkpoints.store import Store
 from dataset.prepare import load_labels
 from nodes.assemble import script_of
@@ -23,6 +21,7 @@ from nodes.context import (
 from nodes.events import tell
 from nodes.pretrained import obtained
 from nodes.services import Services
+from nodes.stopping import cancelled_by_person, stopping
 from sandbox import artifacts
 from sandbox.pretrained.broker import MOST
 from sandbox.scoring import score
@@ -129,8 +128,12 @@ def _run_job(training: Training, state: State, services: Services, weights: Pret
     """Raises JobsUnavailable, and RunStopped where the person stopped the job: nobody's mistake, and begun anew on resume."""
     directory = training.directory(state["run"])
     services.jobs.start(directory, _spec(training, state, services.store(), weights))
-    control = get_runtime().control
-    result = services.jobs.wait(directory, on_progress=tell, stop=lambda: bool(control and control.drain_requested))
+    try:
+        result = services.jobs.wait(directory, on_progress=tell, stop=stopping)
+    except RunStopped:
+        if cancelled_by_person():
+            services.jobs.stop(directory)
+        raise
     if result.fault and result.fault.kind == "sandbox":
         raise JobsUnavailable(f"The sandbox {result.tier} does not work: {result.fault.message}", run=state["run"])
     if result.fault and result.fault.kind == "stopped":
@@ -143,6 +146,7 @@ def _spec(training: Training, state: State, store: Store, weights: Pretrained) -
     own = {
         "name": f"{state['run']}/{training.iteration}/{training.attempt}-s{training.seed}",
         "pipeline": training.script,
+        "fingerprint": training.pipeline.fingerprint,
         "seed": settings.seed + training.seed,
         **_inherited(training, state, store),
     }

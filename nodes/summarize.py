@@ -25,13 +25,19 @@ DAY = 86_400.0  # at home the number of epochs ends a training, not the clock
 
 def summarize(state: State, services: Services) -> dict[str, Any]:
     store = services.store()
-    failed = state["verdict"] == "failed"
-    training = None if failed else evidence_of(state, services)
+    untrained = state["verdict"] in {"failed", "skipped"}
+    training = None if untrained else evidence_of(state, services)
     pipeline = _complete_pipeline(state, store)
     row = _row(state, store, training)
     row = row.model_copy(update={"summary": _summary(row, state, services)})
     store.put_iteration(
-        state["run"], row, pipeline=pipeline, proposal=proposal_of(state), fault=fault_of(state), training=training
+        state["run"],
+        row,
+        previous=state.get("settled"),
+        pipeline=pipeline,
+        proposal=proposal_of(state),
+        fault=fault_of(state),
+        training=training,
     )
     store.set_seconds(state["run"], state["clock"])
     if pipeline:
@@ -45,8 +51,14 @@ def summarize(state: State, services: Services) -> dict[str, Any]:
             best_validation=best.value if best else None,
         )
     )
+    return settled(state["iteration"], _reason_to_stop(state, store, best))
+
+
+def settled(iteration: int, stop: str | None) -> dict[str, Any]:
+    """The part of the state that an iteration under way has to itself, when it is over."""
     return {
-        "stop": _reason_to_stop(state, store, best),
+        "stop": stop,
+        "settled": iteration,
         "draft": {},
         "fault": None,
         "faults": [],
@@ -56,6 +68,8 @@ def summarize(state: State, services: Services) -> dict[str, Any]:
 
 
 def _summary(row: LedgerRow, state: State, services: Services) -> str:
+    if row.verdict == "skipped":
+        return f"{row.move}: {state['reason']}"
     outcome = Outcome(row=row, proposal=proposal_of(state), fault=fault_of(state), reason=state.get("reason", ""))
     try:
         return team_of(state, services, "summarize").summarise(outcome)
@@ -124,13 +138,18 @@ def _best_score(state: State, store: Store) -> Score | None:
     return None if best is None else store.score(state["run"], best, 0, "validation")
 
 
+def tried(state: State, store: Store) -> int:
+    """Changes that were settled in this branch of the run."""
+    return len(store.ledger(state["run"], state["iteration"])) - 1
+
+
 def _reason_to_stop(state: State, store: Store, best: Score | None) -> str | None:
     settings = settings_of(state)
     if best is None:
         return f"no pipeline ran: {state.get('reason', '')}"
     if settings.strategy == "zero-shot":
         return "zero-shot: one training, no refinement"
-    if state["iteration"] >= settings.iterations:
+    if tried(state, store) >= settings.iterations:
         return f"all {settings.iterations} iterations done"
     if settings.budget_seconds is not None and state["clock"] >= settings.budget_seconds:
         return f"the budget of {settings.budget_seconds:.0f} s is spent"

@@ -25,10 +25,13 @@ MAX_POLL = 0.25  # a long training is looked at less often: every look costs it 
 NEEDED = ("PATH", "HOME", "IMPROVE_HOME", "IMPROVE_SUPERVISOR_IDLE", "TMPDIR", "XDG_RUNTIME_DIR")
 MOST_DEATHS = 5  # of supervisors, while one job is waited for
 LEAST_FREE = 32 * 2**20  # bytes
+SET_ASIDE_SECONDS = 30.0  # that a running job has to end, before its place is taken
 
 
 def start(directory: Path, spec: JobSpec, /) -> None:
     """Ask the run's supervisor for this job, unless it is done or running. Raises OSError where the disk refuses."""
+    if _is_of_another_pipeline(directory, spec):
+        _set_aside(directory)
     directory.mkdir(parents=True, exist_ok=True)
     found = result(directory)
     anew = found is not None and (undone(found) or _is_given_what_it_lacked(found, directory, spec))
@@ -94,6 +97,24 @@ def _no_supervisor(folder: Path) -> str:
         f"The process that runs the jobs has ended {MOST_DEATHS} times without a result. Its last words: {artifacts.cleaned(lines[-1])[:300] or '(none)'} "
         f"(all of them: {log}). When that is mended, `improve resume` goes on with this job."
     )
+
+
+def _is_of_another_pipeline(directory: Path, now: JobSpec) -> bool:
+    """A run that was taken back to an earlier step (a fork) asks for something else under the same name."""
+    try:
+        before = spec(directory)
+    except (FileNotFoundError, ValidationError):
+        return False
+    return bool(before.fingerprint) and before.fingerprint != now.fingerprint
+
+
+def _set_aside(directory: Path) -> None:
+    """What was trained there is kept beside, under a name that nobody asks for."""
+    stop(directory)
+    deadline = time.monotonic() + SET_ASIDE_SECONDS
+    while _held(directory / "lock") and time.monotonic() < deadline:
+        time.sleep(POLL)
+    directory.rename(directory.with_name(f"{directory.name}.replaced-{time.time_ns()}"))
 
 
 def undone(result: JobResult) -> bool:

@@ -12,6 +12,7 @@ ImproveError                  exit code 1: a fault of ours or of the machine
 └── RunStopped                exit code 3: stopped on purpose, and resumable
     ├── JobsUnavailable       no job can be run or read (any more): its sandbox, its supervisor, its result
     ├── ModelsUnavailable     a language model does not answer (any more), or refuses to
+    ├── ReviewWaits           a person is asked before a training, and nobody is there to answer
     └── BudgetSpent           the tokens or the money for language models are used up
 
 Each message says what was found, what was expected, and what to do next.
@@ -69,6 +70,10 @@ class JobsUnavailable(RunStopped):
 
 
 class ModelsUnavailable(RunStopped):
+    pass
+
+
+class ReviewWaits(RunStopped):
     pass
 
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from schema.record import Record
 from schema.settings import Metric, Rule
 
-Verdict = Literal["first", "accepted", "rejected", "failed", "inconclusive"]
+Verdict = Literal["first", "accepted", "rejected", "failed", "inconclusive", "skipped"]
 
 
 class Confusion(Record):

@@ -26,6 +26,11 @@ class Settings(Record):
         min_length=1,
         description="Folder, archive, .npz or CSV of labelled images, or the name of a torchvision data set",
     )
+    name: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="Name of the run: letters, digits, dots, dashes; made from the data where there is none",
+    )
     labels: str | None = Field(default=None, description="CSV of file and label, where it is not found by itself")
     file_column: str | None = Field(default=None, description="Column of that CSV with the file names")
     label_column: str | None = Field(default=None, description="Column of that CSV with the labels")
@@ -67,6 +72,9 @@ class Settings(Record):
         default="validation", description="`test` is the paper's protocol; its score is then optimistic"
     )
     target: float | None = Field(default=None, description="Stop when the validation score reaches this")
+    review: bool = Field(
+        default=False, description="Ask before each training: approve it, edit the proposal, or skip it"
+    )
     max_attempts: int = Field(default=3, ge=1, le=20, description="Tries per iteration before it counts as failed")
     max_seeds: int = Field(default=2, ge=1, le=10, description="Trainings per pipeline when a comparison is undecided")
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of training")

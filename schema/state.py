@@ -14,12 +14,13 @@ class State(TypedDict, total=False):
     """One run. Records of `schema` appear dumped (`model_dump(mode="json")`); settled iterations live in the experiment store."""
 
     schema_version: int
-    run: str  # the run's name, which is its thread id
+    run: str  # the run's name
     settings: dict[str, Any]  # schema.settings.Settings, frozen at `profile`: a resume needs no arguments
     hardware: dict[str, Any]  # schema.team.Hardware
     weights: dict[str, Any]  # schema.pretrained.Pretrained
     clock: Annotated[float, operator.add]  # seconds spent inside nodes, over all resumes
     iteration: int  # 0 is the first pipeline
+    settled: int  # the iteration before it, in this branch of the run; -1 where there is none
     iteration_clock: float  # `clock` when the iteration began
     attempt: int  # from 1, within the iteration
     proposal: dict[str, Any] | None  # schema.team.Proposal
@@ -30,6 +31,7 @@ class State(TypedDict, total=False):
     seeds: int  # trainings per pipeline that this comparison wants
     decision: dict[str, Any] | None  # schema.score.Decision
     comparison: dict[str, Any] | None  # schema.score.Comparison
+    reviewed: str  # the person's answer before the training: approve, edit or skip
     verdict: str | None
     reason: str
     base: int | None  # the incumbent that this iteration is compared with

@@ -60,6 +60,32 @@ class Proposal(Record):
     revisit: int | None = Field(default=None, description="The inconclusive iteration to try once more")
 
 
+class Review(Record):
+    """A person's answer before a training (`--review`)."""
+
+    action: Literal["approve", "edit", "skip"] = Field(
+        description="approve: train it. edit: the engineer writes it anew, after your instruction. skip: leave this change untried."
+    )
+    component: Component | None = Field(
+        default=None, description="With edit: the component to change, where it is another one"
+    )
+    instruction: str = Field(
+        default="", max_length=4000, description="With edit: what the engineer is to do; replaces the proposal's"
+    )
+    reason: str = Field(default="", max_length=1000, description="With skip: why, for the ledger and the analyst")
+
+
+class ReviewAsked(Record):
+    """What the person is shown before a training."""
+
+    question: str
+    iteration: int
+    attempt: int
+    proposal: Proposal | None = Field(description="None for the first pipeline")
+    changes: str = Field(description="Unified diff to the incumbent, bounded; of the first pipeline all of it")
+    train_seconds: float = Field(description="The most that the training may take")
+
+
 class Written(Record):
     """An engineer's answer: the whole source text of one component."""
 

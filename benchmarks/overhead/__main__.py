@@ -61,6 +61,9 @@ class InstantJobs:
         assert found
         return found
 
+    def stop(self, directory: Path, /) -> None:
+        pass
+
     def result(self, directory: Path, /) -> JobResult | None:
         path = directory / "result.json"
         return JobResult.model_validate_json(path.read_bytes()) if path.exists() else None

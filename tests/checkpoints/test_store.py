@@ -49,7 +49,7 @@ def test_an_iteration_written_twice_is_there_once(store: Store) -> None:
     fault = Fault(stage="smoke", kind="TypeError", message="no")
     for _ in range(2):
         store.put_iteration(
-            "demo", ROW, pipeline=PIPELINE, proposal=Proposal(action="stop"), fault=fault, training=None
+            "demo", ROW, previous=None, pipeline=PIPELINE, proposal=Proposal(action="stop"), fault=fault, training=None
         )
     assert store.ledger("demo") == [ROW]
     assert store.pipeline("demo", 0) == PIPELINE
@@ -111,5 +111,5 @@ def test_a_store_of_an_older_version_gets_the_columns_that_came_since() -> None:
         old.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?, NULL, NULL)", row)
     made = open_store(url)
     assert (made.run("old").settings, made.run("old").thread) == (SETTINGS, None)
-    made.put_iteration("old", ROW, pipeline=PIPELINE, proposal=None, fault=None, training=None)
+    made.put_iteration("old", ROW, previous=None, pipeline=PIPELINE, proposal=None, fault=None, training=None)
     assert made.ledger("old") == [ROW]

@@ -13,6 +13,7 @@ NODES = {
     "model_engineer",
     "training_engineer",
     "assemble",
+    "review",
     "sandbox",
     "repair",
     "decide",

@@ -402,7 +402,9 @@ def test_an_inconclusive_change_may_be_asked_for_again(tmp_path: Path) -> None:
         store = open_store()
         undecided = store.ledger("again")[1].model_copy(update={"verdict": "inconclusive"})
         pipeline, proposal = store.pipeline("again", 1), store.proposal("again", 1)
-        store.put_iteration("again", undecided, pipeline=pipeline, proposal=proposal, fault=None, training=None)
+        store.put_iteration(
+            "again", undecided, previous=None, pipeline=pipeline, proposal=proposal, fault=None, training=None
+        )
         resume("again", iterations=2)
     assert store.ledger("again")[2].move.endswith("once more")
     assert store.pipeline("again", 2) == pipeline

@@ -28,6 +28,19 @@ def test_after_assemble(fault: dict[str, str] | None, expected: str) -> None:
     assert routes.after_assemble(State(fault=fault)) == expected
 
 
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (State(reviewed="approve", queue=[]), "approve"),
+        (State(reviewed="skip", queue=[], fault=FAULT), "skip"),
+        (State(reviewed="edit", queue=["data"]), "data"),
+        (State(reviewed="edit", queue=["data", "model", "training"]), "data"),
+    ],
+)
+def test_after_review(state: State, expected: str) -> None:
+    assert routes.after_review(state) == expected
+
+
 @pytest.mark.parametrize(("fault", "expected"), [(None, "scored"), (FAULT, "failed")])
 def test_after_sandbox(fault: dict[str, str] | None, expected: str) -> None:
     assert routes.after_sandbox(State(fault=fault)) == expected
@@ -49,6 +62,7 @@ def test_after_repair_only_the_component_at_fault_is_written_again(waiting: list
         ("rejected", "rejected"),
         ("failed", "failed"),
         ("inconclusive", "inconclusive"),
+        ("skipped", "skipped"),
         (None, "undecided: one more seed"),
     ],
 )
