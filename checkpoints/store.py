@@ -217,6 +217,34 @@ class Store:
             row = session.get(IterationTable, (name, iteration))
             return None if row is None else cast("dict[str, Any] | None", getattr(row, column))
 
+    def copy_run(self, name: str, new: str, iterations: list[int], *, thread: str, settings: Settings) -> None:
+        """A new run, stopped, with these iterations of the old one, their jobs and their scores on the validation images."""
+        with Session(self.engine) as session, session.begin():
+            old = session.get_one(RunTable, name)
+            session.add(
+                RunTable(
+                    name=new,
+                    status="stopped",
+                    reason=f"begun from iteration {iterations[-1]} of {name}",
+                    sandbox=old.sandbox,
+                    settings=_json(settings),
+                    created=datetime.now(UTC).isoformat(timespec="seconds"),
+                    seconds=sum(session.get_one(IterationTable, (name, n)).row["seconds"] for n in iterations),
+                    profile=old.profile,
+                    design=old.design,
+                    environment=old.environment,
+                    thread=thread,
+                )
+            )
+            session.flush()
+            for table in (IterationTable, JobTable, ScoreTable):
+                wanted = select(table).where(table.run == name, table.iteration.in_(iterations))
+                for row in session.scalars(wanted).all():
+                    if getattr(row, "split", "validation") == "validation":  # the test labels stay sealed
+                        session.add(
+                            table(**{c.key: getattr(row, c.key) for c in table.__table__.columns} | {"run": new})
+                        )
+
     # Jobs, scores, calls
 
     def put_job(self, name: str, iteration: int, attempt: int, seed: int, result: JobResult) -> None:

@@ -23,6 +23,7 @@ from checkpoints.lock import run_lock
 from checkpoints.saver import SqliteCheckpointer
 from checkpoints.store import open_store
 from graph.build import build_graph
+from graph.rebuild import rebuilt
 from graph.step import WAITS
 from nodes.context import profile_of
 from nodes.profile import data_is_there
@@ -44,7 +45,7 @@ from schema.errors import (
     SettingsError,
     UnknownRun,
 )
-from schema.events import EVENTS, Event, RunStarted
+from schema.events import EVENTS, Event, Notice, RunStarted
 from schema.run import RunRow, Status
 from schema.settings import Settings, make_settings
 from schema.state import SCHEMA_VERSION, State
@@ -197,7 +198,7 @@ def _prepare_resume(
 ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """The inputs and the config to go on from. A changed number of iterations or budget becomes part of the state."""
     name, settings = drive.name, drive.settings
-    at = compiled.get_state(config)
+    at = _whole_state(compiled, config, drive)
     state: State = at.values
     if "schema_version" not in state and not open_store().ledger(name):  # killed before the first step was over
         open_store().set_settings(name, settings)
@@ -222,6 +223,26 @@ def _prepare_resume(
     if changed:
         compiled.update_state(config, {"settings": settings.model_dump(mode="json")})
     return None, config
+
+
+def _whole_state(compiled: Any, config: dict[str, Any], drive: Drive) -> Any:
+    """The thread's snapshot. One that knows less than the experiment store was lost or damaged, and is made again from it."""
+    store, at = open_store(), compiled.get_state(config)
+    newest = store.next_iteration(drive.name) - 1
+    known = at.values.get("iteration", -1)
+    taken_back = at.values and at.metadata["source"] != "loop"  # by the person, in Studio
+    if known >= newest or taken_back:
+        return at
+    state = rebuilt(store.run(drive.name), store)
+    state["clock"] -= at.values.get("clock", 0.0)  # this channel adds up
+    compiled.update_state(config, state, as_node="summarize")
+    drive.tell(
+        Notice(
+            text=f"The checkpoints of run {drive.name} end before iteration {newest}, which is settled: they were lost or damaged. The run goes on "
+            "from there, as the experiment store and the jobs' directories have it."
+        )
+    )
+    return compiled.get_state(config)
 
 
 def _check_more(name: str, row: RunRow, settings: Settings, state: State, *, changed: bool) -> None:

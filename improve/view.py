@@ -24,6 +24,7 @@ from schema.events import (
     ModelAnswered,
     ModelWaits,
     NodeEntered,
+    Notice,
     Proposed,
     RunStarted,
     Settled,
@@ -63,6 +64,8 @@ def plain_line(event: Event, settings: Settings) -> str | None:
     match event:
         case RunStarted():
             return "\n".join(started_lines(event, settings))
+        case Notice():
+            return f"note: {clean(event.text)}"
         case DatasetReady():
             return "\n".join(dataset_lines(event.profile))
         case Designed():
@@ -162,7 +165,7 @@ class Screen:
             case Settled():
                 self._rows.append(event.row)
                 self._best, self._text = event.best_validation, ""
-            case RunStarted() | DatasetReady() | Designed() | FaultFound() | Finished():
+            case RunStarted() | Notice() | DatasetReady() | Designed() | FaultFound() | Finished():
                 self._announce(event)
 
     def _announce(self, event: Event) -> None:

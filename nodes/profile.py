@@ -25,7 +25,8 @@ from schema.errors import DatasetError, RunNameTaken
 from schema.events import DatasetReady
 from schema.pretrained import Pretrained
 from schema.settings import Settings
-from schema.state import SCHEMA_VERSION
+from schema.state import SCHEMA_VERSION, State
+from schema.team import Hardware
 
 
 def profile(settings: Settings, services: Services) -> dict[str, Any]:
@@ -40,8 +41,7 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
     settings = settled(settings)
     team, asked = team_before(settings, services)
     team.check()
-    hub = settings.model != "playbook" and hub_answers()  # the playbook asks for what is on disk
-    weights = in_cache().with_all_of(Pretrained(files=on_disk(settings.weights_dir), hub=hub))
+    weights = weights_for(settings)
     machine = hardware(settings.device)
     settings = settings.model_copy(update={"tier": choose(settings.tier, prepare_home())})
     prepared = prepare(_discovered(settings), datasets_dir())
@@ -56,6 +56,17 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
     first = job_spec(settings, machine, prepared, weights, {"name": name, "pipeline": ""})
     services.jobs.warm(run_dir(name), first.access)  # it imports torch while the first pipeline is designed
     tell(DatasetReady(profile=prepared))
+    return dict(opening(name, settings, machine, weights))
+
+
+def weights_for(settings: Settings) -> Pretrained:
+    """What is on disk, and whether more can be had."""
+    hub = settings.model != "playbook" and hub_answers()  # the playbook asks for what is on disk
+    return in_cache().with_all_of(Pretrained(files=on_disk(settings.weights_dir), hub=hub))
+
+
+def opening(name: str, settings: Settings, machine: Hardware, weights: Pretrained) -> State:
+    """The state of a run before its first pipeline."""
     return {
         "schema_version": SCHEMA_VERSION,
         "run": name,
@@ -86,12 +97,12 @@ def _named(settings: Settings, prepared: DatasetProfile, thread: str | None, sto
     known = store.run_of(thread) if thread else None
     if known or settings.name:
         return known or str(settings.name)
-    if thread and not _is_uuid(thread):
+    if thread and not is_uuid(thread):
         return valid_run_name(thread)
     return fresh_name(prepared.name, [row.name for row in store.runs()])
 
 
-def _is_uuid(text: str) -> bool:
+def is_uuid(text: str) -> bool:
     try:
         return bool(UUID(text))
     except ValueError:

@@ -42,7 +42,7 @@ def summarize(state: State, services: Services) -> dict[str, Any]:
     store.set_seconds(state["run"], state["clock"])
     if pipeline:
         _write_files(state, pipeline, row, _defaults(state, store, training))
-    best = _best_score(state, store)
+    best = best_score(state, store)
     tell(
         Settled(
             row=row,
@@ -51,7 +51,7 @@ def summarize(state: State, services: Services) -> dict[str, Any]:
             best_validation=best.value if best else None,
         )
     )
-    return settled(state["iteration"], _reason_to_stop(state, store, best))
+    return settled(state["iteration"], reason_to_end(state, store, best))
 
 
 def settled(iteration: int, stop: str | None) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def _write_files(state: State, pipeline: Pipeline, row: LedgerRow, defaults: dic
     (folder / "result.json").write_text(json.dumps(row.model_dump(mode="json"), indent=2), encoding="utf-8")
 
 
-def _best_score(state: State, store: Store) -> Score | None:
+def best_score(state: State, store: Store) -> Score | None:
     best = state.get("best")
     return None if best is None else store.score(state["run"], best, 0, "validation")
 
@@ -143,7 +143,7 @@ def tried(state: State, store: Store) -> int:
     return len(store.ledger(state["run"], state["iteration"])) - 1
 
 
-def _reason_to_stop(state: State, store: Store, best: Score | None) -> str | None:
+def reason_to_end(state: State, store: Store, best: Score | None) -> str | None:
     settings = settings_of(state)
     if best is None:
         return f"no pipeline ran: {state.get('reason', '')}"

@@ -21,6 +21,13 @@ class RunStarted(Record):
     spent: Spent = Field(default_factory=Spent, description="On language models before, when resumed")
 
 
+class Notice(Record):
+    """Something that the person should know, and need not do anything about."""
+
+    kind: Literal["notice"] = "notice"
+    text: str
+
+
 class DatasetReady(Record):
     kind: Literal["dataset_ready"] = "dataset_ready"
     profile: DatasetProfile
@@ -118,6 +125,7 @@ class Finished(Record):
 
 Event = Annotated[
     RunStarted
+    | Notice
     | DatasetReady
     | NodeEntered
     | Designed

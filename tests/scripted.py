@@ -51,6 +51,8 @@ class ScriptedTeam:
     def write(self, task: WriteTask) -> Written:
         if task.proposal is None:
             return Written(code=task.pipeline[task.component])
+        if not task.proposal.move.isdigit():  # a person's edit
+            return Written(code=f"{task.pipeline[task.component]}\n# {task.proposal.instruction}\n")
         return Written(code=self._answers(task.proposal)[0])
 
     def repair(self, task: RepairTask) -> Written:

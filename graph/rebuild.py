@@ -1,0 +1,26 @@
+"""A run's state from the experiment store alone: where its checkpoints are lost or damaged, and where a run is begun from another's iteration."""
+
+from checkpoints.store import Store
+from nodes.profile import opening, weights_for
+from nodes.summarize import best_score, reason_to_end, settled
+from sandbox.hardware import hardware
+from schema.run import RunRow
+from schema.state import State
+
+
+def rebuilt(row: RunRow, store: Store, last: int | None = None) -> State:
+    """As it was when iteration `last` (by default the newest) was settled; to be written as the node `summarize`.
+
+    What was under way then is begun again; trainings that are over are read from their directories.
+    """
+    rows = store.ledger(row.name, last)
+    kept = [one.iteration for one in rows if one.verdict in {"first", "accepted"}]
+    newest = rows[-1].iteration
+    state = opening(row.name, row.settings, hardware(row.settings.device), weights_for(row.settings))
+    state["clock"] = row.seconds
+    state["iteration"], state["iteration_clock"] = newest, row.seconds
+    state["best"] = kept[-1] if kept else None
+    state["verdict"] = rows[-1].verdict
+    stop = reason_to_end(state, store, best_score(state, store))
+    state.update(settled(newest, stop))  # type: ignore[typeddict-item]
+    return state

@@ -1,0 +1,24 @@
+"""The graph that the server's test serves: a scripted team, whose second and later pipelines train for a while."""
+
+from graph.build import build_graph
+from nodes.services import Services
+from tests.scripted import TRAINING, ScriptedTeam
+
+SLOW = """
+import time
+
+import torch
+
+
+def train(model, loaders, info, log):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for epoch in range(1, 41):
+        time.sleep(0.1)
+        log(epoch, train_loss=1.0 / epoch, epochs=40)
+    return fit(model, loaders.train, loaders, info, log, epochs=1, optimizer=optimizer)
+"""
+QUICK = TRAINING.replace("epochs=1", "epochs=2")
+
+graph = build_graph(
+    Services(team=lambda *_: ScriptedTeam([("training", [SLOW]), ("training", [QUICK]), ("training", [QUICK + "\n"])]))
+).compile(name="improve")
