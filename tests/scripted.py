@@ -73,13 +73,13 @@ class ScriptedTeam:
         return f"{outcome.row.move}: {outcome.row.verdict}"
 
 
-def image_folder(root: Path, per_class: int = 30, size: int = 12) -> Path:
-    """Two classes that a linear model can tell apart by where the light is; every picture is different."""
+def image_folder(root: Path, per_class: int = 30, size: int = 12, light: int = 60) -> Path:
+    """Two classes that a linear model can tell apart by where the light is, of which there may be little; every picture is different."""
     random = np.random.default_rng(0)
     for label, columns in (("left", slice(0, size // 2)), ("right", slice(size // 2, size))):
         (root / label).mkdir(parents=True)
         for i in range(per_class):
             pixels = random.integers(0, 120, (size, size, 3), dtype=np.uint8)
-            pixels[:, columns] += 60
+            pixels[:, columns] += light
             Image.fromarray(pixels).save(root / label / f"{i}.png")
     return root
