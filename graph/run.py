@@ -12,13 +12,15 @@ from typing import Any
 
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from agents.team import settled
-from checkpoints.home import checkpoints_path, fresh_name, home, prepare_home, valid_run_name
+from checkpoints.checkpointer import Checkpointer
+from checkpoints.home import fresh_name, home, prepare_home, valid_run_name
 from checkpoints.lock import run_lock
-from checkpoints.saver import SqliteCheckpointer
+from checkpoints.saver import open_checkpointer
 from checkpoints.store import open_store
+from checkpoints.trouble import Trouble, trouble
 from graph.build import build_graph
 from nodes.context import profile_of
 from nodes.profile import data_is_there
@@ -26,6 +28,8 @@ from nodes.services import Services
 from sandbox.isolation.tiers import choose
 from schema.errors import (
     BudgetSpent,
+    DatabaseAway,
+    DatabaseRefused,
     HomeError,
     ImproveError,
     InputError,
@@ -55,12 +59,12 @@ def run(
     """
     settings = settled(settings.model_copy(update={"tier": choose(settings.tier, prepare_home())}))
     name = valid_run_name(name) if name else fresh_name(settings.dataset, [row.name for row in open_store().runs()])
-    with run_lock(name):
+    with run_lock(name) as hold:
         if _exists(name):
             raise RunNameTaken(
                 f"A run named {name!r} exists. Choose another --name, or go on with it: improve resume {name}"
             )
-        return _drive(name, settings.model_dump(mode="json"), settings, on_event, services)
+        return _drive(name, settings.model_dump(mode="json"), settings, on_event, services, hold=hold)
 
 
 def resume(
@@ -84,8 +88,8 @@ def resume(
     given |= {"max_tokens": max_tokens, "max_cost": max_cost}
     changes = {key: value for key, value in given.items() if value is not None}
     settings = _in_tier(make_settings({**row.settings.model_dump(), **changes}), row)
-    with run_lock(name):
-        return _drive(name, None, settings, on_event, services)
+    with run_lock(name) as hold:
+        return _drive(name, None, settings, on_event, services, hold=hold)
 
 
 def _in_tier(settings: Settings, row: RunRow) -> Settings:
@@ -99,10 +103,16 @@ def _in_tier(settings: Settings, row: RunRow) -> Settings:
 
 
 def _drive(
-    name: str, inputs: dict[str, Any] | None, settings: Settings, on_event: OnEvent | None, services: Services | None
+    name: str,
+    inputs: dict[str, Any] | None,
+    settings: Settings,
+    on_event: OnEvent | None,
+    services: Services | None,
+    *,
+    hold: Callable[[], None],
 ) -> str:
     services = services or Services()
-    with SqliteCheckpointer.open(checkpoints_path()) as saver, _stop_between_steps() as control:
+    with open_checkpointer() as saver, _stop_between_steps() as control:
         compiled: Any = build_graph(services).compile(checkpointer=saver, name="improve")
         config: dict[str, Any] = {"configurable": {"thread_id": name}, "recursion_limit": _step_limit(settings)}
         resumed = inputs is None
@@ -112,6 +122,7 @@ def _drive(
             _announce(name, settings, on_event, resumed=resumed)
             stream = compiled.stream(inputs, config, stream_mode="custom", durability="sync", control=control)
             for raw in stream:
+                hold()
                 if on_event:
                     on_event(EVENTS.validate_python(raw))
         except GraphDrained:
@@ -124,6 +135,8 @@ def _drive(
         except BaseException as error:
             if isinstance(error, BrokenProcessPool) and control.drain_requested:  # Ctrl-C reached the decoders, too
                 raise _stopped(name) from None
+            if found := trouble(error):
+                raise _stopped_by(found, name, saver, error) from error
             refused = _refused_by_disk(error)
             with suppress(OperationalError) if refused else nullcontext():  # the disk may refuse this, too
                 _settle_failure(name, saver, error)
@@ -206,13 +219,30 @@ def _stopped(name: str) -> RunStopped:
     return RunStopped(f"Run {name!r} is stopped. Go on with it: improve resume {name}", run=name)
 
 
-def _settle_failure(name: str, saver: SqliteCheckpointer, error: BaseException) -> None:
+def _settle_failure(name: str, saver: Checkpointer, error: BaseException) -> None:
     """A run that never began leaves nothing behind; one that did is marked, and can be resumed."""
     if not _exists(name):
         saver.delete_thread(name)
     elif not isinstance(error, InputError):
         status: Status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
         open_store().set_status(name, status, f"{type(error).__name__}: {error}")
+
+
+def _stopped_by(found: Trouble, name: str, saver: Checkpointer, error: BaseException) -> ImproveError:
+    """A data base that is locked or away stops the run; with a damaged one it has failed. Either may refuse to be told so."""
+    began = True
+    with suppress(SQLAlchemyError, DatabaseRefused):
+        began = _exists(name)
+    with suppress(SQLAlchemyError, sqlite3.Error, DatabaseRefused):
+        if found.passes and began:
+            open_store().set_status(name, "stopped", found.text)
+        else:
+            _settle_failure(name, saver, error)
+    if not found.passes:
+        return DatabaseRefused(found.text)
+    if not began:
+        return DatabaseAway(f"{found.text} The run had not begun; nothing was kept.")
+    return DatabaseAway(f"{found.text} Nothing is lost. Then: improve resume {name}", run=name)
 
 
 def _refused_by_disk(error: BaseException) -> str:

@@ -8,10 +8,12 @@ ImproveError                  exit code 1: a fault of ours or of the machine
 │   ├── UnknownRun            no run of that name exists
 │   ├── RunBusy               another process drives that run
 │   ├── NothingToResume       the run is finished
-│   └── HomeError             $IMPROVE_HOME cannot be written, or is full
+│   ├── HomeError             $IMPROVE_HOME cannot be written, or is full
+│   └── DatabaseRefused       a data base cannot be opened, or is damaged
 └── RunStopped                exit code 3: stopped on purpose, and resumable
     ├── JobsUnavailable       no job can be run or read (any more): its sandbox, its supervisor, its result
     ├── ModelsUnavailable     a language model does not answer (any more), or refuses to
+    ├── DatabaseAway          a data base is locked, or does not answer any more
     └── BudgetSpent           the tokens or the money for language models are used up
 
 Each message says what was found, what was expected, and what to do next.
@@ -56,6 +58,10 @@ class HomeError(InputError):
     pass
 
 
+class DatabaseRefused(InputError):
+    pass
+
+
 class RunStopped(ImproveError):
     exit_code = 3
 
@@ -69,6 +75,10 @@ class JobsUnavailable(RunStopped):
 
 
 class ModelsUnavailable(RunStopped):
+    pass
+
+
+class DatabaseAway(RunStopped):
     pass
 
 
