@@ -1,4 +1,4 @@
-"""A model may put a NUL character or half a surrogate pair into a text. SQLite keeps them; PostgreSQL refuses the row, so they are left out there."""
+"""A model may put a NUL character into a text. SQLite keeps it; PostgreSQL refuses the row, so it is left out there."""
 
 import json
 import re
@@ -18,12 +18,8 @@ def accept_any_text(connection: Connection[Any]) -> None:
 
 class _AnyText(StrDumper):
     def dump(self, obj: str) -> Any:
-        return super().dump(_whole(obj).replace("\0", ""))
+        return super().dump(obj.replace("\0", ""))
 
 
 def _json(value: Any) -> str:
-    return NUL.sub(r"\1", _whole(json.dumps(value, ensure_ascii=False)))
-
-
-def _whole(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
+    return NUL.sub(r"\1", json.dumps(value))

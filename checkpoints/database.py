@@ -32,6 +32,10 @@ def database_url() -> URL | None:
         return None
     try:
         url = make_url(given)
+        if (
+            "@" in f"{url.host}{url.database}"
+        ):  # one in the password ends it too early, and the rest of it is taken for these
+            raise ValueError
     except (ArgumentError, ValueError):
         raise SettingsError(f"IMPROVE_DB_URL is not the address of a data base. {FORM}") from None
     if url.drivername not in {"postgresql", "postgresql+psycopg"}:
