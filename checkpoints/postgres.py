@@ -10,9 +10,10 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool
 from sqlalchemy import URL
 
+from checkpoints import database
 from checkpoints.any_text import accept_any_text
 from checkpoints.checkpointer import PLAIN, Checkpointer
-from checkpoints.database import BUSY_SECONDS, CONNECT_SECONDS, engine, one_at_a_time
+from checkpoints.database import CONNECT_SECONDS, engine, one_at_a_time
 from checkpoints.trouble import explained
 
 TABLES = ("checkpoints", "checkpoint_blobs", "checkpoint_writes")
@@ -43,7 +44,7 @@ class PostgresCheckpointer(Checkpointer, PostgresSaver):
             connection_class=Connection[DictRow],
             min_size=1,
             max_size=2,
-            timeout=BUSY_SECONDS,
+            timeout=database.BUSY_SECONDS,
             check=ConnectionPool.check_connection,
             configure=accept_any_text,
             open=False,

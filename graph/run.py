@@ -229,15 +229,15 @@ def _settle_failure(name: str, saver: Checkpointer, error: BaseException) -> Non
 
 
 def _stopped_by(found: Trouble, name: str, saver: Checkpointer, error: BaseException) -> ImproveError:
-    """A data base that is locked or away stops the run; with a damaged one it has failed. Either may refuse to be told so."""
+    """A data base that is locked or away stops the run, and one that is damaged leaves it as it is known. Either may refuse to be told so."""
     began = True
     with suppress(SQLAlchemyError, DatabaseRefused):
         began = _exists(name)
     with suppress(SQLAlchemyError, sqlite3.Error, DatabaseRefused):
-        if found.passes and began:
-            open_store().set_status(name, "stopped", found.text)
-        else:
+        if not began:
             _settle_failure(name, saver, error)
+        elif found.passes and open_store().run(name).status == "running":
+            open_store().set_status(name, "stopped", found.text)
     if not found.passes:
         return DatabaseRefused(found.text)
     if not began:
