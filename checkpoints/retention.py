@@ -8,7 +8,6 @@ from checkpoints.database import database_url, engine, place
 from checkpoints.home import bytes_on_disk, checkpoints_path, experiments_path
 from checkpoints.lock import run_lock
 from checkpoints.models import Base
-from checkpoints.saver import open_checkpointer
 from checkpoints.store import open_store
 from schema.errors import RunBusy
 
@@ -23,6 +22,8 @@ class Pruned:
 
 def prune_runs() -> Pruned:
     """Keep the latest checkpoint of each run that nobody drives. It goes on from there, and from nowhere before."""
+    from checkpoints.saver import open_checkpointer  # noqa: PLC0415 - LangGraph takes a second to import
+
     pruned: list[str] = []
     driven: list[str] = []
     with open_checkpointer() as saver:

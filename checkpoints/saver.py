@@ -14,7 +14,7 @@ from checkpoints.checkpointer import PLAIN, Checkpointer
 from checkpoints.database import connect_sqlite, database_url
 from checkpoints.home import bytes_on_disk, checkpoints_path, prepare_home
 from checkpoints.trouble import damaged, explained
-from schema.errors import DatabaseRefused
+from schema.errors import DatabaseRefused, HomeError
 
 
 @contextmanager
@@ -78,10 +78,17 @@ class SqliteCheckpointer(Checkpointer, SqliteSaver):
         return bytes_on_disk(self.path)
 
     def compact(self) -> None:
-        """VACUUM writes the file anew through its journal, which then is as long as the file."""
-        with self.lock:
-            self.conn.execute("VACUUM")
-            self.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        """VACUUM writes what is left to a new file and from there through the journal, which is as long then. Raises HomeError where that has no room."""
+        try:
+            with self.lock:
+                self.conn.execute("VACUUM")
+                self.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_FULL":
+                raise
+            raise HomeError(
+                f"{self.path} is pruned, and keeps its size: the disk has no room to write anew what is left of it. Make room, then do it again."
+            ) from None
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Keep only the newest checkpoint of each thread, or none (`delete`)."""

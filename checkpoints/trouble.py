@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from checkpoints import database
 from checkpoints.home import checkpoints_path, experiments_path
-from schema.errors import DatabaseRefused
+from schema.errors import DatabaseRefused, ImproveError
 from schema.text import one_line
 
 LOCKED = ("SQLITE_BUSY", "SQLITE_LOCKED")
@@ -25,17 +25,16 @@ class Trouble(NamedTuple):
 
 def trouble(error: BaseException) -> Trouble | None:
     """What is wrong with the data base, where that is behind the error."""
-    path, cause = checkpoints_path(), error
-    seen: BaseException | None = error
-    while seen:
-        cause = seen
+    path = checkpoints_path()
+    cause: BaseException | None = None if isinstance(error, ImproveError) else error  # that one is explained already
+    while cause:
         if isinstance(cause, DBAPIError):
             path = experiments_path()  # LangGraph talks to SQLite directly, the experiment store by SQLAlchemy
         if isinstance(cause, sqlite3.Error):
             return _of_file(path, cause)
         if _from_server(cause):
             return _of_server(cause)
-        seen = cause.__cause__ or cause.__context__
+        cause = cause.__cause__ or cause.__context__
     return None
 
 
