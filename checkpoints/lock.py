@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from checkpoints.database import advisory_key, by_itself, database_url, engine
 from checkpoints.home import run_dir
+from checkpoints.trouble import explained
 from schema.errors import RunBusy
 
 # PostgreSQL shows a lock on a number as its two halves.
@@ -62,7 +63,8 @@ def _server_lock(name: str) -> Iterator[Callable[[], None]]:
     if url is None:
         yield lambda: None
         return
-    session = _locked(url, name)
+    with explained():
+        session = _locked(url, name)
 
     def hold() -> None:
         nonlocal session

@@ -49,10 +49,12 @@ def postgres(postgres_server: "Server", monkeypatch: pytest.MonkeyPatch) -> Iter
     """IMPROVE_DB_URL names an empty data base."""
     name = postgres_server.new_database()
     monkeypatch.setenv("IMPROVE_DB_URL", postgres_server.url(name))
-    yield postgres_server
     url = database_url()
     assert url
+    yield postgres_server
     engine(url).dispose()
+    if postgres_server.process is None:  # the test stopped it, and failed before it was started again
+        postgres_server.start()
     postgres_server.drop_database(name)
 
 

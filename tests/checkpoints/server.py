@@ -1,14 +1,13 @@
-"""A PostgreSQL server of the tests' own: real binaries, a data directory in a temporary folder, a Unix socket, and a password that has to be right."""
+"""A PostgreSQL server of the tests' own: real binaries, a data directory in a temporary folder, a Unix socket, and a password that has to be right.
+Tests that need none are collected without psycopg, too."""
 
 import os
+import pwd
 import shutil
 import subprocess
 import time
 from pathlib import Path
 from uuid import uuid4
-
-import psycopg
-from psycopg import sql
 
 PASSWORD = "pa:ss@wo/rd%1"
 QUOTED = "pa%3Ass%40wo%2Frd%251"
@@ -28,18 +27,21 @@ class Server:
 
     def __init__(self, folder: Path, bin_dir: Path) -> None:
         self.folder, self.bin_dir = folder, bin_dir
-        self.user = "nobody" if os.getuid() == 0 else None
-        if self.user:
-            shutil.chown(folder, self.user)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.nobody = pwd.getpwnam("nobody") if os.getuid() == 0 else None
+        if self.nobody:
+            os.chown(folder, self.nobody.pw_uid, self.nobody.pw_gid)
         (folder / "pw").write_text(PASSWORD)
         (folder / "pw").chmod(0o644)
         made = ["initdb", "-D", "data", "-U", "improve", "--pwfile=pw", "--auth=scram-sha-256", "-E", "UTF8", "--no-locale", "--no-sync"]  # fmt: skip
         self._run(*made)
-        self.process: subprocess.Popen[bytes] | None = None
         self.start()
 
     def _as_user(self, command: list[str]) -> list[str]:
-        return ["setpriv", f"--reuid={self.user}", "--regid=nogroup", "--clear-groups", *command] if self.user else command  # fmt: skip
+        if self.nobody is None:
+            return command
+        ids = [f"--reuid={self.nobody.pw_uid}", f"--regid={self.nobody.pw_gid}"]
+        return ["setpriv", *ids, "--clear-groups", *command]
 
     def _run(self, program: str, *arguments: str) -> None:
         command = self._as_user([str(self.bin_dir / program), *arguments])
@@ -52,6 +54,8 @@ class Server:
         with (self.folder / "log").open("ab") as log:
             command = self._as_user([str(self.bin_dir / "postgres"), "-D", "data", *flags])
             self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
+        import psycopg
+
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -71,17 +75,23 @@ class Server:
             self.process = None
 
     def conninfo(self, database: str = "postgres") -> str:
+        import psycopg
+
         return psycopg.conninfo.make_conninfo(host=str(self.folder), user="improve", password=PASSWORD, dbname=database)
 
     def new_database(self) -> str:
         name = f"t{uuid4().hex[:12]}"
-        with psycopg.connect(self.conninfo(), autocommit=True) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        self._execute(f"CREATE DATABASE {name}")
         return name
 
     def drop_database(self, name: str) -> None:
+        self._execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def _execute(self, statement: str) -> None:
+        import psycopg
+
         with psycopg.connect(self.conninfo(), autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+            connection.execute(statement.encode())
 
     def url(self, database: str, password: str = QUOTED) -> str:
         return f"postgresql+psycopg://improve:{password}@/{database}?host={self.folder}"

@@ -88,7 +88,6 @@ def test_without_the_extra_the_line_that_installs_it_is_told(monkeypatch: pytest
         database_url()
 
 
-@pytest.mark.usefixtures("postgres")
 def test_the_command_shows_a_sentence_and_no_traceback(
     postgres_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

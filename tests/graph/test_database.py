@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from checkpoints import database
@@ -45,6 +44,8 @@ def test_a_run_on_a_server_stops_and_goes_on_and_leaves_no_password(photos: Path
     assert open_store().run("r").status == "finished"
     assert [row.iteration for row in open_store().ledger("r")] == [0, 1, 2]
     assert not list(home().glob("*.sqlite*"))
+    import psycopg
+
     url = database_url()
     assert url
     with psycopg.connect(postgres.conninfo(url.database or "")) as connection:

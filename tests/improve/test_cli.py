@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from improve.cli import duration, offer_to_end
+from improve.show import readable_bytes
 from sandbox import job
 from schema.errors import SettingsError
 from schema.job import JobStatus
@@ -33,6 +34,14 @@ def improve(*arguments: str) -> subprocess.CompletedProcess[str]:
 )
 def test_durations(text: str, seconds: float) -> None:
     assert duration(text, "--budget") == seconds
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (999, "999 B"), (1200, "1.2 kB"), (56_000, "56 kB"), (1_234_567, "1.2 MB"), (2_100_000_000, "2.1 GB")],
+)
+def test_sizes(size: int, text: str) -> None:
+    assert readable_bytes(size) == text
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-5", "0", "5d", "m", "1h 30m"])
