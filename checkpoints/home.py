@@ -5,7 +5,9 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
 
 from schema.errors import HomeError, SettingsError
 
@@ -61,8 +63,23 @@ def prices_path() -> Path:
     return home() / "prices.toml"
 
 
+def experiments_path() -> Path:
+    return home() / "experiments.sqlite"
+
+
 def experiments_url() -> str:
-    return f"sqlite:///{home() / 'experiments.sqlite'}"
+    return f"sqlite:///{experiments_path()}"
+
+
+def bytes_on_disk(path: Path) -> int:
+    """Of a data base file with its journal, or of all files in a folder. What vanishes meanwhile counts nothing."""
+    files = path.rglob("*") if path.is_dir() else (path.with_name(path.name + end) for end in ("", "-wal", "-shm"))
+    total = 0
+    for file in files:
+        with suppress(OSError):
+            found = file.lstat()
+            total += found.st_size if S_ISREG(found.st_mode) else 0
+    return total
 
 
 def valid_run_name(name: str) -> str:

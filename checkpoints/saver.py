@@ -1,78 +1,94 @@
-"""One SQLite checkpointer for invoke, ainvoke and the server: LangGraph's SqliteSaver with asynchronous methods and retention."""
+"""The checkpointer of SQLite, one for invoke, ainvoke and the server; and the choice between it and the one of PostgreSQL."""
 
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, CheckpointTuple
+from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.sqlite import SqliteSaver
 
-from checkpoints.home import checkpoints_path, prepare_home
+from checkpoints.checkpointer import PLAIN, Checkpointer
+from checkpoints.database import connect_sqlite, database_url
+from checkpoints.home import bytes_on_disk, checkpoints_path, prepare_home
+from checkpoints.trouble import damaged, explained
+from schema.errors import DatabaseRefused, HomeError
 
-BUSY_SECONDS = (
-    30.0  # another process may hold a write transaction; LangGraph's own default of 5 s was too short under load
-)
+
+@contextmanager
+def open_checkpointer() -> Iterator[Checkpointer]:
+    """That of IMPROVE_DB_URL, or `checkpoints.sqlite` in $IMPROVE_HOME. Raises InputError where it cannot be opened."""
+    url = database_url()
+    if url is None:
+        with SqliteCheckpointer.open(checkpoints_path()) as saver:
+            yield saver
+        return
+    from checkpoints.postgres import PostgresCheckpointer  # noqa: PLC0415 - an extra
+
+    with PostgresCheckpointer.open(url) as saver:
+        yield saver
 
 
-class SqliteCheckpointer(SqliteSaver):
-    """SqliteSaver whose asynchronous face runs the same calls in a worker thread, so the event loop never blocks."""
+@asynccontextmanager
+async def create_checkpointer() -> AsyncIterator[Checkpointer]:
+    """For langgraph.json, so that the server and the command line share one data base."""
+    await asyncio.to_thread(prepare_home)
+    manager = open_checkpointer()
+    saver = await asyncio.to_thread(manager.__enter__)
+    try:
+        yield saver
+    finally:
+        await asyncio.to_thread(manager.__exit__, None, None, None)
+
+
+class SqliteCheckpointer(Checkpointer, SqliteSaver):
+    """LangGraph's SqliteSaver with retention."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        super().__init__(connection, serde=PLAIN)
+        self.path = path
 
     @classmethod
     @contextmanager
     def open(cls, path: Path) -> Iterator["SqliteCheckpointer"]:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, check_same_thread=False, timeout=BUSY_SECONDS)
+        connection = connect_sqlite(path)
         try:
-            saver = cls(connection)
-            saver.setup()
+            saver = cls(connection, path)
+            with explained():
+                saver.setup()
             yield saver
         finally:
             connection.close()
 
-    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        return await asyncio.to_thread(self.get_tuple, config)
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        try:
+            return super().get_tuple(config)
+        except ValueError as error:  # SQLite has no checksums: it may hand out what was written over
+            raise DatabaseRefused(damaged(self.path, str(error)).text) from error
 
-    async def aput(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        return await asyncio.to_thread(self.put, config, checkpoint, metadata, new_versions)
+    def greatest_id(self, thread_id: str, namespace: str) -> str | None:
+        with self.cursor(transaction=False) as cursor:
+            query = "SELECT max(checkpoint_id) FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ?"
+            found: tuple[str | None] = cursor.execute(query, (thread_id, namespace)).fetchone()
+            return found[0]
 
-    async def aput_writes(
-        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
-    ) -> None:
-        await asyncio.to_thread(self.put_writes, config, writes, task_id, task_path)
+    def size(self) -> int:
+        return bytes_on_disk(self.path)
 
-    async def alist(
-        self,
-        config: RunnableConfig | None,
-        *,
-        filter: dict[str, Any] | None = None,
-        before: RunnableConfig | None = None,
-        limit: int | None = None,
-    ) -> AsyncIterator[CheckpointTuple]:
-        found = await asyncio.to_thread(lambda: list(self.list(config, filter=filter, before=before, limit=limit)))
-        for item in found:
-            yield item
-
-    async def adelete_thread(self, thread_id: str) -> None:
-        await asyncio.to_thread(self.delete_thread, thread_id)
-
-    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
-        await asyncio.to_thread(self.delete_for_runs, run_ids)
-
-    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        await asyncio.to_thread(self.copy_thread, source_thread_id, target_thread_id)
-
-    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        await asyncio.to_thread(self.prune, thread_ids, strategy=strategy)
+    def compact(self) -> None:
+        """VACUUM writes what is left to a new file and from there through the journal, which is as long then. Raises HomeError where that has no room."""
+        try:
+            with self.lock:
+                self.conn.execute("VACUUM")
+                self.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_FULL":
+                raise
+            raise HomeError(
+                f"{self.path} is pruned, and keeps its size: the disk has no room to write anew what is left of it. Make room, then do it again."
+            ) from None
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Keep only the newest checkpoint of each thread, or none (`delete`)."""
@@ -108,8 +124,8 @@ class SqliteCheckpointer(SqliteSaver):
                 names,
             )
             cursor.execute(
-                "INSERT OR REPLACE INTO writes (thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, type, value) "
-                "SELECT ?, checkpoint_ns, checkpoint_id, task_id, idx, channel, type, value FROM writes WHERE thread_id = ?",
+                "INSERT OR REPLACE INTO writes (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, value) "
+                "SELECT ?, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, value FROM writes WHERE thread_id = ?",
                 names,
             )
 
@@ -120,15 +136,3 @@ def _drop_orphaned_writes(cursor: sqlite3.Cursor, thread_id: str) -> None:
         "(SELECT checkpoint_ns, checkpoint_id FROM checkpoints WHERE thread_id = ?1)",
         (thread_id,),
     )
-
-
-@asynccontextmanager
-async def create_checkpointer() -> AsyncIterator[SqliteCheckpointer]:
-    """For langgraph.json, so that the server and the command line share one file."""
-    await asyncio.to_thread(prepare_home)
-    manager = SqliteCheckpointer.open(checkpoints_path())
-    saver = await asyncio.to_thread(manager.__enter__)
-    try:
-        yield saver
-    finally:
-        await asyncio.to_thread(manager.__exit__, None, None, None)

@@ -8,12 +8,15 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any, cast, get_args
 
-from sqlalchemy import Engine, create_engine, event, func, inspect, select, text
+from sqlalchemy import URL, Engine, func, inspect, make_url, select, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from checkpoints.database import database_url, engine, one_at_a_time
 from checkpoints.home import experiments_url, home, prepare_home
 from checkpoints.models import Base, CallTable, ComponentTable, IterationTable, JobTable, RunTable, ScoreTable
+from checkpoints.trouble import explained
 from schema.dataset import DatasetProfile, Split
 from schema.errors import RunNameTaken, UnknownRun
 from schema.job import JobResult
@@ -26,21 +29,21 @@ from schema.team import LedgerRow, Proposal, Spent, TrainingEvidence, Usage
 
 
 def open_store(url: str | None = None) -> "Store":
-    """The store behind `url`, by default `experiments.sqlite` in $IMPROVE_HOME."""
+    """The store behind `url`, by default that of IMPROVE_DB_URL, or `experiments.sqlite` in $IMPROVE_HOME.
+
+    Raises InputError where it cannot be opened."""
     if url is None and not home().is_dir():
         prepare_home()
-    return _open(url or experiments_url())
+    return _open(make_url(url) if url else database_url() or make_url(experiments_url()))
 
 
 @cache
-def _open(url: str) -> "Store":
-    engine = create_engine(url, connect_args={"timeout": 30} if url.startswith("sqlite") else {})
-    if url.startswith("sqlite"):
-        event.listen(engine, "connect", _prepare_sqlite)
-    _drop_old_calls(engine)
-    Base.metadata.create_all(engine)
-    _add_new_columns(engine)
-    return Store(engine)
+def _open(url: URL) -> "Store":
+    with explained(), one_at_a_time(url, "tables of experiments"):
+        _drop_old_calls(engine(url))
+        Base.metadata.create_all(engine(url))
+        _add_new_columns(engine(url))
+    return Store(engine(url))
 
 
 def _drop_old_calls(engine: Engine) -> None:
@@ -60,11 +63,6 @@ def _add_new_columns(engine: Engine) -> None:
                 kind = column.type.compile(engine.dialect)
                 with suppress(OperationalError), engine.begin() as connection:  # another process may be faster
                     connection.execute(text(f'ALTER TABLE {table.name} ADD COLUMN "{column.name}" {kind}'))
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
 
 
 def _json(record: Record | None) -> dict[str, Any] | None:
@@ -145,7 +143,7 @@ class Store:
         name: str,
         row: LedgerRow,
         *,
-        previous: int | None,
+        previous: int | None = None,
         pipeline: Pipeline | None,
         proposal: Proposal | None,
         fault: Fault | None,
@@ -314,8 +312,10 @@ class Store:
 
 
 def _keep(session: Session, code: str) -> str:
+    """Runs share components: another may be keeping the same one at this moment."""
     digest = hashlib.sha256(code.encode()).hexdigest()
-    session.merge(ComponentTable(digest=digest, code=code))
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    session.execute(insert(ComponentTable).values(digest=digest, code=code).on_conflict_do_nothing())
     return digest
 
 

@@ -15,13 +15,15 @@ from uuid import uuid4
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 from langgraph.types import Command
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from agents.team import settled
-from checkpoints.home import checkpoints_path, fresh_name, home, prepare_home, valid_run_name
+from checkpoints.checkpointer import Checkpointer
+from checkpoints.home import fresh_name, home, prepare_home, valid_run_name
 from checkpoints.lock import run_lock
-from checkpoints.saver import SqliteCheckpointer
+from checkpoints.saver import open_checkpointer
 from checkpoints.store import open_store
+from checkpoints.trouble import Trouble, trouble
 from graph.build import build_graph
 from graph.rebuild import rebuilt
 from graph.step import WAITS
@@ -33,6 +35,8 @@ from nodes.summarize import tried
 from sandbox.isolation.tiers import choose
 from schema.errors import (
     BudgetSpent,
+    DatabaseAway,
+    DatabaseRefused,
     HomeError,
     ImproveError,
     InputError,
@@ -72,12 +76,12 @@ def run(
     name = name or settings.name
     name = valid_run_name(name) if name else fresh_name(settings.dataset, [row.name for row in open_store().runs()])
     settings = settings.model_copy(update={"name": name})
-    with run_lock(name):
+    with run_lock(name) as hold:
         if _exists(name):
             raise RunNameTaken(
                 f"A run named {name!r} exists. Choose another --name, or go on with it: improve resume {name}"
             )
-        driven = Drive(name, str(uuid4()), settings, on_event, on_review, services or Services())
+        driven = Drive(name, str(uuid4()), settings, on_event, on_review, services or Services(), hold)
         return _drive(driven, settings.model_dump(mode="json"))
 
 
@@ -109,8 +113,9 @@ def resume(
     given |= {"max_tokens": max_tokens, "max_cost": max_cost}
     changes = {key: value for key, value in given.items() if value is not None}
     settings = _in_tier(make_settings({**row.settings.model_dump(), **changes}), row)
-    with run_lock(name):
-        return _drive(Drive(name, row.thread or name, settings, on_event, on_review, services or Services()), None)
+    with run_lock(name) as hold:
+        thread = row.thread or name
+        return _drive(Drive(name, thread, settings, on_event, on_review, services or Services(), hold), None)
 
 
 def _in_tier(settings: Settings, row: RunRow) -> Settings:
@@ -133,6 +138,7 @@ class Drive:
     on_event: OnEvent | None
     on_review: OnReview | None
     services: Services
+    hold: Callable[[], None]  # raises where another machine drives the run by now
 
     def tell(self, event: Event) -> None:
         if self.on_event:
@@ -141,7 +147,7 @@ class Drive:
 
 def _drive(drive: Drive, inputs: dict[str, Any] | None) -> str:
     name = drive.name
-    with SqliteCheckpointer.open(checkpoints_path()) as saver, _stop_between_steps() as control:
+    with open_checkpointer() as saver, _stop_between_steps() as control:
         compiled: Any = build_graph(drive.services).compile(checkpointer=saver, name="improve")
         thread = {"configurable": {"thread_id": drive.thread}, "recursion_limit": _step_limit(drive.settings)}
         config: dict[str, Any] = thread
@@ -165,6 +171,8 @@ def _drive(drive: Drive, inputs: dict[str, Any] | None) -> str:
         except BaseException as error:
             if isinstance(error, BrokenProcessPool) and control.drain_requested:  # Ctrl-C reached the decoders, too
                 raise _stopped(name) from None
+            if found := trouble(error):
+                raise _stopped_by(found, drive, saver, error) from error
             refused = _refused_by_disk(error)
             with suppress(OperationalError) if refused else nullcontext():  # the disk may refuse this, too
                 _settle_failure(drive, saver, error)
@@ -177,6 +185,7 @@ def _drive(drive: Drive, inputs: dict[str, Any] | None) -> str:
 def _stream(compiled: Any, inputs: Any, config: dict[str, Any], control: RunControl, drive: Drive) -> None:
     """To the end, or to the next question."""
     for raw in compiled.stream(inputs, config, stream_mode="custom", durability="sync", control=control):
+        drive.hold()
         drive.tell(EVENTS.validate_python(raw))
 
 
@@ -287,7 +296,7 @@ def _stopped(name: str) -> RunStopped:
     return RunStopped(f"Run {name!r} is stopped. Go on with it: improve resume {name}", run=name)
 
 
-def _settle_failure(drive: Drive, saver: SqliteCheckpointer, error: BaseException) -> None:
+def _settle_failure(drive: Drive, saver: Checkpointer, error: BaseException) -> None:
     """A run that never began leaves nothing behind; one that did is marked, and can be resumed."""
     name = drive.name
     if not _exists(name):
@@ -295,6 +304,23 @@ def _settle_failure(drive: Drive, saver: SqliteCheckpointer, error: BaseExceptio
     elif not isinstance(error, InputError):
         status: Status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
         open_store().set_status(name, status, f"{type(error).__name__}: {error}")
+
+
+def _stopped_by(found: Trouble, drive: Drive, saver: Checkpointer, error: BaseException) -> ImproveError:
+    """A data base that is locked or away stops the run, and one that is damaged leaves it as it is known. Either may refuse to be told so."""
+    name, began = drive.name, True
+    with suppress(SQLAlchemyError, DatabaseRefused):
+        began = _exists(name)
+    with suppress(SQLAlchemyError, sqlite3.Error, DatabaseRefused):
+        if not began:
+            _settle_failure(drive, saver, error)
+        elif found.passes and open_store().run(name).status == "running":
+            open_store().set_status(name, "stopped", found.text)
+    if not found.passes:
+        return DatabaseRefused(found.text)
+    if not began:
+        return DatabaseAway(f"{found.text} The run had not begun; nothing was kept.")
+    return DatabaseAway(f"{found.text} Nothing is lost. Then: improve resume {name}", run=name)
 
 
 def _refused_by_disk(error: BaseException) -> str:

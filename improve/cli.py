@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -195,29 +196,47 @@ def _conclude(name: str, *, as_json: bool) -> None:
 
 
 @app.command()
-def runs(as_json: AsJson = False) -> None:
-    """All runs with their status and best scores."""
-    from improve.show import status_of
+def runs(
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Keep only the latest checkpoint of each run, and give the room back")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """All runs with their status, best scores and sizes."""
+    from checkpoints.retention import database_sizes
+    from improve.show import listed_runs, readable_bytes
 
-    rows = _store().runs()
-    listed = [
-        {
-            "run": row.name,
-            "status": status_of(row),
-            "created": row.created,
-            "dataset": row.settings.dataset,
-            "metric": row.settings.metric,
-            "test": row.best.test.value if row.best and row.best.test else None,
-        }
-        for row in rows
-    ]
+    if prune:
+        _prune(as_json=as_json)
+        return
+    listed, sizes = listed_runs(_store()), database_sizes()
     if as_json:
-        typer.echo(json.dumps(listed))
-    elif not listed:
+        typer.echo(json.dumps({"runs": listed, "databases": sizes}))
+        return
+    if not listed:
         typer.echo("There is no run yet: improve run FOLDER, or improve demo")
-    for item in [] if as_json else listed:
+    for item in listed:
         score = "" if item["test"] is None else f"test {item['metric']} {item['test']:.4f}"
-        typer.echo(f"{item['run']:<24} {item['status']:<9} {item['created'][:16]}  {score:<20} {item['dataset']}")
+        size = readable_bytes(item["bytes"])
+        typer.echo(
+            f"{item['run']:<24} {item['status']:<9} {item['created'][:16]}  {score:<20} {size:>9}  {item['dataset']}"
+        )
+    typer.echo("data bases: " + " · ".join(f"{where} {readable_bytes(size)}" for where, size in sizes.items()))
+
+
+def _prune(*, as_json: bool) -> None:
+    from checkpoints.retention import prune_runs
+    from improve.show import readable_bytes
+
+    done = prune_runs()
+    if as_json:
+        typer.echo(json.dumps(asdict(done)))
+        return
+    typer.echo(
+        f"checkpoints: {readable_bytes(done.before)} before, {readable_bytes(done.after)} now · the latest one is kept of {len(done.runs)} runs"
+    )
+    if done.driven:
+        typer.echo(f"left alone, since a process drives them: {', '.join(done.driven)}")
 
 
 @app.command()
@@ -342,6 +361,14 @@ def main() -> None:
     except ImproveError as error:
         typer.echo(f"improve: {error}", err=True)
         sys.exit(error.exit_code)
+    except Exception as error:
+        from checkpoints.trouble import trouble
+
+        found = trouble(error)
+        if found is None:
+            raise
+        typer.echo(f"improve: {found.text}", err=True)
+        sys.exit(InputError.exit_code)
 
 
 def offer_to_end(name: str) -> None:

@@ -61,6 +61,7 @@ def findings(weights_dir: str | None) -> Iterator[Finding]:
         True, f"keys for language models: {', '.join(keys) or 'none (the playbook needs none; docs/models.md)'}"
     )
     yield _home()
+    yield _databases()
     yield from _sandboxes()
     try:
         names = sorted({*on_disk(weights_dir), *in_cache().files})
@@ -134,3 +135,21 @@ def _home() -> Finding:
     except ImproveError as error:
         return Finding(False, str(error))
     return Finding(True, f"IMPROVE_HOME {root}, {disk_usage(root).free / 2**30:.0f} GB free")
+
+
+def _databases() -> Finding:
+    from checkpoints.retention import database_sizes  # noqa: PLC0415 - as above: SQLAlchemy
+    from checkpoints.trouble import trouble  # noqa: PLC0415
+    from improve.show import readable_bytes  # noqa: PLC0415
+
+    try:
+        sizes = database_sizes()
+    except ImproveError as error:
+        return Finding(False, str(error))
+    except Exception as error:
+        found = trouble(error)
+        if found is None:
+            raise
+        return Finding(False, found.text)
+    shown = ", ".join(f"{where} {readable_bytes(size)}" for where, size in sizes.items())
+    return Finding(True, f"runs are kept in {shown}")

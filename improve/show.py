@@ -5,7 +5,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from checkpoints.home import run_dir
+from checkpoints.home import bytes_on_disk, run_dir
 from checkpoints.lock import is_driven
 from checkpoints.store import Store
 from improve.api import load
@@ -16,6 +16,30 @@ from schema.settings import higher_is_better
 def status_of(row: RunRow) -> str:
     """A run that says running, and that no process drives, was killed: it is stopped, and can be resumed."""
     return "stopped" if row.status == "running" and not is_driven(row.name) else row.status
+
+
+def readable_bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"
+        size = size / 1000
+    return f"{size:.1f} GB"
+
+
+def listed_runs(store: Store) -> list[dict[str, Any]]:
+    """What `improve runs` says of each."""
+    return [
+        {
+            "run": row.name,
+            "status": status_of(row),
+            "created": row.created,
+            "dataset": row.settings.dataset,
+            "metric": row.settings.metric,
+            "test": row.best.test.value if row.best and row.best.test else None,
+            "bytes": bytes_on_disk(run_dir(row.name)),
+        }
+        for row in store.runs()
+    ]
 
 
 def as_json(name: str, store: Store) -> dict[str, Any]:

@@ -8,11 +8,13 @@ ImproveError                  exit code 1: a fault of ours or of the machine
 │   ├── UnknownRun            no run of that name exists
 │   ├── RunBusy               another process drives that run
 │   ├── NothingToResume       the run is finished
-│   └── HomeError             $IMPROVE_HOME cannot be written, or is full
+│   ├── HomeError             $IMPROVE_HOME cannot be written, or is full
+│   └── DatabaseRefused       a data base cannot be opened, or is damaged
 └── RunStopped                exit code 3: stopped on purpose, and resumable
     ├── JobsUnavailable       no job can be run or read (any more): its sandbox, its supervisor, its result
     ├── ModelsUnavailable     a language model does not answer (any more), or refuses to
     ├── ReviewWaits           a person is asked before a training, and nobody is there to answer
+    ├── DatabaseAway          a data base is locked, or does not answer any more
     └── BudgetSpent           the tokens or the money for language models are used up
 
 Each message says what was found, what was expected, and what to do next.
@@ -57,6 +59,10 @@ class HomeError(InputError):
     pass
 
 
+class DatabaseRefused(InputError):
+    pass
+
+
 class RunStopped(ImproveError):
     exit_code = 3
 
@@ -74,6 +80,10 @@ class ModelsUnavailable(RunStopped):
 
 
 class ReviewWaits(RunStopped):
+    pass
+
+
+class DatabaseAway(RunStopped):
     pass
 
 

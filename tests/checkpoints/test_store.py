@@ -23,7 +23,7 @@ RESULT = JobResult(ok=True, steps=[StepOutcome(step="train", seconds=2.5, exit=0
 
 
 @pytest.fixture
-def store() -> Store:
+def store(either_database: str) -> Store:
     prepare_home()
     made = open_store()
     made.create_run("demo", SETTINGS, "none")
@@ -79,14 +79,46 @@ def test_scores_are_kept_by_seed_and_split(store: Store) -> None:
     assert store.score("demo", 0, 0, "test") is None
 
 
+WRITER = """
+import sys
+from checkpoints.store import open_store
+from tests.checkpoints.test_store import PIPELINE, RESULT, ROW
+for i in range(20):
+    open_store().put_job("demo", i, 1, int(sys.argv[1]), RESULT)
+    code = PIPELINE.with_code("data", f"d = {i}")
+    open_store().put_iteration(sys.argv[2], ROW, pipeline=code, proposal=None, fault=None, training=None)
+"""
+
+
 def test_two_processes_write_at_once(store: Store) -> None:
-    code = (
-        "import sys\nfrom checkpoints.store import open_store\nfrom tests.checkpoints.test_store import RESULT\n"
-        "for i in range(40):\n    open_store().put_job('demo', i, 1, int(sys.argv[1]), RESULT)\n"
-    )
-    writers = [subprocess.Popen([sys.executable, "-c", code, str(seed)]) for seed in range(3)]
+    """Jobs of one run, and components that two runs share."""
+    for seed in range(3):
+        store.create_run(f"r{seed}", SETTINGS, "none")
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(seed), f"r{seed}"]) for seed in range(3)]
     assert [writer.wait() for writer in writers] == [0, 0, 0]
-    assert len(store.jobs("demo")) == 120
+    assert len(store.jobs("demo")) == 60
+
+
+@pytest.mark.usefixtures("postgres")
+def test_processes_that_begin_at_once_make_the_tables_of_a_server_once() -> None:
+    prepare_home()
+    begin = "from checkpoints.saver import open_checkpointer\nfrom checkpoints.store import open_store\nopen_store().runs()\nwith open_checkpointer(): pass"
+    processes = [subprocess.Popen([sys.executable, "-c", begin]) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0] * 3
+
+
+def test_text_of_a_model_with_a_nul_character_is_kept(store: Store) -> None:
+    store.set_design("demo", "one\0two")
+    store.put_iteration(
+        "demo",
+        ROW.model_copy(update={"summary": "a\0b"}),
+        pipeline=PIPELINE.with_code("data", "d = '\0'"),
+        proposal=None,
+        fault=None,
+        training=None,
+    )
+    assert store.run("demo").design in {"onetwo", "one\0two"}
+    assert store.ledger("demo")[0].summary in {"ab", "a\0b"}
 
 
 def test_a_table_of_calls_from_before_there_were_any_is_made_anew() -> None:

@@ -14,9 +14,11 @@ import psutil
 import pytest
 
 from improve.cli import duration, offer_to_end
+from improve.show import readable_bytes
 from sandbox import job
 from schema.errors import SettingsError
 from schema.job import JobStatus
+from tests.checkpoints.test_database import filled
 from tests.scripted import image_folder
 
 
@@ -32,6 +34,14 @@ def improve(*arguments: str) -> subprocess.CompletedProcess[str]:
 )
 def test_durations(text: str, seconds: float) -> None:
     assert duration(text, "--budget") == seconds
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (999, "999 B"), (1200, "1.2 kB"), (56_000, "56 kB"), (1_234_567, "1.2 MB"), (2_100_000_000, "2.1 GB")],
+)
+def test_sizes(size: int, text: str) -> None:
+    assert readable_bytes(size) == text
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-5", "0", "5d", "m", "1h 30m"])
@@ -78,6 +88,22 @@ def test_without_runs_the_list_says_how_to_begin() -> None:
     done = improve("runs")
     assert done.returncode == 0
     assert "improve run FOLDER" in done.stdout
+
+
+@pytest.mark.usefixtures("either_database")
+def test_runs_shows_sizes_and_prune_gives_room_back(home: Path) -> None:
+    filled()
+    (home / "runs" / "t").mkdir(parents=True)
+    (home / "runs" / "t" / "weights.safetensors").write_bytes(b"0" * 1_234_567)
+    listed = improve("runs").stdout.splitlines()
+    assert re.match(r"t +stopped .* 1\.2 MB +photos$", listed[0])
+    assert re.match(r"data bases: .*checkpoints.* \d+ kB · .*experiments.* \d+ kB$", listed[1])
+    before = json.loads(improve("runs", "--json").stdout)
+    assert [run["bytes"] for run in before["runs"]] == [1_234_567]
+    assert len(before["databases"]) == 2
+    pruned = json.loads(improve("runs", "--prune", "--json").stdout)
+    assert (pruned["runs"], pruned["driven"]) == (["t"], [])
+    assert pruned["after"] < pruned["before"]
 
 
 def _decoders(pid: int) -> int:

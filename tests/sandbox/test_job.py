@@ -271,9 +271,12 @@ def test_a_job_that_is_stopped_says_so(run: Run) -> None:
 
 def test_the_script_sees_none_of_the_persons_environment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    monkeypatch.setenv("IMPROVE_DB_URL", "postgresql+psycopg://me:sk-secret@localhost/runs")
     directory, _ = run(training("import os, json\nprint('environment', json.dumps(dict(os.environ)))"))
     seen = json.loads(re.findall("environment (.*)", (directory / "train.log").read_text())[0])
     assert "sk-secret" not in str(seen)
+    supervisor = psutil.Process(int((job._folder(directory) / "supervisor.lock").read_text()))
+    assert "sk-secret" not in str(supervisor.environ())
     assert seen["HF_HUB_OFFLINE"] == "1"
 
 
