@@ -19,7 +19,7 @@ from schema.errors import RunNameTaken, UnknownRun
 from schema.job import JobResult
 from schema.pipeline import COMPONENTS, Fault, Pipeline
 from schema.record import Record
-from schema.run import CallRow, Final, JobRow, RunRow, Status, Totals
+from schema.run import CallRow, Environment, Final, JobRow, RunRow, Status, Totals
 from schema.score import Score
 from schema.settings import Settings, Tier
 from schema.team import LedgerRow, Proposal, Spent, TrainingEvidence, Usage
@@ -116,6 +116,9 @@ class Store:
 
     def set_profile(self, name: str, profile: DatasetProfile) -> None:
         self._change(name, profile=_json(profile))
+
+    def set_environment(self, name: str, environment: Environment) -> None:
+        self._change(name, environment=_json(environment))
 
     def set_design(self, name: str, text: str) -> None:
         self._change(name, design=text)

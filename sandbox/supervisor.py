@@ -166,7 +166,7 @@ def _between(job_dir: Path, spec: JobSpec, step: Step, zygote: Zygote) -> None:
     """Each step begins with what it is given, and with nothing else of the steps before it."""
     room.before_step(zygote.room, step, job_dir)
     zygote.forget_files()
-    room.furnish(zygote.room, spec, artifacts.plan(job_dir) if step == "train" else None)
+    room.furnish(zygote.room, spec, (spec.plan or artifacts.plan(job_dir)) if step == "train" else None)
 
 
 @dataclass(frozen=True, slots=True)

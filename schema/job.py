@@ -86,6 +86,9 @@ class JobSpec(Record):
     settled: bool = Field(
         default=False, description="The model is the incumbent's: precision, layout and threads stand, nothing is timed"
     )
+    plan: Plan | None = Field(
+        default=None, description="Of an earlier job that this one repeats: its training goes by it, and times nothing"
+    )
     weights_file: str | None = Field(default=None, description="Trained weights, for a job that only predicts")
     tier: Tier
     limits: Limits
