@@ -20,8 +20,9 @@ from checkpoints.lock import run_lock
 from checkpoints.saver import SqliteCheckpointer
 from checkpoints.store import open_store
 from graph.build import build_graph
+from graph.since import Ground, ground
 from nodes.context import profile_of
-from nodes.profile import data_is_there
+from nodes.data import moved
 from nodes.services import Services
 from sandbox.isolation.tiers import choose
 from schema.errors import (
@@ -71,12 +72,15 @@ def resume(
     max_tokens: int | None = None,
     max_cost: float | None = None,
     sandbox: str | None = None,
+    data: str | None = None,
+    force: bool = False,
     on_event: OnEvent | None = None,
     services: Services | None = None,
 ) -> str:
     """Go on from the last checkpoint; a finished run goes on when it is given more iterations, time, tokens or money.
 
-    It goes on in the isolation tier that it began in, unless `sandbox` names another. Raises SettingsError where that does not work here.
+    It goes on in the isolation tier that it began in, unless `sandbox` names another. `data` says where the images are now. Raises SettingsError
+    where the tier does not work here, and ChangedSince where the scores may depend on something that has changed, unless `force`.
     """
     prepare_home()
     row = open_store().run(name)
@@ -85,7 +89,7 @@ def resume(
     changes = {key: value for key, value in given.items() if value is not None}
     settings = _in_tier(make_settings({**row.settings.model_dump(), **changes}), row)
     with run_lock(name):
-        return _drive(name, None, settings, on_event, services)
+        return _drive(name, None, settings, on_event, services, data=data, force=force)
 
 
 def _in_tier(settings: Settings, row: RunRow) -> Settings:
@@ -99,17 +103,24 @@ def _in_tier(settings: Settings, row: RunRow) -> Settings:
 
 
 def _drive(
-    name: str, inputs: dict[str, Any] | None, settings: Settings, on_event: OnEvent | None, services: Services | None
+    name: str,
+    inputs: dict[str, Any] | None,
+    settings: Settings,
+    on_event: OnEvent | None,
+    services: Services | None,
+    *,
+    data: str | None = None,
+    force: bool = False,
 ) -> str:
     services = services or Services()
     with SqliteCheckpointer.open(checkpoints_path()) as saver, _stop_between_steps() as control:
         compiled: Any = build_graph(services).compile(checkpointer=saver, name="improve")
         config: dict[str, Any] = {"configurable": {"thread_id": name}, "recursion_limit": _step_limit(settings)}
-        resumed = inputs is None
+        resumed, notes = inputs is None, list[str]()
         try:
             if resumed:
-                inputs, config = _prepare_resume(compiled, config, name, settings)
-            _announce(name, settings, on_event, resumed=resumed)
+                inputs, config, notes = _prepare_resume(compiled, config, name, settings, data=data, force=force)
+            _announce(name, settings, on_event, notes, resumed=resumed)
             stream = compiled.stream(inputs, config, stream_mode="custom", durability="sync", control=control)
             for raw in stream:
                 if on_event:
@@ -134,35 +145,48 @@ def _drive(
 
 
 def _prepare_resume(
-    compiled: Any, config: dict[str, Any], name: str, settings: Settings
-) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """The inputs and the config to go on from. A changed number of iterations or budget becomes part of the state."""
+    compiled: Any, config: dict[str, Any], name: str, settings: Settings, *, data: str | None, force: bool
+) -> tuple[dict[str, Any] | None, dict[str, Any], list[str]]:
+    """The inputs and the config to go on from, and what the person should know. What was given anew becomes part of the state."""
     at = compiled.get_state(config)
     state: State = at.values
     if "schema_version" not in state and not open_store().ledger(name):  # killed before the first step was over
+        settings = settings if data is None else moved(name, settings, open_store().run(name).profile, data)
         open_store().set_settings(name, settings)
         open_store().set_status(name, "running")
-        return settings.model_dump(mode="json"), config
+        return settings.model_dump(mode="json"), config, []
     if not at.values or state.get("schema_version") != SCHEMA_VERSION:
         raise UnknownRun(f"Run {name!r} has no checkpoint of this version of IMPROVE, so it cannot go on.")
     row = open_store().run(name)
     if not at.tasks and row.status not in {"finished", "failed"}:
         raise ImproveError(f"Run {name!r} waits at a step that this version of IMPROVE does not have.")
-    data_is_there(settings, profile_of(state, open_store()))
     changed = settings.model_dump(mode="json") != state["settings"]
     if not at.tasks:
         _check_more(name, row, settings, state, changed=changed)
-    open_store().set_settings(name, settings)
-    open_store().set_status(name, "running")
+    is_settled = any(one.iteration == state["iteration"] for one in open_store().ledger(name))
+    now = ground(
+        row, profile_of(state, open_store()), settings, state["iteration"] + is_settled, data=data, force=force
+    )
+    _stand_on(name, now)
+    update: dict[str, Any] = {"settings": now.settings.model_dump(mode="json")}
+    if now.machine:
+        update["hardware"] = now.machine.model_dump(mode="json")
     if changed and state.get("stop"):  # it was about to end, or has ended: there is another iteration now
         open_store().clear_final(name)
-        at_end = compiled.update_state(
-            config, {"settings": settings.model_dump(mode="json"), "stop": None}, as_node="summarize"
-        )
-        return None, dict(at_end) | {"recursion_limit": config["recursion_limit"]}
-    if changed:
-        compiled.update_state(config, {"settings": settings.model_dump(mode="json")})
-    return None, config
+        at_end = compiled.update_state(config, update | {"stop": None}, as_node="summarize")
+        return None, dict(at_end) | {"recursion_limit": config["recursion_limit"]}, now.notes
+    if now.machine or update["settings"] != state["settings"]:
+        compiled.update_state(config, update)
+    return None, config, now.notes
+
+
+def _stand_on(name: str, now: Ground) -> None:
+    store = open_store()
+    store.set_settings(name, now.settings)
+    store.set_profile(name, now.profile)
+    if now.environment:
+        store.set_environment(name, now.environment)
+    store.set_status(name, "running")
 
 
 def _check_more(name: str, row: RunRow, settings: Settings, state: State, *, changed: bool) -> None:
@@ -179,10 +203,11 @@ def _check_more(name: str, row: RunRow, settings: Settings, state: State, *, cha
         raise NothingToResume(f"{ended} Give it more: improve resume {name} {more}")
 
 
-def _announce(name: str, settings: Settings, on_event: OnEvent | None, *, resumed: bool) -> None:
+def _announce(name: str, settings: Settings, on_event: OnEvent | None, notes: list[str], *, resumed: bool) -> None:
     if on_event:
         store = open_store()
-        before = {"seconds": store.run(name).seconds, "spent": store.spent(name)} if resumed else {}
+        before: dict[str, Any] = {"notes": notes}
+        before |= {"seconds": store.run(name).seconds, "spent": store.spent(name)} if resumed else {}
         at = f" at {settings.base_url}" if settings.base_url else ""
         model = f"{settings.model}{at}"
         on_event(

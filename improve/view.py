@@ -98,7 +98,7 @@ def started_lines(event: RunStarted, settings: Settings) -> list[str]:
     if settings.longest_training < settings.train_seconds and not event.resumed:
         minutes = round(settings.longest_training / 60, 2)
         lines.append(f"note: each training may take {minutes:g} min: a quarter of --budget")
-    return lines
+    return lines + [f"note: {clean(note)}" for note in event.notes]
 
 
 def dataset_lines(profile: DatasetProfile) -> list[str]:

@@ -47,6 +47,18 @@ def decisive(lines: list[str]) -> list[str]:
     return [line for line in lines if line.split(":")[0] not in HARMLESS]
 
 
+def described(environment: Environment) -> list[str]:
+    """For people: two lines, and one for each time that the run went on in another one."""
+    packages = " · ".join(f"{package} {installed}" for package, installed in environment.packages.items())
+    driver = [f"driver {environment.driver}"] if environment.driver else []
+    machine = [environment.device, *driver, f"{environment.threads} threads", environment.platform]
+    return [
+        f"environment: IMPROVE {environment.improve} · Python {environment.python} · {packages}",
+        f"machine: {' · '.join(machine)} · data set {environment.dataset}",
+        *(f"changed at iteration {change.iteration}: {'; '.join(change.lines)}" for change in environment.changes),
+    ]
+
+
 def _compared(environment: Environment) -> dict[str, str]:
     plain = environment.model_dump(exclude={"changes", "packages", "python"})
     minor = ".".join(environment.python.split(".")[:2])

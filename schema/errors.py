@@ -7,6 +7,7 @@ ImproveError                  exit code 1: a fault of ours or of the machine
 │   ├── RunNameTaken          a run of that name exists
 │   ├── UnknownRun            no run of that name exists
 │   ├── RunBusy               another process drives that run
+│   ├── ChangedSince          what a run's scores depend on is not as it was
 │   ├── NothingToResume       the run is finished
 │   └── HomeError             $IMPROVE_HOME cannot be written, or is full
 └── RunStopped                exit code 3: stopped on purpose, and resumable
@@ -45,6 +46,10 @@ class UnknownRun(InputError):
 
 
 class RunBusy(InputError):
+    pass
+
+
+class ChangedSince(InputError):
     pass
 
 

@@ -19,6 +19,7 @@ class RunStarted(Record):
     model: str
     seconds: float = Field(default=0.0, description="Wall clock spent before, when resumed")
     spent: Spent = Field(default_factory=Spent, description="On language models before, when resumed")
+    notes: list[str] = Field(default_factory=list, description="What is not as it was, when resumed")
 
 
 class DatasetReady(Record):
