@@ -304,6 +304,30 @@ def predict(
 
 
 @app.command()
+def replay(
+    name: RunName,
+    iteration: Annotated[int | None, typer.Option(help="Another iteration than the winner's")] = None,
+    sandbox: Annotated[str | None, typer.Option(help="Another isolation tier than the run's")] = None,
+    data: Annotated[str | None, typer.Option(help="Where the images are now, should the prepared ones be gone")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train the winner once more as it was trained, and compare: the same predictions, the same score?"""
+    from improve.replay import replay as replay_run
+    from improve.replayed import replay_lines
+    from improve.view import watching
+
+    store = _store()
+    with watching(store.run(name).settings, as_json=as_json) as show:
+        found = replay_run(name, iteration, store, sandbox=sandbox, data=data, on_event=show)
+    if as_json:
+        typer.echo(json.dumps(found.model_dump(mode="json")))
+    for line in [] if as_json else replay_lines(found):
+        typer.echo(line)
+    if not found.confirmed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def export(name: RunName, to: Annotated[Path, typer.Option(help="A new or empty folder")]) -> None:
     """Copy the winner's script and weights, with all that using them needs."""
     from improve.export import export as export_run

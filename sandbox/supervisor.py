@@ -201,7 +201,7 @@ def _run_step(job_dir: Path, spec: JobSpec, step: Step, zygote: Zygote, log: Log
 def _seconds(spec: JobSpec, step: str) -> float:
     limits = spec.limits
     smoke = limits.smoke_seconds
-    allowed = {"smoke": smoke, "reload": smoke, "train": limits.train_seconds, "predict": limits.predict_seconds}
+    allowed = {"smoke": smoke, "reload": smoke, "train": spec.longest_training, "predict": limits.predict_seconds}
     return allowed[step] + (limits.grace_seconds if step == "train" else 0.0)
 
 
