@@ -41,16 +41,20 @@ def located(settings: Settings) -> Settings:
     )
 
 
+def arrays_at(profile: DatasetProfile) -> Path | None:
+    """Where they are whole; the whole of $IMPROVE_HOME may have been moved."""
+    known = Path(profile.directory)
+    return next((folder for folder in (known, datasets_dir() / known.name) if is_whole(folder)), None)
+
+
 def arrays_of(run: str, settings: Settings, profile: DatasetProfile) -> DatasetProfile:
     """With the directory of its arrays, which are made again where they were deleted or damaged: the same images give the same arrays in the same order.
 
     Raises DatasetError where the images are others by now, or are not there.
     """
-    known = Path(profile.directory)
-    for folder in (known, datasets_dir() / known.name):  # the whole of $IMPROVE_HOME may have been moved
-        if is_whole(folder):
-            return profile.model_copy(update={"directory": str(folder)})
-    gone = f"The prepared images of run {run!r} are gone from {known}"
+    if there := arrays_at(profile):
+        return profile.model_copy(update={"directory": str(there)})
+    gone = f"The prepared images of run {run!r} are gone from {profile.directory}"
     if not _reachable(settings.dataset):
         raise DatasetError(
             f"{gone}, and {settings.dataset} is not there any more. Say where the images are now: --data PLACE"
