@@ -67,13 +67,13 @@ def _check(row: RunRow, *, has_split: bool) -> list[str]:
         ]
     reading, given, names = _reading(row)
     script = "\n".join(f"    {line}".rstrip() for line in CHECK.format(reading=reading).split("\n"))
-    score = row.best.test
+    score, command = row.best.test, f"python check.py {given}".rstrip()
     return [
         "## Check the score",
         "`split.csv` names every image of the source with its label and its split (train, validation or test), in the order of the arrays that were trained on; `inner` marks the training "
         "images that were held back for early stopping. An image without a split was set aside, with the reason. "
         f"{names} `sha256` tells whether an image is the same one.",
-        f"This gives the accuracy on the {score.n} test images, which was **{score.accuracy:.4f}**. Save it as `check.py` in this folder and run `python check.py {given}`:".rstrip(),
+        f"This gives the accuracy on the {score.n} test images, which was **{score.accuracy:.4f}**. Save it as `check.py` in this folder and run `{command}`:",
         script,
         "On another processor or a GPU a last digit of a probability may be another one, and with it, rarely, an answer.",
     ]
@@ -85,7 +85,11 @@ def _reading(row: RunRow) -> tuple[str, str, str]:
     if layout == "npz":
         return OF_ARRAYS.format(arrays=NPZ), "IMAGES.npz", "`images/17` is row 17 of the array `images`."
     if layout == "scikit-learn":
-        return OF_ARRAYS.format(arrays=DIGITS), "", "`digits/0017` is row 17 of scikit-learn's `load_digits`."
+        return (
+            OF_ARRAYS.format(arrays=DIGITS),
+            "",
+            "`digits/0017` is row 17 of scikit-learn's `load_digits` (`pip install scikit-learn`).",
+        )
     if layout == "torchvision":
         part = 'split="test"' if source == "svhn" else "train=False"
         turned = ".transpose(0, 2, 3, 1)" if source == "svhn" else ""
