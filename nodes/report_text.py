@@ -106,7 +106,7 @@ def _environment(environment: Environment) -> str:
     for change in environment.changes:
         lines += [
             "",
-            f"**At iteration {change.iteration} the run went on in another environment (`--force`); scores of before and after may not be comparable:**",
+            f"**Iteration {change.iteration} and what follows ran after this had changed (`--force`):**",
             "",
         ]
         lines += [f"- {line}" for line in change.lines]
