@@ -224,7 +224,7 @@ def _notes(before: Trained, now: JobResult) -> list[str]:
         )
     elif now.cut:
         notes.append(
-            f"it was cut after {PATIENCE:.0f} times its limit of time, and not then: this machine is far slower or busier"
+            "this time it was cut by its limit of time, and not then: this machine is slower or busier, so try again when it is not"
         )
     return notes
 
