@@ -1,6 +1,8 @@
 """How much room the runs take, and giving back what only the past needs: every checkpoint of a run but its latest."""
 
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import text
 
@@ -37,6 +39,15 @@ def prune_runs() -> Pruned:
                 driven.append(run.name)
         saver.compact()
         return Pruned(pruned, driven, before, saver.size())
+
+
+def set_aside_checkpoints() -> Path:
+    """Damaged checkpoints, where nobody reads them again. Returns where they are now."""
+    path, mark = checkpoints_path(), f"damaged-{time.time_ns()}"
+    for file in path.parent.glob(f"{path.name}*"):
+        if "damaged-" not in file.name:
+            file.rename(file.with_name(f"{file.name}.{mark}"))
+    return path.with_name(f"{path.name}.{mark}")
 
 
 def database_sizes() -> dict[str, int]:

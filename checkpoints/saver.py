@@ -13,8 +13,8 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from checkpoints.checkpointer import PLAIN, Checkpointer
 from checkpoints.database import connect_sqlite, database_url
 from checkpoints.home import bytes_on_disk, checkpoints_path, prepare_home
-from checkpoints.trouble import damaged, explained
-from schema.errors import DatabaseRefused, HomeError
+from checkpoints.trouble import damaged, explained, refusal
+from schema.errors import HomeError
 
 
 @contextmanager
@@ -66,7 +66,7 @@ class SqliteCheckpointer(Checkpointer, SqliteSaver):
         try:
             return super().get_tuple(config)
         except ValueError as error:  # SQLite has no checksums: it may hand out what was written over
-            raise DatabaseRefused(damaged(self.path, str(error)).text) from error
+            raise refusal(damaged(self.path, str(error))) from error
 
     def greatest_id(self, thread_id: str, namespace: str) -> str | None:
         with self.cursor(transaction=False) as cursor:

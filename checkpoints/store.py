@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, cast, get_args
+from typing import Any, ClassVar, cast, get_args
 
 from sqlalchemy import URL, Engine, func, inspect, make_url, select, text
 from sqlalchemy.dialects import postgresql, sqlite
@@ -22,7 +22,7 @@ from schema.errors import RunNameTaken, UnknownRun
 from schema.job import JobResult
 from schema.pipeline import COMPONENTS, Fault, Pipeline
 from schema.record import Record
-from schema.run import CallRow, Final, JobRow, RunRow, Status, Totals
+from schema.run import CallRow, Environment, Final, JobRow, RunRow, Status, Totals
 from schema.score import Score
 from schema.settings import Settings, Tier
 from schema.team import LedgerRow, Proposal, Spent, TrainingEvidence, Usage
@@ -72,6 +72,7 @@ def _json(record: Record | None) -> dict[str, Any] | None:
 @dataclass(frozen=True)
 class Store:
     engine: Engine
+    FORKED: ClassVar[str] = "begun from iteration"
 
     # Runs
 
@@ -119,6 +120,9 @@ class Store:
 
     def set_profile(self, name: str, profile: DatasetProfile) -> None:
         self._change(name, profile=_json(profile))
+
+    def set_environment(self, name: str, environment: Environment) -> None:
+        self._change(name, environment=_json(environment))
 
     def set_design(self, name: str, text: str) -> None:
         self._change(name, design=text)
@@ -223,7 +227,7 @@ class Store:
                 RunTable(
                     name=new,
                     status="stopped",
-                    reason=f"begun from iteration {iterations[-1]} of {name}",
+                    reason=f"{Store.FORKED} {iterations[-1]} of {name}",
                     sandbox=old.sandbox,
                     settings=_json(settings),
                     created=datetime.now(UTC).isoformat(timespec="seconds"),

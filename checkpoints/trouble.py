@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from checkpoints import database
 from checkpoints.home import checkpoints_path, experiments_path
-from schema.errors import DatabaseRefused, ImproveError
+from schema.errors import CheckpointsDamaged, DatabaseRefused, ImproveError
 from schema.text import one_line
 
 LOCKED = ("SQLITE_BUSY", "SQLITE_LOCKED")
@@ -21,6 +21,13 @@ DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 class Trouble(NamedTuple):
     text: str
     passes: bool  # waiting helps: locked or away, and not damaged
+    of_checkpoints: bool = (
+        False  # damaged are those: the experiment store knows what they knew, but for the step under way
+    )
+
+
+def refusal(found: Trouble) -> DatabaseRefused:
+    return (CheckpointsDamaged if found.of_checkpoints else DatabaseRefused)(found.text)
 
 
 def trouble(error: BaseException) -> Trouble | None:
@@ -39,13 +46,16 @@ def trouble(error: BaseException) -> Trouble | None:
 
 
 def damaged(path: Path, why: str) -> Trouble:
-    kept = (
-        "Results stay usable without it (improve show, predict, export), but no run goes on"
-        if path == checkpoints_path()
-        else "Without it no run is known; what they made stays in the folders of $IMPROVE_HOME/runs"
-    )
+    what = f"{path} is damaged ({one_line(why, 200)})."
+    if path == checkpoints_path():
+        return Trouble(
+            f"{what} Nothing that is finished is lost: improve resume RUN sets it aside, and makes the run again from the experiment store.",
+            passes=False,
+            of_checkpoints=True,
+        )
+    way_out = "Put a copy of it back; or move it away, with its -wal and -shm"
     return Trouble(
-        f"{path} is damaged ({one_line(why, 200)}). Put a copy of it back; or move it away, with its -wal and -shm. {kept}.",
+        f"{what} {way_out}. Without it no run is known; what they made stays in the folders of $IMPROVE_HOME/runs.",
         passes=False,
     )
 
@@ -85,4 +95,4 @@ def explained() -> Iterator[None]:
         found = trouble(error)
         if found is None:
             raise
-        raise DatabaseRefused(found.text) from None
+        raise refusal(found) from None

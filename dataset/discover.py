@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -49,10 +50,10 @@ def discover(
     if root.is_file():
         listing = _from_arrays(root)
     else:
-        listing = _from_folder(_look_through(root), labels, file_column, label_column)
-    listing = Listing(name, listing.layout, listing.classes, listing.samples, listing.set_aside, listing.warnings)
+        root = _look_through(root)
+        listing = replace(_from_folder(root, labels, file_column, label_column), root=root)
     _check_classes(source, listing)
-    return listing
+    return replace(listing, name=name)
 
 
 def digits() -> Listing:
@@ -186,7 +187,7 @@ def _from_classes(
 ) -> tuple[list[Sample], list[SetAside]]:
     samples, aside = [], []
     for folder in folders:
-        for path in _files_below(Path(folder.path)):
+        for path in files_below(Path(folder.path)):
             name = path.relative_to(root).as_posix()
             if _is_image(path.name):
                 samples.append(Sample(name, folder.name, split, path))
@@ -195,7 +196,7 @@ def _from_classes(
     return samples, aside
 
 
-def _files_below(folder: Path) -> list[Path]:
+def files_below(folder: Path) -> list[Path]:
     """Regular files, deeper folders too; each real folder is entered once, so loops of links end."""
     found: list[Path] = []
     waiting, seen = [folder], set()

@@ -27,3 +27,4 @@ class Listing:
     samples: tuple[Sample, ...]
     set_aside: tuple[SetAside, ...] = ()
     warnings: tuple[str, ...] = ()
+    root: Path | None = None  # the folder that the images lie in

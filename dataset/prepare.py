@@ -17,6 +17,7 @@ import numpy as np
 
 from dataset import split as splitting
 from dataset.duplicates import content_digest, groups, thumbnail
+from dataset.files import FileRow, file_of, fingerprint, write_files
 from dataset.listing import Listing, Sample
 from dataset.scan import Header, Unreadable, headers, pixels
 from schema.dataset import DatasetProfile, Duplicates, ImageSizes, SetAside, Split
@@ -129,14 +130,8 @@ def _stored_shape(audit: Audit, datasets_dir: Path) -> tuple[int, int, int]:
 
 
 def _key(listing: Listing, audit: Audit, shape: tuple[int, int, int]) -> str:
-    return hashlib.sha256(f"{VERSION} {shape} {_fingerprint(listing, audit)}".encode()).hexdigest()[:24]
-
-
-def _fingerprint(listing: Listing, audit: Audit) -> str:
-    rows = sorted(
-        f"{s.name}\0{s.label}\0{s.split}\0{h.digest}" for s, h in zip(audit.samples, audit.headers, strict=True)
-    )
-    return hashlib.sha256("\n".join([*listing.classes, *rows]).encode()).hexdigest()
+    found = fingerprint(listing.classes, audit.samples, audit.headers)
+    return hashlib.sha256(f"{VERSION} {shape} {found}".encode()).hexdigest()[:24]
 
 
 @contextmanager
@@ -206,6 +201,7 @@ def _decode_all(
 def _write_splits(  # noqa: PLR0917 - the one place where everything comes together
     listing: Listing, audit: Audit, arrays: _Decoded, shape: tuple[int, int, int], partial: Path, began: float
 ) -> None:
+    hashes = {s.name: h.digest for s, h in zip(audit.samples, audit.headers, strict=True)}
     use = np.nonzero(arrays.readable)[0]
     samples = [audit.samples[i] for i in use]
     labels = np.array([listing.classes.index(s.label) for s in samples], dtype=np.int64)
@@ -226,11 +222,29 @@ def _write_splits(  # noqa: PLR0917 - the one place where everything comes toget
         splitting.INNER_MOST,
     )
     facts = _write_train(partial / "train", arrays.pixels, use, labels, parts["train"], inner, listing, shape)
-    for split in ("validation", "test"):
+    for split in SPLITS[1:]:
         by_lot = np.argsort(np.array(_lots([digests[i] for i in parts[split]], f"{secret} order")), kind="stable")
-        _write_heldout(partial, split, arrays.pixels, use, labels, parts[split][by_lot], samples)
-    profile = _profile(listing, audit, shape, parts, labels, facts, found, partial.parent, began)
+        parts[split] = parts[split][by_lot]
+        _write_heldout(partial, split, arrays.pixels, use, labels, parts[split], samples)
+    files = write_files(partial, _file_rows(listing, audit, parts, inner, hashes))
+    profile = _profile(listing, audit, shape, parts, labels, facts, found, files, partial.parent, began)
     (partial / "profile.json").write_text(profile.model_dump_json(indent=1), encoding="utf-8")
+
+
+def _file_rows(
+    listing: Listing, audit: Audit, parts: dict[Split, np.ndarray], inner: np.ndarray, hashes: dict[str, str]
+) -> Iterator[FileRow]:
+    """Every image that was found: those of each split in the order of its array, then those that were set aside."""
+    within = dict(zip(parts["train"].tolist(), inner.tolist(), strict=True))
+    for split in SPLITS:
+        for i in parts[split].tolist():
+            sample, held = audit.samples[i], "yes" if within.get(i) else ""
+            yield FileRow(file_of(sample, listing.root), sample.label, split, held, hashes[sample.name], "")
+    given = {sample.name: sample for sample in listing.samples}
+    for aside in audit.set_aside:
+        known = given.get(aside.file)
+        file, label = (file_of(known, listing.root), known.label) if known else (aside.file, "")
+        yield FileRow(file, label, "", "", hashes.get(aside.file, ""), aside.reason)
 
 
 def _secret(audit: Audit) -> str:
@@ -365,6 +379,7 @@ def _profile(  # noqa: PLR0917 - what is known of a data set
     labels: np.ndarray,
     facts: dict[str, object],
     duplicates: Duplicates,
+    files: str,
     folder: Path,
     began: float,
 ) -> DatasetProfile:
@@ -373,7 +388,8 @@ def _profile(  # noqa: PLR0917 - what is known of a data set
     return DatasetProfile(
         name=listing.name,
         key=_key(listing, audit, shape),
-        fingerprint=_fingerprint(listing, audit),
+        fingerprint=fingerprint(listing.classes, audit.samples, audit.headers),
+        files=files,
         layout=listing.layout,
         directory=str(folder),
         classes=list(listing.classes),

@@ -48,9 +48,14 @@ def resume(
     max_tokens: int | None = None,
     max_cost: float | None = None,
     sandbox: str | None = None,
+    data: str | Path | None = None,
+    force: bool = False,
     on_event: Callable[[Event], None] | None = None,
 ) -> Result:
-    """Go on with a stopped run, or give a finished one more iterations, time, tokens or dollars; `sandbox`: in another isolation tier than it began in."""
+    """Go on with a stopped run, or give a finished one more iterations, time, tokens or dollars; `sandbox`: in another isolation tier than it began in.
+
+    `data`: where the images are now. `force`: although code, images or machine have changed since, which otherwise raises InputError.
+    """
     from graph.run import resume as resume_graph  # noqa: PLC0415 - as above
 
     made = resume_graph(
@@ -60,6 +65,8 @@ def resume(
         max_tokens=max_tokens,
         max_cost=max_cost,
         sandbox=sandbox,
+        data=None if data is None else str(data),
+        force=force,
         on_event=on_event,
     )
     return load(made)

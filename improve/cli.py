@@ -160,6 +160,10 @@ def resume(
     max_tokens: Annotated[int | None, typer.Option(help="A new number of tokens for the whole run")] = None,
     max_cost: Annotated[float | None, typer.Option(help="New US dollars for the whole run")] = None,
     sandbox: Annotated[str | None, typer.Option(help="Go on in another isolation tier than the run began in")] = None,
+    data: Annotated[str | None, typer.Option(help="Where the images are now")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on although code, images or machine have changed since")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Go on with a stopped run, or give a finished one more."""
@@ -172,7 +176,7 @@ def resume(
     more |= {"max_tokens": max_tokens, "max_cost": max_cost}
     settings = settings.model_copy(update={key: value for key, value in more.items() if value is not None})
     with watching(settings, as_json=as_json) as show:
-        resume_graph(name, **more, sandbox=sandbox, on_event=show)
+        resume_graph(name, **more, sandbox=sandbox, data=data, force=force, on_event=show)
     _conclude(name, as_json=as_json)
 
 
@@ -253,6 +257,7 @@ def show(
     from improve.show import as_json as in_json
     from improve.show import final_line, ledger_table
     from improve.view import dataset_lines
+    from nodes.environment import described
 
     store = _store()
     if costs:
@@ -267,6 +272,8 @@ def show(
     for line in dataset_lines(row.profile) if row.profile else []:
         typer.echo(line)
     Console(width=None if sys.stdout.isatty() else 180).print(ledger_table(name, store))
+    for line in described(row.environment) if row.environment else []:
+        typer.echo(line)
     for label in ("script", "weights", "report"):
         typer.echo(f"{label}: {facts['paths'][label] or 'not yet'}")
     typer.echo(final_line(row))
@@ -313,6 +320,30 @@ def predict(
         typer.echo(f"{p.file}  {text}")
     if all(p.problem for p in found):
         raise InputError("None of the images could be read.")
+
+
+@app.command()
+def replay(
+    name: RunName,
+    iteration: Annotated[int | None, typer.Option(help="Another iteration than the winner's")] = None,
+    sandbox: Annotated[str | None, typer.Option(help="Another isolation tier than the run's")] = None,
+    data: Annotated[str | None, typer.Option(help="Where the images are now, should the prepared ones be gone")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train the winner once more as it was trained, and compare: the same predictions, the same score?"""
+    from improve.replay import replay as replay_run
+    from improve.replayed import replay_lines
+    from improve.view import watching
+
+    store = _store()
+    with watching(store.run(name).settings, as_json=as_json) as show:
+        found = replay_run(name, iteration, store, sandbox=sandbox, data=data, on_event=show)
+    if as_json:
+        typer.echo(json.dumps(found.model_dump(mode="json")))
+    for line in [] if as_json else replay_lines(found):
+        typer.echo(line)
+    if not found.confirmed:
+        raise typer.Exit(1)
 
 
 @app.command()

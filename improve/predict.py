@@ -1,17 +1,15 @@
 """Classes of new images with a run's winner: the images are decoded here, the generated script runs in a job."""
 
-import hashlib
-import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from checkpoints.home import prepare_home, run_dir
+from checkpoints.home import prepare_home
 from checkpoints.store import Store
 from dataset.decode import decode
 from improve.api import Result, load
+from improve.aside import job_aside
 from nodes.context import job_dir, trained_attempt
 from sandbox import artifacts, job
 from sandbox.hardware import default_limits, hardware
@@ -53,7 +51,7 @@ def predict(name: str, files: list[Path], store: Store, sandbox: str | None = No
             problems[file] = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
     rows = np.zeros((0, len(profile.classes)))
     if images:
-        pretrained = _pretrained(name, int(result.script.parent.name), store)
+        pretrained = pretrained_again(name, int(result.script.parent.name), store)
         rows = _probabilities(name, result, np.stack(images), pretrained, settings.device, tier, len(profile.classes))
     found = {
         file: sorted(zip(profile.classes, map(float, p), strict=True), key=lambda c: -c[1])
@@ -62,7 +60,7 @@ def predict(name: str, files: list[Path], store: Store, sandbox: str | None = No
     return [Prediction(file, found.get(file, []), problems.get(file)) for file in files]
 
 
-def _pretrained(name: str, best: int, store: Store) -> Pretrained:
+def pretrained_again(name: str, best: int, store: Store) -> Pretrained:
     """What the winner was trained from: a script that builds its model with pretrained=True asks for it again. Fetched anew where it is gone."""
     spec = job.spec(job_dir(name, best, trained_attempt(name, best, store), 0))
     if all(Path(file).exists() for file in (*spec.weights.values(), *spec.cached.values())):
@@ -74,13 +72,7 @@ def _pretrained(name: str, best: int, store: Store) -> Pretrained:
 def _probabilities(  # noqa: PLR0917
     name: str, result: Result, images: np.ndarray, pretrained: Pretrained, device: str, tier: Tier, classes: int
 ) -> np.ndarray:
-    digest = hashlib.sha256(images.tobytes()).hexdigest()[:12]
-    own = (
-        run_dir(name) / "predict" / f"{digest}-{time.time_ns()}"
-    )  # with a supervisor of its own: the run's may be busy for hours
-    folder = own / "iterations" / "0" / "jobs" / "1-s0"
-    folder.mkdir(parents=True)
-    try:
+    with job_aside(name, "predict") as folder:
         np.save(folder / "images.npy", images)
         machine = hardware(device)  # type: ignore[arg-type]
         spec = JobSpec(
@@ -104,6 +96,3 @@ def _probabilities(  # noqa: PLR0917
         if fault or isinstance(rows, Fault):
             raise ImproveError(f"The winner's script could not predict: {fault}")
         return rows
-    finally:
-        job.shutdown(own)
-        shutil.rmtree(own, ignore_errors=True)

@@ -70,6 +70,7 @@ def as_json(name: str, store: Store) -> dict[str, Any]:
         "iterations": [r.model_dump(mode="json", include=set(fields)) for r in ledger],
         "totals": totals.model_dump(mode="json"),
         "dataset": _dataset(row),
+        "environment": row.environment.model_dump(mode="json") if row.environment else None,
         "paths": {
             "run": str(run_dir(name)),
             "script": str(result.script) if result.script.exists() else None,

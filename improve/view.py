@@ -24,7 +24,6 @@ from schema.events import (
     ModelAnswered,
     ModelWaits,
     NodeEntered,
-    Notice,
     Proposed,
     RunStarted,
     Settled,
@@ -64,8 +63,6 @@ def plain_line(event: Event, settings: Settings) -> str | None:
     match event:
         case RunStarted():
             return "\n".join(started_lines(event, settings))
-        case Notice():
-            return f"note: {clean(event.text)}"
         case DatasetReady():
             return "\n".join(dataset_lines(event.profile))
         case Designed():
@@ -101,7 +98,7 @@ def started_lines(event: RunStarted, settings: Settings) -> list[str]:
     if settings.longest_training < settings.train_seconds and not event.resumed:
         minutes = round(settings.longest_training / 60, 2)
         lines.append(f"note: each training may take {minutes:g} min: a quarter of --budget")
-    return lines
+    return lines + [f"note: {clean(note)}" for note in event.notes]
 
 
 def dataset_lines(profile: DatasetProfile) -> list[str]:
@@ -165,7 +162,7 @@ class Screen:
             case Settled():
                 self._rows.append(event.row)
                 self._best, self._text = event.best_validation, ""
-            case RunStarted() | Notice() | DatasetReady() | Designed() | FaultFound() | Finished():
+            case RunStarted() | DatasetReady() | Designed() | FaultFound() | Finished():
                 self._announce(event)
 
     def _announce(self, event: Event) -> None:

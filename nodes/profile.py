@@ -8,20 +8,21 @@ from uuid import UUID
 from langgraph.config import get_config
 
 from agents.team import settled
-from checkpoints.home import datasets_dir, fresh_name, prepare_home, run_dir, unpacked_dir, valid_run_name
+from checkpoints.home import datasets_dir, fresh_name, prepare_home, run_dir, valid_run_name
 from checkpoints.store import Store
-from dataset.discover import discover
-from dataset.listing import Listing
-from dataset.prepare import is_whole, prepare
+from dataset.files import stamp
+from dataset.prepare import prepare
 from nodes.calls import team_before
 from nodes.context import job_spec
+from nodes.data import discovered, located
+from nodes.environment import environment_of
 from nodes.events import tell
 from nodes.services import Services
 from sandbox.hardware import hardware
 from sandbox.isolation.tiers import choose
 from sandbox.pretrained.disk import hub_answers, in_cache, on_disk
 from schema.dataset import DatasetProfile
-from schema.errors import DatasetError, RunNameTaken
+from schema.errors import RunNameTaken
 from schema.events import DatasetReady
 from schema.pretrained import Pretrained
 from schema.settings import Settings
@@ -38,13 +39,14 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
             "train_seconds": settings.longest_training,
         }
     )
-    settings = settled(settings)
+    settings = located(settled(settings))
     team, asked = team_before(settings, services)
     team.check()
     weights = weights_for(settings)
     machine = hardware(settings.device)
     settings = settings.model_copy(update={"tier": choose(settings.tier, prepare_home())})
-    prepared = prepare(_discovered(settings), datasets_dir())
+    read = stamp(settings.dataset, settings.labels)
+    prepared = prepare(discovered(settings), datasets_dir()).model_copy(update={"stamp": read})
     store = services.store()
     thread = get_config().get("configurable", {}).get("thread_id")
     name = _named(settings, prepared, thread, store)
@@ -53,6 +55,7 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
     for usage in asked:
         store.add_call(name, 0, "profile", usage)
     store.set_profile(name, prepared)
+    store.set_environment(name, environment_of(machine, prepared.key))
     first = job_spec(settings, machine, prepared, weights, {"name": name, "pipeline": ""})
     services.jobs.warm(run_dir(name), first.access)  # it imports torch while the first pipeline is designed
     tell(DatasetReady(profile=prepared))
@@ -117,28 +120,3 @@ def _create(store: Store, name: str, settings: Settings, thread: str | None) -> 
         row = store.run(name)
         if (row.thread or row.name, row.settings) != (thread or name, settings) or store.ledger(name):
             raise
-
-
-def data_is_there(settings: Settings, prepared: DatasetProfile) -> None:
-    """Make the arrays of a run again where they were deleted or damaged: the same images give the same arrays in the same order.
-
-    Raises DatasetError where the images are others by now.
-    """
-    if is_whole(Path(prepared.directory)):
-        return
-    again = prepare(_discovered(settings), datasets_dir())
-    if again.key != prepared.key:
-        raise DatasetError(
-            f"The prepared images of this run are gone from {prepared.directory}, and {settings.dataset} has changed since: "
-            "scores of before and after could not be compared. Restore the images, or begin a new run."
-        )
-
-
-def _discovered(settings: Settings) -> Listing:
-    return discover(
-        settings.dataset,
-        labels=settings.labels,
-        file_column=settings.file_column,
-        label_column=settings.label_column,
-        workdir=unpacked_dir(),
-    )

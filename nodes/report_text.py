@@ -1,7 +1,8 @@
 """What `report.md` says: plain Markdown from the store's numbers."""
 
+from nodes.environment import described
 from schema.dataset import DatasetProfile
-from schema.run import Final, RunRow, Totals
+from schema.run import Environment, Final, RunRow, Totals
 from schema.score import Score
 from schema.settings import higher_is_better
 from schema.team import LedgerRow
@@ -10,6 +11,7 @@ from schema.team import LedgerRow
 def report_text(run: RunRow, ledger: list[LedgerRow], totals: Totals) -> str:
     parts = [f"# {run.name}", _headline(run), *([_dataset(run.profile)] if run.profile else [])]
     parts += [_ledger(ledger), _gains(ledger), _costs(run, totals)]
+    parts += [_environment(run.environment)] if run.environment else []
     return "\n\n".join(parts) + "\n"
 
 
@@ -97,6 +99,18 @@ def _costs(run: RunRow, totals: Totals) -> str:
         f"## Cost\n\n{totals.seconds / 60:.1f} minutes, of which {totals.training_seconds / 60:.1f} in training; "
         f"{totals.jobs} jobs; {totals.tokens:,} tokens{_money(totals)}. Seed {run.settings.seed}."
     )
+
+
+def _environment(environment: Environment) -> str:
+    lines = [f"- {line}" for line in described(environment)[:2]]
+    for change in environment.changes:
+        lines += [
+            "",
+            f"**Iteration {change.iteration} and what follows ran after this had changed (`--force`):**",
+            "",
+        ]
+        lines += [f"- {line}" for line in change.lines]
+    return "\n".join(["## Environment", "", *lines])
 
 
 def _money(totals: Totals) -> str:

@@ -59,6 +59,16 @@ def sections(script: str) -> dict[Component, range]:
     return found
 
 
+def foreign(script: str, pipeline: Pipeline) -> list[Component]:
+    """The components of which the script has another text than the pipeline."""
+    lines = script.split("\n")
+    try:
+        found = {name: "\n".join(lines[place.start - 1 : place.stop - 1]) for name, place in sections(script).items()}
+    except KeyError:  # a mark was taken out
+        return list(COMPONENTS)
+    return [name for name in COMPONENTS if found[name].strip() != _without_future(pipeline.code(name)).strip()]
+
+
 def toolbox_names() -> frozenset[str]:
     """What the script defines besides the components: they may call it, and may not define it again."""
     return frozenset(name for part in PART_NAMES for piece in _pieces(part) for name in piece.names)

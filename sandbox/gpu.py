@@ -77,6 +77,11 @@ def _taken(card: Card, held: contextlib.ExitStack) -> bool:
     return True
 
 
+def driver_version() -> str | None:
+    """None where no driver answers."""
+    return str(pynvml.nvmlSystemGetDriverVersion()) if _driver() else None
+
+
 @cache
 def _driver() -> bool:
     try:

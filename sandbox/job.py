@@ -251,7 +251,7 @@ def _progress(directory: Path) -> JobProgress:
     step, seconds = _step(directory)
     asked = spec(directory)
     limits = asked.limits
-    allowed = {"smoke": limits.smoke_seconds, "train": limits.train_seconds, "predict": limits.predict_seconds}
+    allowed = {"smoke": limits.smoke_seconds, "train": asked.longest_training, "predict": limits.predict_seconds}
     place = directory if step == "predict" or result(directory) else _folder(directory) / "room"
     row = artifacts.last_epoch(place) if step in {"train", "predict"} else None
     metrics = dict(row.metrics) if row else {}

@@ -29,6 +29,7 @@ CONFIG = {
     "precision",
     "channels_last",
     "settled",
+    "patience",
     "weights_file",
 }  # fmt: skip
 LEFT = ("fault.json", "stack.txt", "smoke.json", "metrics.jsonl", "weights.safetensors")  # and the predictions

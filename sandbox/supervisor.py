@@ -166,7 +166,7 @@ def _between(job_dir: Path, spec: JobSpec, step: Step, zygote: Zygote) -> None:
     """Each step begins with what it is given, and with nothing else of the steps before it."""
     room.before_step(zygote.room, step, job_dir)
     zygote.forget_files()
-    room.furnish(zygote.room, spec, artifacts.plan(job_dir) if step == "train" else None)
+    room.furnish(zygote.room, spec, (spec.plan or artifacts.plan(job_dir)) if step == "train" else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ def _run_step(job_dir: Path, spec: JobSpec, step: Step, zygote: Zygote, log: Log
 def _seconds(spec: JobSpec, step: str) -> float:
     limits = spec.limits
     smoke = limits.smoke_seconds
-    allowed = {"smoke": smoke, "reload": smoke, "train": limits.train_seconds, "predict": limits.predict_seconds}
+    allowed = {"smoke": smoke, "reload": smoke, "train": spec.longest_training, "predict": limits.predict_seconds}
     return allowed[step] + (limits.grace_seconds if step == "train" else 0.0)
 
 

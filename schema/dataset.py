@@ -48,6 +48,10 @@ class DatasetProfile(Record):
     fingerprint: str = Field(
         description="SHA-256 over the sorted (name, label, split, content hash) of all usable files"
     )
+    files: str = Field(
+        default="", description="SHA-256 of the list of images, splits and order (empty: an older version's)"
+    )
+    stamp: str | None = Field(default=None, description="Of names, sizes and times of the source when this run read it")
     layout: str = Field(description="How it was read: class folders, split folders, csv, npz, torchvision")
     directory: str
     classes: list[str]

@@ -7,9 +7,11 @@ ImproveError                  exit code 1: a fault of ours or of the machine
 │   ├── RunNameTaken          a run of that name exists
 │   ├── UnknownRun            no run of that name exists
 │   ├── RunBusy               another process drives that run
+│   ├── ChangedSince          what a run's scores depend on is not as it was
 │   ├── NothingToResume       the run is finished
 │   ├── HomeError             $IMPROVE_HOME cannot be written, or is full
 │   └── DatabaseRefused       a data base cannot be opened, or is damaged
+│       └── CheckpointsDamaged  they are made again from the experiment store
 └── RunStopped                exit code 3: stopped on purpose, and resumable
     ├── JobsUnavailable       no job can be run or read (any more): its sandbox, its supervisor, its result
     ├── ModelsUnavailable     a language model does not answer (any more), or refuses to
@@ -51,6 +53,10 @@ class RunBusy(InputError):
     pass
 
 
+class ChangedSince(InputError):
+    pass
+
+
 class NothingToResume(InputError):
     pass
 
@@ -60,6 +66,10 @@ class HomeError(InputError):
 
 
 class DatabaseRefused(InputError):
+    pass
+
+
+class CheckpointsDamaged(DatabaseRefused):
     pass
 
 

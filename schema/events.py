@@ -19,13 +19,7 @@ class RunStarted(Record):
     model: str
     seconds: float = Field(default=0.0, description="Wall clock spent before, when resumed")
     spent: Spent = Field(default_factory=Spent, description="On language models before, when resumed")
-
-
-class Notice(Record):
-    """Something that the person should know, and need not do anything about."""
-
-    kind: Literal["notice"] = "notice"
-    text: str
+    notes: list[str] = Field(default_factory=list, description="What is not as it was, when resumed")
 
 
 class DatasetReady(Record):
@@ -125,7 +119,6 @@ class Finished(Record):
 
 Event = Annotated[
     RunStarted
-    | Notice
     | DatasetReady
     | NodeEntered
     | Designed

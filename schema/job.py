@@ -87,9 +87,21 @@ class JobSpec(Record):
     settled: bool = Field(
         default=False, description="The model is the incumbent's: precision, layout and threads stand, nothing is timed"
     )
+    plan: Plan | None = Field(
+        default=None, description="Of an earlier job that this one repeats: its training goes by it, and times nothing"
+    )
+    patience: float = Field(
+        default=1.0,
+        ge=1,
+        description="How many times its limit of time the training may take. The script does not plan with it",
+    )
     weights_file: str | None = Field(default=None, description="Trained weights, for a job that only predicts")
     tier: Tier
     limits: Limits
+
+    @property
+    def longest_training(self) -> float:
+        return self.patience * self.limits.train_seconds
 
     @property
     def access(self) -> Access:

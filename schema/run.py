@@ -33,6 +33,19 @@ class Environment(Record):
     driver: str | None = Field(default=None, description="Of an NVIDIA card")
     threads: int
     dataset: str = Field(description="Fingerprint of images, labels and splits")
+    changes: list["Change"] = Field(default_factory=list, description="Since the run began, in their order")
+
+    def at(self, iteration: int) -> "Environment":
+        """The one that this iteration ran in."""
+        return next((change.before for change in self.changes if iteration < change.iteration), self)
+
+
+class Change(Record):
+    """A run went on although something had changed: the person said `--force`."""
+
+    iteration: int = Field(description="The first that ran after it")
+    lines: list[str] = Field(description="`what: was -> is`")
+    before: Environment = Field(description="As it was until then")
 
 
 class RunRow(Record):

@@ -6,9 +6,13 @@ from pathlib import Path
 
 
 class Clock:
-    """Measures from its making. What other processes took is left out, but at most half of the time (Linux; elsewhere nothing is)."""
+    """Measures from its making. What other processes took is left out, but at most half of the time (Linux; elsewhere nothing is).
 
-    def __init__(self) -> None:
+    `patience` times a limit have to pass before it has: a training that is repeated ends after its epochs, and not by the clock.
+    """
+
+    def __init__(self, patience: float = 1.0) -> None:
+        self._patience = patience
         self._began, self._cpu, self._queued = time.monotonic(), time.process_time(), queued_seconds()
 
     def wall(self) -> float:
@@ -23,7 +27,8 @@ class Clock:
         return wall - max(0.0, min(queued_seconds() - self._queued, left_over, wall / 2))
 
     def passed(self, limit: float) -> bool:
-        return self.wall() > limit and self.seconds() > limit
+        allowed = self._patience * limit
+        return self.wall() > allowed and self.seconds() > allowed
 
 
 def queued_seconds(process: int | str = "self") -> float:

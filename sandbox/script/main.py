@@ -107,7 +107,7 @@ def run_training(data: Data, config: dict[str, Any], out: Path) -> Path:
     set_up(info)
     if config.get("epochs") is None or config.get("precision") is None:
         info = measured(data, info, config)
-    clock = Clock()
+    clock = Clock(config.get("patience") or 1.0)
     try:
         return one_training(data, info, clock, out)
     except FloatingPointError as error:

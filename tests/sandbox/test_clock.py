@@ -88,3 +88,8 @@ def test_a_job_that_stands_in_its_own_way_gets_no_more_time(
     looking = watch.Watch(limits, 1.0, tmp_path / "stop", zygote=cast("Zygote", None), began=time.monotonic() - 10)
     processes = cast("list[psutil.Process]", [Busy(pid, each) for pid in range(count)])
     assert looking._alone(processes) == pytest.approx(counted, abs=0.5)
+
+
+def test_a_training_that_is_repeated_is_not_held_to_its_limit() -> None:
+    assert Clock().passed(0.0)
+    assert not Clock(patience=1e12).passed(1e-9)
