@@ -23,6 +23,7 @@ from graph.build import build_graph
 from nodes.context import profile_of
 from nodes.profile import data_is_there
 from nodes.services import Services
+from sandbox.gpu import uuids
 from sandbox.isolation.tiers import choose
 from schema.errors import (
     BudgetSpent,
@@ -71,6 +72,9 @@ def resume(
     max_tokens: int | None = None,
     max_cost: float | None = None,
     sandbox: str | None = None,
+    gpus: tuple[str, ...] | None = None,
+    jobs_per_gpu: int | None = None,
+    jobs_per_cpu: int | None = None,
     on_event: OnEvent | None = None,
     services: Services | None = None,
 ) -> str:
@@ -82,8 +86,10 @@ def resume(
     row = open_store().run(name)
     given: dict[str, Any] = {"iterations": iterations, "budget_seconds": budget_seconds, "tier": sandbox}
     given |= {"max_tokens": max_tokens, "max_cost": max_cost}
+    given |= {"gpus": gpus, "jobs_per_gpu": jobs_per_gpu, "jobs_per_cpu": jobs_per_cpu}
     changes = {key: value for key, value in given.items() if value is not None}
     settings = _in_tier(make_settings({**row.settings.model_dump(), **changes}), row)
+    settings = settings.model_copy(update={"gpus": uuids(settings.gpus)})
     with run_lock(name):
         return _drive(name, None, settings, on_event, services)
 

@@ -48,9 +48,12 @@ def resume(
     max_tokens: int | None = None,
     max_cost: float | None = None,
     sandbox: str | None = None,
+    gpus: tuple[str, ...] | None = None,
+    jobs_per_gpu: int | None = None,
+    jobs_per_cpu: int | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Result:
-    """Go on with a stopped run, or give a finished one more iterations, time, tokens or dollars; `sandbox`: in another isolation tier than it began in."""
+    """Go on with a stopped run, or give a finished one more iterations, time, tokens or dollars; `sandbox`: in another isolation tier than it began in; the rest: where its trainings stand in line."""
     from graph.run import resume as resume_graph  # noqa: PLC0415 - as above
 
     made = resume_graph(
@@ -60,6 +63,9 @@ def resume(
         max_tokens=max_tokens,
         max_cost=max_cost,
         sandbox=sandbox,
+        gpus=gpus,
+        jobs_per_gpu=jobs_per_gpu,
+        jobs_per_cpu=jobs_per_cpu,
         on_event=on_event,
     )
     return load(made)

@@ -14,6 +14,7 @@ from dataset.decode import decode
 from improve.api import Result, load
 from nodes.context import job_dir, trained_attempt
 from sandbox import artifacts, job
+from sandbox.gpu import cards
 from sandbox.hardware import default_limits, hardware
 from sandbox.isolation.tiers import choose
 from sandbox.pretrained.broker import fetch, missing_in
@@ -21,7 +22,7 @@ from schema.errors import ImproveError, InputError
 from schema.job import JobSpec
 from schema.pipeline import Fault
 from schema.pretrained import Pretrained
-from schema.settings import Tier, make_settings
+from schema.settings import Settings, Tier, make_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def predict(name: str, files: list[Path], store: Store, sandbox: str | None = No
     rows = np.zeros((0, len(profile.classes)))
     if images:
         pretrained = _pretrained(name, int(result.script.parent.name), store)
-        rows = _probabilities(name, result, np.stack(images), pretrained, settings.device, tier, len(profile.classes))
+        rows = _probabilities(name, result, np.stack(images), pretrained, settings, tier, len(profile.classes))
     found = {
         file: sorted(zip(profile.classes, map(float, p), strict=True), key=lambda c: -c[1])
         for file, p in zip(readable, rows, strict=True)
@@ -72,7 +73,7 @@ def _pretrained(name: str, best: int, store: Store) -> Pretrained:
 
 
 def _probabilities(  # noqa: PLR0917
-    name: str, result: Result, images: np.ndarray, pretrained: Pretrained, device: str, tier: Tier, classes: int
+    name: str, result: Result, images: np.ndarray, pretrained: Pretrained, settings: Settings, tier: Tier, classes: int
 ) -> np.ndarray:
     digest = hashlib.sha256(images.tobytes()).hexdigest()[:12]
     own = (
@@ -82,7 +83,7 @@ def _probabilities(  # noqa: PLR0917
     folder.mkdir(parents=True)
     try:
         np.save(folder / "images.npy", images)
-        machine = hardware(device)  # type: ignore[arg-type]
+        machine = hardware(settings.device)
         spec = JobSpec(
             name=f"{name}/predict",
             pipeline=result.script.read_text(encoding="utf-8"),
@@ -93,6 +94,8 @@ def _probabilities(  # noqa: PLR0917
             weights_file=str(result.weights),
             steps=("predict",),
             device=machine.device,
+            gpus=tuple(card.uuid for card in cards() if card.uuid in settings.gpus),  # where none is left: any
+            together=settings.jobs_per_gpu,
             threads=machine.cores,
             tier=tier,
             limits=default_limits(machine, 60.0),

@@ -15,6 +15,7 @@ from nodes.calls import team_before
 from nodes.context import job_spec
 from nodes.events import tell
 from nodes.services import Services
+from sandbox.gpu import uuids
 from sandbox.hardware import hardware
 from sandbox.isolation.tiers import choose
 from sandbox.pretrained.disk import hub_answers, in_cache, on_disk
@@ -40,8 +41,8 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
     team.check()
     hub = settings.model != "playbook" and hub_answers()  # the playbook asks for what is on disk
     weights = in_cache().with_all_of(Pretrained(files=on_disk(settings.weights_dir), hub=hub))
-    machine = hardware(settings.device)
-    settings = settings.model_copy(update={"tier": choose(settings.tier, prepare_home())})
+    machine = hardware(settings.device, settings.gpus)
+    settings = settings.model_copy(update={"tier": choose(settings.tier, prepare_home()), "gpus": uuids(settings.gpus)})
     prepared = prepare(_discovered(settings), datasets_dir())
     store = services.store()
     name = get_config().get("configurable", {}).get("thread_id") or fresh_name(

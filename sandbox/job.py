@@ -18,7 +18,7 @@ from sandbox import artifacts
 from sandbox.environment import KEPT, ROOT
 from schema.errors import JobsUnavailable, RunStopped
 from schema.events import JobProgress
-from schema.job import Access, JobResult, JobSpec, JobStatus, Step
+from schema.job import Access, JobResult, JobSpec, JobStatus, Place, Step
 
 POLL = 0.03
 MAX_POLL = 0.25  # a long training is looked at less often: every look costs it something
@@ -128,9 +128,9 @@ def status(directory: Path, /) -> JobStatus:
         return JobStatus(state="finished")
     if not (directory / "job.json").exists():
         return JobStatus(state="absent")
-    step, seconds = _step(directory)
+    step, waits_for, seconds = _step(directory)
     if _held(directory / "lock"):
-        return JobStatus(state="running", step=step, seconds=seconds)
+        return JobStatus(state="waiting" if waits_for else "running", step=step, waits_for=waits_for, seconds=seconds)
     waiting = _held(_folder(directory) / "supervisor.lock") and not (directory / "starts").exists()
     return JobStatus(state="waiting" if waiting else "interrupted", step=step)
 
@@ -221,13 +221,14 @@ def _held(lock: Path) -> bool:
     return False
 
 
-def _step(directory: Path) -> tuple[Step | None, float]:
+def _step(directory: Path) -> tuple[Step | None, Place | None, float]:
+    """The step that it is in or what it stands in line for, and since how many seconds."""
     raw = artifacts.read_json(directory, "status.json")
-    return (raw["step"], max(0.0, time.time() - raw["since"])) if raw else (None, 0.0)
+    return (raw.get("step"), raw.get("waits_for"), max(0.0, time.time() - raw["since"])) if raw else (None, None, 0.0)
 
 
 def _progress(directory: Path) -> JobProgress:
-    step, seconds = _step(directory)
+    step, waits_for, seconds = _step(directory)
     asked = spec(directory)
     limits = asked.limits
     allowed = {"smoke": limits.smoke_seconds, "train": limits.train_seconds, "predict": limits.predict_seconds}
@@ -238,6 +239,7 @@ def _progress(directory: Path) -> JobProgress:
     return JobProgress(
         job=asked.name,
         step=step,
+        waits_for=waits_for,
         seconds=round(seconds, 1),
         limit_seconds=allowed[step] if step else 0.0,
         epoch=row.epoch if row else 0,
