@@ -11,16 +11,14 @@ import numpy as np
 import psutil
 import pytest
 
-from dataset.decode import SOURCE
 from sandbox import artifacts, job
-from sandbox.assemble import assemble
 from sandbox.isolation import cgroup
 from schema.errors import JobsUnavailable, RunStopped
-from schema.job import JobResult, JobSpec, Limits
+from schema.job import JobResult
 from schema.pipeline import Pipeline
+from tests.sandbox.jobs import GB, lay_out_data, spec, training
 from tests.scripted import MODEL, PIPELINE, TRAINING
 
-GB = 2**30
 GROUPS = pytest.mark.skipif(cgroup.home() is None, reason="no control group (cgroup v2) can be made here")
 KERNEL = pytest.mark.skipif(
     not ((home := cgroup.home()) and cgroup.limits(home)),
@@ -32,25 +30,7 @@ KERNEL = pytest.mark.skipif(
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One run with one warm supervisor, at a path that is long and has spaces."""
     folder = tmp_path_factory.mktemp("run") / ("a folder with spaces " * 8) / "run é"
-    data = folder / "data"
-    data.mkdir(parents=True)
-    random = np.random.default_rng(0)
-    labels = np.arange(80) % 2
-    images = (random.integers(0, 120, (80, 1, 8, 8)) + 100 * labels[:, None, None, None]).astype(np.uint8)
-    np.save(data / "images.npy", images)
-    np.save(data / "labels.npy", labels)
-    np.save(data / "inner.npy", np.arange(80) % 10 == 9)
-    facts = {
-        "classes": ["dark", "light"],
-        "channels": 1,
-        "height": 8,
-        "width": 8,
-        "mean": [0.4],
-        "std": [0.2],
-        "counts": [40, 32],
-    }
-    (data / "dataset.json").write_text(json.dumps(facts))
-    np.save(data / "heldout.npy", images[:20])
+    lay_out_data(folder)
     yield folder
     job.shutdown(folder)
 
@@ -66,26 +46,6 @@ def run(run_dir: Path, request: pytest.FixtureRequest) -> Run:
         return directory, job.wait(directory) if wait else None  # type: ignore[return-value]
 
     return start
-
-
-def spec(run_dir: Path, pipeline: Pipeline, **limits: float) -> JobSpec:
-    allowed = {"train_seconds": 30, "smoke_seconds": 20, "grace_seconds": 2, "memory_bytes": 4 * GB} | limits
-    return JobSpec(
-        name="test",
-        pipeline=assemble(pipeline, SOURCE, "test"),
-        data=str(run_dir / "data"),
-        heldout={"validation": str(run_dir / "data" / "heldout.npy"), "test": str(run_dir / "data" / "heldout.npy")},
-        device="cpu",
-        threads=1,
-        tier="none",
-        limits=Limits.model_validate(allowed),
-    )
-
-
-def training(body: str) -> Pipeline:
-    """A training component that does this first."""
-    lines = "".join(f"    {line}\n" for line in body.splitlines())
-    return PIPELINE.with_code("training", TRAINING.replace("log):\n", f"log):\n{lines}"))
 
 
 def test_a_good_job_leaves_predictions_a_curve_and_a_plan(run: Run) -> None:
