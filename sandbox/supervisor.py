@@ -21,13 +21,13 @@ from sandbox.isolation import cgroup
 from sandbox.isolation.kernel import PR_SET_CHILD_SUBREAPER, prctl
 from sandbox.isolation.users import end_survivors, own_user
 from sandbox.job import disk_is_full
+from sandbox.out_of_memory import Use, explained, shape_of
 from sandbox.output import Log
 from sandbox.watch import Watch
 from sandbox.zygote import Child, SandboxFailed, Zygote
 from schema.job import Access, Card, JobResult, JobSpec, Place, Step, StepOutcome
 from schema.pipeline import Fault
 
-OUT_OF_GPU_MEMORY = "OutOfMemoryError"  # torch's
 POLL = 0.02
 WATCH = 0.1  # between two looks at a running job: each look goes over all processes of the machine
 IDLE_SECONDS = float(os.environ.get("IMPROVE_SUPERVISOR_IDLE", "180"))
@@ -182,9 +182,8 @@ def _run_steps(job_dir: Path, spec: JobSpec, zygote: Zygote, card: Card | None) 
             cut = True  # it did not stop when asked; its best weights so far are scored
             continue
         fault = _fault(zygote.room, job_dir, spec, step, run)
-        if fault and card and fault.kind == OUT_OF_GPU_MEMORY:
-            fault = fault.model_copy(update={"message": f"{fault.message} {_on_the_card(card, run)}"})
         if fault:
+            fault = explained(fault, _use(zygote.room, spec, card, run))
             break
     log.close()
     room.take_out(zygote.room, spec, job_dir)
@@ -226,6 +225,7 @@ class StepRun:
     exit: int | None = None
     limit: str | None = None  # the limit that ended it
     peaks: Peaks = field(default_factory=Peaks)
+    scarce: int | None = None  # bytes that the machine had left, where this ended it
 
 
 def _run_step(job_dir: Path, spec: JobSpec, step: Step, zygote: Zygote, log: Log) -> StepRun:
@@ -233,7 +233,8 @@ def _run_step(job_dir: Path, spec: JobSpec, step: Step, zygote: Zygote, log: Log
     run = _run_child(job_dir, spec, step, zygote, log)
     if step == "smoke" and run.exit == 0 and run.limit is None:
         again = _run_child(job_dir, spec, "reload", zygote, log)
-        return StepRun(run.seconds + again.seconds, again.exit, again.limit, run.peaks.or_more(again.peaks))
+        peaks = run.peaks.or_more(again.peaks)
+        return StepRun(run.seconds + again.seconds, again.exit, again.limit, peaks, again.scarce)
     return run
 
 
@@ -262,6 +263,7 @@ def _run_child(job_dir: Path, spec: JobSpec, step: str, zygote: Zygote, log: Log
     _sweep(zygote)
     room.reopen(zygote.room)
     run.exit, run.seconds = status, watch.seconds
+    run.scarce = watch.scarce
     run.peaks = Peaks(watch.peak, watch.gpu_peak, watch.disk_peak)
     return run
 
@@ -286,13 +288,17 @@ def _sweep(zygote: Zygote) -> None:
     zygote.close()  # the last resort ends whatever will not go
 
 
-def _on_the_card(card: Card, run: StepRun) -> str:
-    """Said when the step is over: what is in use then is not its own."""
-    sizes = [size / 2**30 for size in (card.memory_bytes, run.peaks.gpu, gpu.in_use(card))]
-    return (
-        "The card has {:.1f} GiB; this step was seen with {:.1f} GiB of it, and other programs hold {:.1f} GiB.".format(
-            *sizes
-        )
+def _use(place: Path, spec: JobSpec, card: Card | None, run: StepRun) -> Use:
+    """Made when the step is over: what is in use of its card then is not its own."""
+    return Use(
+        limit=spec.limits.memory_bytes,
+        peak=run.peaks.memory,
+        machine=psutil.virtual_memory().total,
+        scarce=run.scarce,
+        card=card,
+        card_peak=run.peaks.gpu,
+        card_others=gpu.in_use(card) if card else 0,
+        batch=shape_of(artifacts.read_json(place, "work/batch.json", 200)),
     )
 
 

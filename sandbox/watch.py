@@ -42,6 +42,7 @@ class Watch:
     next_walk: float = 0.0
     next_sum: float = 0.0
     scratch: int = 0  # bytes of memory in /tmp and /dev/shm
+    scarce: int | None = None  # bytes that the machine had left, where this is why the job has to go
 
     @property
     def seconds(self) -> float:
@@ -86,8 +87,9 @@ class Watch:
             self.next_sum = time.monotonic() + 5 * (time.monotonic() - began)
         self.peak = max(self.peak, used)
         machine = psutil.virtual_memory()
-        scarce = machine.available < LEAST_FREE_SHARE * machine.total and used > self.limits.memory_bytes / 4
-        return used > self.limits.memory_bytes or scarce
+        if machine.available < LEAST_FREE_SHARE * machine.total and used > self.limits.memory_bytes / 4:
+            self.scarce = machine.available
+        return used > self.limits.memory_bytes or self.scarce is not None
 
     def _quick_sum(self, processes: list[psutil.Process]) -> int:
         """Too high where processes share memory, as all do with the warm process that they come from."""

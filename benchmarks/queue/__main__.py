@@ -28,7 +28,7 @@ HEAD = f"""# Many runs at once
 with the first pipeline and one iteration; a training takes a second. Memory is that of all their processes, each shared page counted once, looked at about every
 {BETWEEN_LOOKS:.0f} s. Trainings at the same time are counted from what each of them says of its beginning and end.
 
-| runs | per CPU | finished | trainings | most at the same time | wall clock s | s per training | peak memory GB | longest wait s | first wait over s | data base errors | machine |
+| runs | per CPU | finished | trainings | most at the same time | wall clock s | s per training | peak memory GB | longest wait s | median wait s | data base errors | machine |
 |---|---|---|---|---|---|---|---|---|---|---|---|
 """
 
@@ -66,7 +66,7 @@ def measure(runs: int, together: int) -> str:
         machine = hardware("cpu")
         return (
             f"| {runs} | {together} | {finished} | {sum(result['ok'] for result in results)} of {len(results)} | {_most_at_once(home)} | {seconds:.0f} "
-            f"| {seconds / max(1, len(results)):.1f} | {peak / 2**30:.1f} | {waits[-1]:.0f} | {waits[0]:.0f} | {errors} "
+            f"| {seconds / max(1, len(results)):.1f} | {peak / 2**30:.1f} | {waits[-1]:.0f} | {waits[len(waits) // 2]:.0f} | {errors} "
             f"| {machine.cores} cores, {machine.memory_bytes / 2**30:.0f} GB, {platform.system()} |"
         )
 

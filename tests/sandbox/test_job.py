@@ -130,6 +130,17 @@ def test_a_limit_ends_the_job_and_says_which(
     assert (directory / "train.log").stat().st_size < 3_000_000
 
 
+def test_out_of_memory_the_engineer_is_told_what_was_used_what_was_running_and_what_to_make_smaller(run: Run) -> None:
+    greedy = "held = []\nfor images, targets in loaders.with_batch_size(12).train:\n    while True:\n        held.append(bytearray(20_000_000))"
+    _, result = run(training(greedy), memory_bytes=1_500_000_000)
+    assert result.fault is not None
+    assert (result.fault.kind, result.fault.component) == ("memory", "training")
+    assert re.search(
+        r"seen with 1\.[4-9] GiB of the 1\.4 GiB that a job may use\. The machine has \d+", result.fault.message
+    )
+    assert "Batches of 12 at 8 x 8 were running: halve the batch size (6)" in result.fault.message
+
+
 def test_an_endless_loop_is_found_by_its_line(run: Run) -> None:
     _, result = run(training("while True:\n    pass"), smoke_seconds=3)
     assert result.fault is not None
