@@ -11,11 +11,12 @@ from typing import Any, cast, get_args
 from sqlalchemy import Engine, create_engine, event, func, inspect, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from checkpoints.home import experiments_url, home, prepare_home
 from checkpoints.models import Base, CallTable, ComponentTable, IterationTable, JobTable, RunTable, ScoreTable
 from schema.dataset import DatasetProfile, Split
-from schema.errors import RunNameTaken, UnknownRun
+from schema.errors import HomeLost, RunNameTaken, UnknownRun
 from schema.job import JobResult
 from schema.pipeline import COMPONENTS, Fault, Pipeline
 from schema.record import Record
@@ -27,20 +28,48 @@ from schema.team import LedgerRow, Proposal, Spent, TrainingEvidence, Usage
 
 def open_store(url: str | None = None) -> "Store":
     """The store behind `url`, by default `experiments.sqlite` in $IMPROVE_HOME."""
-    if url is None and not home().is_dir():
+    if url is not None:
+        return _open(url, None)
+    if not home().is_dir():
         prepare_home()
-    return _open(url or experiments_url())
+    file = home() / "experiments.sqlite"
+    if not file.exists():
+        file.touch()
+    told = file.stat()  # one that was deleted and made anew is another
+    return _open(experiments_url(), (told.st_dev, told.st_ino))
+
+
+def open_existing_store() -> "Store":
+    """For a run that is under way: a home that was deleted is not made anew. Raises HomeLost."""
+    if not home().is_dir():
+        raise HomeLost(f"IMPROVE_HOME {home()} was deleted while a run was going on.")
+    return open_store()
 
 
 @cache
-def _open(url: str) -> "Store":
+def _open(url: str, _file: tuple[int, int] | None) -> "Store":
     engine = create_engine(url, connect_args={"timeout": 30} if url.startswith("sqlite") else {})
     if url.startswith("sqlite"):
         event.listen(engine, "connect", _prepare_sqlite)
     _drop_old_calls(engine)
-    Base.metadata.create_all(engine)
+    _create_tables(engine)
     _add_new_columns(engine)
+    _create_indexes(engine)
     return Store(engine)
+
+
+def _create_tables(engine: Engine) -> None:
+    """Each statement asks by itself whether its table is there: of many runs that begin in a new home at once, each may be the first."""
+    with engine.begin() as connection:
+        for table in Base.metadata.sorted_tables:
+            connection.execute(CreateTable(table, if_not_exists=True))
+
+
+def _create_indexes(engine: Engine) -> None:
+    with engine.begin() as connection:
+        for table in Base.metadata.sorted_tables:
+            for index in table.indexes:
+                connection.execute(CreateIndex(index, if_not_exists=True))
 
 
 def _drop_old_calls(engine: Engine) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from langgraph.graph import END, START, StateGraph
 
+from checkpoints.home import check_not_lost
 from graph import routes
 from nodes.assemble import assemble
 from nodes.decide import decide
@@ -84,6 +85,7 @@ def _bound(node: Node, services: Services) -> Any:
 
     def run(state: State) -> dict[str, Any]:
         began = time.monotonic()
+        check_not_lost(state["run"])
         update = node(state, services)
         elsewhere = update.get("clock", 0.0)  # a training that went on while nobody waited
         return {**update, "clock": round(time.monotonic() - began + elsewhere, 3)}

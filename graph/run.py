@@ -15,7 +15,15 @@ from langgraph.runtime import RunControl
 from sqlalchemy.exc import OperationalError
 
 from agents.team import settled
-from checkpoints.home import checkpoints_path, fresh_name, home, prepare_home, valid_run_name
+from checkpoints.home import (
+    check_not_lost,
+    checkpoints_path,
+    fresh_name,
+    home,
+    prepare_home,
+    run_dir,
+    valid_run_name,
+)
 from checkpoints.lock import run_lock
 from checkpoints.saver import SqliteCheckpointer
 from checkpoints.store import open_store
@@ -28,6 +36,7 @@ from sandbox.isolation.tiers import choose
 from schema.errors import (
     BudgetSpent,
     HomeError,
+    HomeLost,
     ImproveError,
     InputError,
     JobsUnavailable,
@@ -43,7 +52,16 @@ from schema.run import RunRow, Status
 from schema.settings import Settings, make_settings
 from schema.state import SCHEMA_VERSION, State
 
-SQLITE_REFUSED = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_READONLY"}
+FULL, READ_ONLY = "make room", "make it writable again (mount and dmesg say why it is not)"
+SQLITE_REFUSED = {
+    "SQLITE_FULL": FULL,
+    "SQLITE_IOERR_WRITE": FULL,
+    "SQLITE_READONLY": READ_ONLY,
+    "SQLITE_READONLY_DIRECTORY": READ_ONLY,
+    "SQLITE_CANTOPEN": READ_ONLY,
+    "SQLITE_READONLY_DBMOVED": "put back the file that was moved or deleted",
+}
+REFUSED = {errno.ENOSPC: FULL, errno.EDQUOT: FULL, errno.EROFS: READ_ONLY}
 OnEvent = Callable[[Event], None]
 
 
@@ -84,6 +102,11 @@ def resume(
     """
     prepare_home()
     row = open_store().run(name)
+    if not run_dir(name).is_dir():
+        raise NothingToResume(
+            f"The folder of run {name!r}, {run_dir(name)}, is gone, its trainings and weights with it. "
+            "Restore it from a copy, or begin a new run under another --name."
+        )
     given: dict[str, Any] = {"iterations": iterations, "budget_seconds": budget_seconds, "tier": sandbox}
     given |= {"max_tokens": max_tokens, "max_cost": max_cost}
     given |= {"gpus": gpus, "jobs_per_gpu": jobs_per_gpu, "jobs_per_cpu": jobs_per_cpu}
@@ -116,10 +139,15 @@ def _drive(
             if resumed:
                 inputs, config = _prepare_resume(compiled, config, name, settings)
             _announce(name, settings, on_event, resumed=resumed)
-            stream = compiled.stream(inputs, config, stream_mode="custom", durability="sync", control=control)
-            for raw in stream:
-                if on_event:
-                    on_event(EVENTS.validate_python(raw))
+            with _or_lost(name):
+                stream = compiled.stream(inputs, config, stream_mode="custom", durability="sync", control=control)
+                for raw in stream:
+                    if on_event:
+                        on_event(EVENTS.validate_python(raw))
+        except HomeLost as lost:
+            if home().is_dir() and _exists(name):
+                open_store().set_status(name, "failed", str(lost))
+            raise
         except GraphDrained:
             raise _stopped(name) from None
         except (JobsUnavailable, ModelsUnavailable, BudgetSpent) as error:
@@ -134,9 +162,22 @@ def _drive(
             with suppress(OperationalError) if refused else nullcontext():  # the disk may refuse this, too
                 _settle_failure(name, saver, error)
             if refused:
-                raise HomeError(f"{refused}. Nothing is lost: make room, then: improve resume {name}") from error
+                raise HomeError(f"{refused}, then: improve resume {name}") from error
             raise
     return name
+
+
+@contextmanager
+def _or_lost(name: str) -> Iterator[None]:
+    """Whatever breaks because the home or the run's folder has been deleted is told as that. Raises HomeLost."""
+    try:
+        yield
+    except BaseException as error:
+        try:
+            check_not_lost(name)
+        except HomeLost as lost:
+            raise lost from error
+        raise
 
 
 def _prepare_resume(
@@ -222,13 +263,15 @@ def _settle_failure(name: str, saver: SqliteCheckpointer, error: BaseException) 
 
 
 def _refused_by_disk(error: BaseException) -> str:
-    """What was refused, where a full or read-only disk is behind the error; empty otherwise."""
+    """What was refused and the way out, where a full or read-only disk is behind the error; empty otherwise."""
     cause: BaseException | None = error
     while cause:
-        if isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}:
-            return f"{cause.filename or home()} cannot be written: {cause.strerror}"
+        if isinstance(cause, OSError) and cause.errno in REFUSED:
+            what = f"{cause.filename or home()} cannot be written: {cause.strerror}"
+            return f"{what}. Nothing is lost: {REFUSED[cause.errno]}"
         if isinstance(cause, sqlite3.OperationalError) and cause.sqlite_errorname in SQLITE_REFUSED:
-            return f"The data base in {home()} cannot be written: {cause}"
+            what = f"The data base in {home()} cannot be written: {cause}"
+            return f"{what}. Nothing is lost: {SQLITE_REFUSED[cause.sqlite_errorname]}"
         cause = cause.__cause__ or cause.__context__
     return ""
 

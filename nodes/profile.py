@@ -49,6 +49,7 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
         prepared.name, [row.name for row in store.runs()]
     )
     _create(services, name, settings)
+    run_dir(name).mkdir(parents=True, exist_ok=True)
     for usage in asked:
         store.add_call(name, 0, "profile", usage)
     store.set_profile(name, prepared)

@@ -28,8 +28,10 @@ LEAST_FREE = 32 * 2**20  # bytes
 
 
 def start(directory: Path, spec: JobSpec, /) -> None:
-    """Ask the run's supervisor for this job, unless it is done or running. Raises OSError where the disk refuses."""
-    directory.mkdir(parents=True, exist_ok=True)
+    """Ask the run's supervisor for this job, unless it is done or running. Raises OSError where the disk refuses, or the run's folder is gone."""
+    run_dir = _folder(directory).parent
+    for folder in reversed([directory, *directory.parents[: len(directory.relative_to(run_dir).parts) - 1]]):
+        folder.mkdir(exist_ok=True)
     found = result(directory)
     anew = found is not None and (undone(found) or _is_given_what_it_lacked(found, directory, spec))
     if anew or not (directory / "job.json").exists():
@@ -143,14 +145,15 @@ def stop(directory: Path, /) -> None:
 def warm(run_dir: Path, access: Access, /) -> None:
     """Start the run's supervisor early, so that a sandbox for jobs with this access is warm when the first one comes."""
     folder = run_dir / "supervisor"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     (folder / "access.json").write_text(access.model_dump_json(), encoding="utf-8")
     _supervise(folder)
 
 
 def _supervise(folder: Path) -> None:
     """Have a supervisor. It is told nothing of the person's environment that it need not know: keys stay with us."""
-    (folder / "queue").mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    (folder / "queue").mkdir(exist_ok=True)
     if not _held(folder / "supervisor.lock"):
         with (folder / "supervisor.log").open("ab") as log:
             command = [sys.executable, "-c", _DETACH, str(folder)]

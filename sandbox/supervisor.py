@@ -106,13 +106,23 @@ def _run_job(job_dir: Path, zygote: Zygote) -> None:
         except (SandboxFailed, OSError) as error:
             zygote.close()
             result = _not_run(spec, f"{error}")
-        if result.fault and disk_is_full(job_dir):
-            sys.exit(f"{job_dir}: the disk is full; the job begins anew when there is room")
-        _write(job_dir / "result.json", result.model_dump_json())
+        _hand_in(job_dir, result)
     except BlockingIOError:
         return
     finally:
         os.close(lock)
+
+
+def _hand_in(job_dir: Path, result: JobResult) -> None:
+    """Where the result cannot be kept we end: the job begins anew with another supervisor, or its run is gone."""
+    if not job_dir.exists():
+        sys.exit(f"{job_dir} was deleted")
+    if result.fault and disk_is_full(job_dir):
+        sys.exit(f"{job_dir}: the disk is full; the job begins anew when there is room")
+    try:
+        _write(job_dir / "result.json", result.model_dump_json())
+    except OSError as error:
+        sys.exit(f"{job_dir}: the result cannot be written, and the job begins anew when it can: {error.strerror}")
 
 
 def _not_run(spec: JobSpec, reason: str) -> JobResult:
@@ -149,7 +159,7 @@ class Wait:
             self.since = time.time()
             _write(self.job_dir / "status.json", json.dumps({"waits_for": self.place, "since": self.since}))
         self.seconds = round(time.time() - self.since, 1)
-        return not (self.job_dir / "stop").exists()
+        return self.job_dir.exists() and not (self.job_dir / "stop").exists()
 
 
 def _cards(access: Access, zygote: Zygote) -> dict[str, Card]:

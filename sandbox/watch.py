@@ -30,7 +30,7 @@ class Watch:
 
     limits: Limits
     allowed: float  # seconds
-    stop: Path  # a file that a person makes to end the job
+    stop: Path  # a file that a person makes to end the job, in the job's directory: without that it ends, too
     zygote: Zygote
     card: Card | None = None
     card_before: int = 0  # bytes in use on it when the step began
@@ -54,7 +54,7 @@ class Watch:
         looks: dict[str, Callable[[], bool]] = {
             "processes": lambda: len(processes) > self.limits.processes,
             "output": lambda: log.received > self.limits.output_bytes,
-            "stopped": self.stop.exists,
+            "stopped": lambda: self.stop.exists() or not self.stop.parent.exists(),
             "time": lambda: self.seconds > self.allowed and self._alone(processes) > self.allowed,
             "memory": lambda: self._memory_passed(processes),
             "disk": lambda: time.monotonic() >= self.next_walk and self._disk_passed(processes),

@@ -9,6 +9,7 @@ ImproveError                  exit code 1: a fault of ours or of the machine
 │   ├── RunBusy               another process drives that run
 │   ├── NothingToResume       the run is finished
 │   └── HomeError             $IMPROVE_HOME cannot be written, or is full
+│       └── HomeLost          it, or the run's folder, was deleted while the run was going on
 └── RunStopped                exit code 3: stopped on purpose, and resumable
     ├── JobsUnavailable       no job can be run or read (any more): its sandbox, its supervisor, its result
     ├── ModelsUnavailable     a language model does not answer (any more), or refuses to
@@ -53,6 +54,10 @@ class NothingToResume(InputError):
 
 
 class HomeError(InputError):
+    pass
+
+
+class HomeLost(HomeError):
     pass
 
 

@@ -146,6 +146,7 @@ def test_only_a_few_of_many_runs_keep_half_a_gigabyte_for_what_may_come(
     runs = [tmp_path / f"idle {number}" for number in range(len(IDLE) + 2)]
     try:
         for run in runs:
+            run.mkdir()
             job.warm(run, spec(run, PIPELINE).access)
         warm = sum(len(_warm(run)) for run in runs)
         assert warm <= len(IDLE)
