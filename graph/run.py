@@ -178,6 +178,7 @@ def _or_lost(name: str) -> Iterator[None]:
         except HomeLost as lost:
             raise lost from error
         raise
+    check_not_lost(name)  # what was kept last may lie in files that have no name any more
 
 
 def _prepare_resume(

@@ -21,6 +21,11 @@ from tests.scripted import TRAINING, ScriptedTeam, image_folder
 LONGER = TRAINING.replace("epochs=1", "epochs=4")
 LONG = TRAINING.replace("epochs=1", "epochs=100000")
 SERVICES = Services(team=lambda *_: ScriptedTeam([("training", [LONGER])]))
+PAUSED = Services(
+    team=lambda *_: ScriptedTeam(
+        [("training", [LONGER.replace("log):\n", "log):\n    import time\n    time.sleep(3)\n")])]
+    )
+)
 IN_TRAINING = Services(team=lambda *_: ScriptedTeam([("training", [LONG])]))
 MOMENTS = [
     "NodeEntered sandbox 0",
@@ -133,15 +138,16 @@ def read_only(folder: Path) -> None:
     subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
 
 
-@pytest.mark.parametrize("moment", MOMENTS[:1] + MOMENTS[2:])
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["NodeEntered sandbox 0", "Settled", "JobProgress train 1"])
 def test_a_home_that_becomes_read_only_stops_the_run_and_it_goes_on_when_it_can(
     tmp_path: Path, own_disk: Path, moment: str
 ) -> None:
     way_out = r"Read-only file system\. Nothing is lost: make it writable again .*, then: improve resume photos"
     with pytest.raises(HomeError, match=way_out):
-        run(settings(tmp_path), name="photos", on_event=at(moment, lambda: read_only(own_disk)), services=SERVICES)
+        run(settings(tmp_path), name="photos", on_event=at(moment, lambda: read_only(own_disk)), services=PAUSED)
     subprocess.run(["umount", "--lazy", own_disk], check=True)
-    resume("photos", services=SERVICES)
+    resume("photos", services=PAUSED)
     ledger = open_store().ledger("photos")
     assert [(row.iteration, row.attempts) for row in ledger] == [(0, 1), (1, 1)]
     assert not {row.verdict for row in ledger} & {"failed"}
