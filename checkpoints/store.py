@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from checkpoints.home import experiments_url, home, prepare_home
 from checkpoints.models import Base, CallTable, ComponentTable, IterationTable, JobTable, RunTable, ScoreTable
 from schema.dataset import DatasetProfile, Split
-from schema.errors import HomeLost, RunNameTaken, UnknownRun
+from schema.errors import HomeError, HomeLost, RunNameTaken, UnknownRun
 from schema.job import JobResult
 from schema.pipeline import COMPONENTS, Fault, Pipeline
 from schema.record import Record
@@ -27,16 +27,23 @@ from schema.team import LedgerRow, Proposal, Spent, TrainingEvidence, Usage
 
 
 def open_store(url: str | None = None) -> "Store":
-    """The store behind `url`, by default `experiments.sqlite` in $IMPROVE_HOME."""
+    """The store behind `url`, by default `experiments.sqlite` in $IMPROVE_HOME. Raises HomeError."""
     if url is not None:
         return _open(url, None)
     if not home().is_dir():
         prepare_home()
     file = home() / "experiments.sqlite"
-    if not file.exists():
-        file.touch()
-    told = file.stat()  # one that was deleted and made anew is another
-    return _open(experiments_url(), (told.st_dev, told.st_ino))
+    try:
+        if not file.exists():
+            file.touch()
+        told = file.stat()  # one that was deleted and made anew is another
+        return _open(experiments_url(), (told.st_dev, told.st_ino))
+    except (OSError, OperationalError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.orig
+        raise HomeError(
+            f"The data base {file} cannot be opened: {reason}. It has to be writable, also for reading, with room on its disk: "
+            "mend that, or copy the home to where it is and point there: export IMPROVE_HOME=/path/to/copy"
+        ) from error
 
 
 def open_existing_store() -> "Store":

@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ABSTRACT = sys.platform == "linux"
+LINES = os.environ.get("IMPROVE_LINE", "improve")  # what all names begin with; our own tests stand in no person's line
 POLL = 0.1  # seconds between two looks of whoever waits
 SOCKETS = Path("/proc/net/unix")
-LOCKS = Path("/tmp/improve-line")  # noqa: S108 - the one place that all users of a machine share; nothing is read from its files
+LOCKS = Path(f"/tmp/{LINES}-line")  # noqa: S108 - the one place that all users of a machine share; nothing is read from its files
 NUMBER = r"\d{20}-\d+"
 
 
@@ -76,13 +77,13 @@ def _names(beginning: str) -> list[str]:
         text = SOCKETS.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []  # no order, but still one at a time
-    return re.findall(rf"@improve-({re.escape(beginning)}\S+)$", text, re.MULTILINE)
+    return re.findall(rf"@{re.escape(LINES)}-({re.escape(beginning)}\S+)$", text, re.MULTILINE)
 
 
 def _bind(name: str, held: contextlib.ExitStack) -> bool:
     lock = socket.socket(socket.AF_UNIX)
     try:
-        lock.bind(f"\0improve-{name}")
+        lock.bind(f"\0{LINES}-{name}")
     except OSError as error:
         lock.close()
         if error.errno == errno.EADDRINUSE:

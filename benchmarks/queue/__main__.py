@@ -37,7 +37,7 @@ def measure(runs: int, together: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
         data = image_folder(Path(folder) / "photos")
-        env = {**os.environ, "IMPROVE_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+        env = {**os.environ, "IMPROVE_HOME": str(home), "HF_HUB_OFFLINE": "1", "IMPROVE_LINE": f"queue-{os.getpid()}"}
         began = time.monotonic()
         with contextlib.ExitStack() as files:
             logs = [files.enter_context((Path(folder) / f"{n}.log").open("wb")) for n in range(runs)]
