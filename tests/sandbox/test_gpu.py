@@ -239,5 +239,5 @@ def test_a_whole_job_has_one_card_to_itself_and_is_told_what_was_asked_and_free(
     assert result.fault.component == "training"
     assert "Tried to allocate 30.00 GiB" in result.fault.message
     assert "17.50 GiB is free" in result.fault.message
-    assert re.search(r"The card has 24.0 GiB; this step was seen with \d+ MiB of it", result.fault.message)
+    assert re.search(r"The card has 24.0 GiB; this step was seen with [\d.]+ [MG]iB of it", result.fault.message)
     assert result.peak_gpu_bytes > 0
