@@ -60,8 +60,8 @@ def place(url: URL) -> str:
 
 
 @cache
-def engine(url: URL) -> Engine:
-    """One for each data base and process. A connection that the server has closed since is replaced."""
+def engine(url: URL, file: tuple[int, int] | None = None) -> Engine:  # noqa: ARG001 - part of what it is known by
+    """One for each data base and process; `file` is the device and the inode of SQLite's. A connection that the server has closed since is replaced."""
     if url.get_backend_name() == "sqlite":
         made = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
         event.listen(made, "connect", _prepare_sqlite)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from stat import S_ISREG
 
-from schema.errors import HomeError, SettingsError
+from schema.errors import HomeError, HomeLost, SettingsError
 
 ROOM_NEEDED = 200 * 2**20
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -52,6 +52,20 @@ def datasets_dir() -> Path:
 
 def unpacked_dir() -> Path:
     return home() / "unpacked"
+
+
+def check_not_lost(name: str) -> None:
+    """Of a run that is under way nothing is made anew where somebody has deleted it: half a home would look like a whole one. Raises HomeLost."""
+    if not home().is_dir():
+        raise HomeLost(
+            f"IMPROVE_HOME {home()} was deleted while run {name!r} was going on, and what it had with it. "
+            "Nothing can be resumed from it: restore it from a copy, or begin a new run."
+        )
+    if not run_dir(name).is_dir():
+        raise HomeLost(
+            f"The folder of run {name!r}, {run_dir(name)}, was deleted while it was going on, its trainings and weights with it. "
+            "It cannot go on: restore the folder from a copy, or begin a new run under another --name."
+        )
 
 
 def checkpoints_path() -> Path:

@@ -65,7 +65,7 @@ def run_lock(name: str) -> Iterator[Callable[[], None]]:
             _DRIVEN.reset(token)
     finally:
         os.close(descriptor)
-        if new and {entry.name for entry in folder.iterdir()} == {"driver.lock"}:
+        if new and folder.is_dir() and {entry.name for entry in folder.iterdir()} == {"driver.lock"}:
             path.unlink()  # nothing of the run was written: leave no folder behind
             folder.rmdir()
 

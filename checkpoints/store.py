@@ -12,13 +12,14 @@ from sqlalchemy import URL, Engine, func, inspect, make_url, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from checkpoints.database import database_url, engine, one_at_a_time
-from checkpoints.home import experiments_url, home, prepare_home
+from checkpoints.home import experiments_path, experiments_url, home, prepare_home
 from checkpoints.models import Base, CallTable, ComponentTable, IterationTable, JobTable, RunTable, ScoreTable
 from checkpoints.trouble import explained
 from schema.dataset import DatasetProfile, Split
-from schema.errors import RunNameTaken, UnknownRun
+from schema.errors import HomeError, HomeLost, RunNameTaken, UnknownRun
 from schema.job import JobResult
 from schema.pipeline import COMPONENTS, Fault, Pipeline
 from schema.record import Record
@@ -32,18 +33,55 @@ def open_store(url: str | None = None) -> "Store":
     """The store behind `url`, by default that of IMPROVE_DB_URL, or `experiments.sqlite` in $IMPROVE_HOME.
 
     Raises InputError where it cannot be opened."""
-    if url is None and not home().is_dir():
+    chosen = make_url(url) if url else database_url()
+    if chosen is not None:
+        return _open(chosen, None)
+    if not home().is_dir():
         prepare_home()
-    return _open(make_url(url) if url else database_url() or make_url(experiments_url()))
+    file = experiments_path()
+    try:
+        if not file.exists():
+            file.touch()
+        told = file.stat()  # one that was deleted and made anew is another
+        return _open(make_url(experiments_url()), (told.st_dev, told.st_ino))
+    except (OSError, OperationalError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.orig
+        raise HomeError(
+            f"The data base {file} cannot be opened: {reason}. It has to be writable, also for reading, with room on its disk: "
+            "mend that, or copy the home to where it is and point there: export IMPROVE_HOME=/path/to/copy"
+        ) from error
+
+
+def open_existing_store() -> "Store":
+    """For a run that is under way: a home that was deleted is not made anew. Raises HomeLost."""
+    if not home().is_dir():
+        raise HomeLost(f"IMPROVE_HOME {home()} was deleted while a run was going on.")
+    return open_store()
 
 
 @cache
-def _open(url: URL) -> "Store":
+def _open(url: URL, file: tuple[int, int] | None) -> "Store":
+    made = engine(url, file)
     with explained(), one_at_a_time(url, "tables of experiments"):
-        _drop_old_calls(engine(url))
-        Base.metadata.create_all(engine(url))
-        _add_new_columns(engine(url))
-    return Store(engine(url))
+        _drop_old_calls(made)
+        _create_tables(made)
+        _add_new_columns(made)
+        _create_indexes(made)
+    return Store(made)
+
+
+def _create_tables(engine: Engine) -> None:
+    """Each statement asks by itself whether its table is there: of many runs that begin in a new home at once, each may be the first."""
+    with engine.begin() as connection:
+        for table in Base.metadata.sorted_tables:
+            connection.execute(CreateTable(table, if_not_exists=True))
+
+
+def _create_indexes(engine: Engine) -> None:
+    with engine.begin() as connection:
+        for table in Base.metadata.sorted_tables:
+            for index in table.indexes:
+                connection.execute(CreateIndex(index, if_not_exists=True))
 
 
 def _drop_old_calls(engine: Engine) -> None:

@@ -21,6 +21,7 @@ from graph.build import build_graph
 from graph.endings import exists, told
 from graph.resume import Point, point
 from nodes.services import Services
+from sandbox.gpu import uuids
 from sandbox.isolation.tiers import choose
 from schema.errors import CheckpointsDamaged, NothingToResume, ReviewWaits, RunNameTaken, SettingsError
 from schema.events import EVENTS, Event, RunStarted
@@ -134,6 +135,7 @@ def resumed(
         )
     changes = {key: value for key, value in (anew | {"tier": sandbox}).items() if value is not None}
     settings = _in_tier(make_settings({**row.settings.model_dump(), **changes}), row)
+    settings = settings.model_copy(update={"gpus": uuids(settings.gpus)})
     with run_lock(name) as hold:
         thread = row.thread or name
         drive = Drive(name, thread, settings, services or Services(), on_review, hold, True, data, force)

@@ -9,6 +9,7 @@ from typing import Any
 from langchain_core.runnables import RunnableLambda
 from langgraph.errors import GraphInterrupt
 
+from checkpoints.home import check_not_lost
 from checkpoints.lock import step_lock
 from nodes.services import Services
 from nodes.stopping import CANCEL, Cancel, stopping
@@ -28,6 +29,7 @@ def step(node: Node, services: Services) -> RunnableLambda[Any, dict[str, Any]]:
     name = node.__name__
 
     def run(state: State) -> dict[str, Any]:
+        check_not_lost(state["run"])
         with step_lock(state["run"]) as alone, _told(state["run"], services) if alone else nullcontext():
             return _timed(node, _on_its_branch(name, state, services), services)
 

@@ -1,16 +1,19 @@
 """The Python face: run, resume, load; works in a script and in a notebook."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from checkpoints.home import run_dir
 from checkpoints.store import open_store
+from schema.errors import SettingsError
 from schema.events import Event
 from schema.score import Score
 from schema.settings import make_settings
-from schema.team import LedgerRow, Spent
+from schema.team import LedgerRow, Review, ReviewAsked, Spent
+
+ANEW = {"iterations", "budget_seconds", "max_tokens", "max_cost", "review", "gpus", "jobs_per_gpu", "jobs_per_cpu"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,12 @@ class Result:
 
 
 def run(
-    data: str | Path, *, name: str | None = None, on_event: Callable[[Event], None] | None = None, **settings: Any
+    data: str | Path,
+    *,
+    name: str | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    on_review: Callable[[ReviewAsked], Review | None] | None = None,
+    **settings: Any,
 ) -> Result:
     """Run to the end. `settings` are the fields of schema.settings.Settings, e.g. iterations=5, train_seconds=60, describe="...".
 
@@ -37,39 +45,87 @@ def run(
     """
     from graph.run import run as run_graph  # noqa: PLC0415 - LangGraph takes a second to import
 
-    return load(run_graph(make_settings({"dataset": str(data), **settings}), name=name, on_event=on_event))
+    return load(
+        run_graph(make_settings({"dataset": str(data), **settings}), name=name, on_event=on_event, on_review=on_review)
+    )
 
 
 def resume(
     name: str,
     *,
-    iterations: int | None = None,
-    budget_seconds: float | None = None,
-    max_tokens: int | None = None,
-    max_cost: float | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    on_review: Callable[[ReviewAsked], Review | None] | None = None,
     sandbox: str | None = None,
     data: str | Path | None = None,
     force: bool = False,
-    on_event: Callable[[Event], None] | None = None,
+    **anew: Any,
 ) -> Result:
-    """Go on with a stopped run, or give a finished one more iterations, time, tokens or dollars; `sandbox`: in another isolation tier than it began in.
+    """Go on with a stopped run, or give a finished one more.
 
-    `data`: where the images are now. `force`: although code, images or machine have changed since, which otherwise raises InputError.
+    `anew`: what it gets now: iterations, budget_seconds, max_tokens, max_cost, review, gpus, jobs_per_gpu, jobs_per_cpu. `sandbox`: another isolation tier than
+    it began in. `data`: where the images are now. `force`: although code, packages, machine or images have changed since.
     """
     from graph.run import resume as resume_graph  # noqa: PLC0415 - as above
 
+    place = None if data is None else str(data)
     made = resume_graph(
-        name,
-        iterations=iterations,
-        budget_seconds=budget_seconds,
-        max_tokens=max_tokens,
-        max_cost=max_cost,
-        sandbox=sandbox,
-        data=None if data is None else str(data),
-        force=force,
-        on_event=on_event,
+        name, on_event=on_event, on_review=on_review, sandbox=sandbox, data=place, force=force, **_known(anew)
     )
     return load(made)
+
+
+def fork(
+    name: str,
+    iteration: int,
+    *,
+    new_name: str | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    on_review: Callable[[ReviewAsked], Review | None] | None = None,
+    **anew: Any,
+) -> Result:
+    """A new run that goes its own way from where this iteration was settled; the old one stays as it is. `anew` as in `resume`."""
+    from graph.fork import fork as fork_graph  # noqa: PLC0415 - as above
+
+    known = _known(anew)
+    return resume(fork_graph(name, iteration, new_name), on_event=on_event, on_review=on_review, **known)
+
+
+def stream(
+    data: str | Path,
+    *,
+    name: str | None = None,
+    on_review: Callable[[ReviewAsked], Review | None] | None = None,
+    **settings: Any,
+) -> Iterator[Event]:
+    """As `run`, one typed event after the other (`schema.events`). A loop that is left stops the run between two steps; `resume` goes on."""
+    from graph.run import begun  # noqa: PLC0415 - as above
+
+    return begun(make_settings({"dataset": str(data), **settings}), name=name, on_review=on_review)
+
+
+def stream_resumed(
+    name: str,
+    *,
+    on_review: Callable[[ReviewAsked], Review | None] | None = None,
+    sandbox: str | None = None,
+    data: str | Path | None = None,
+    force: bool = False,
+    **anew: Any,
+) -> Iterator[Event]:
+    """As `resume`, one typed event after the other."""
+    from graph.run import resumed  # noqa: PLC0415 - as above
+
+    place = None if data is None else str(data)
+    return resumed(name, on_review=on_review, sandbox=sandbox, data=place, force=force, **_known(anew))
+
+
+def _known(anew: dict[str, Any]) -> dict[str, Any]:
+    """Raises SettingsError for what a run keeps as it began."""
+    if unknown := set(anew) - ANEW:
+        raise SettingsError(
+            f"{', '.join(sorted(unknown))}: a run keeps that as it began. What can be given anew: {', '.join(sorted(ANEW))}."
+        )
+    return anew
 
 
 def load(name: str) -> Result:

@@ -26,6 +26,13 @@ app = typer.Typer(
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 AsJson = Annotated[bool, typer.Option("--json", help="For machines: JSON instead of text")]
 RoleModel = Annotated[str | None, typer.Option(help="Another language model for this role")]
+Gpus = Annotated[
+    str | None, typer.Option(help="GPUs that this run may use, by nvidia-smi's numbers or UUIDs: 0,2 [default: all]")
+]
+JobsPerGpu = Annotated[int | None, typer.Option(help="Trainings at the same time on one GPU [default: 1]")]
+JobsPerCpu = Annotated[
+    int | None, typer.Option(help="Trainings at the same time on the CPU, those of other runs too [default: 1]")
+]
 RunName = Annotated[str, typer.Argument(help="Name of a run; `improve runs` lists them")]
 
 
@@ -81,6 +88,9 @@ def run(
         str | None, typer.Option(help="Folder of safetensors files named after timm models (or IMPROVE_WEIGHTS)")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    gpus: Gpus = None,
+    jobs_per_gpu: JobsPerGpu = None,
+    jobs_per_cpu: JobsPerCpu = None,
     sandbox: Annotated[
         str, typer.Option(help="Isolation of generated code: auto (the best that works), bwrap, landlock or none")
     ] = "auto",
@@ -123,6 +133,7 @@ def run(
             "weights_dir": weights_dir or os.environ.get("IMPROVE_WEIGHTS"),
             "device": device,
             "tier": sandbox,
+            **_line(gpus, jobs_per_gpu, jobs_per_cpu),
         }
     )
     _start(settings, name, as_json=as_json)
@@ -141,6 +152,13 @@ def demo(as_json: AsJson = False) -> None:
         typer.echo("The playbook writes the code here: curated moves, not a language model.")
     settings = make_settings({"dataset": "digits", "iterations": 6, "train_seconds": 15.0, "budget_seconds": 170.0})
     _start(settings, fresh_name("demo", [row.name for row in _store().runs()]), as_json=as_json)
+
+
+def _line(gpus: str | None, jobs_per_gpu: int | None, jobs_per_cpu: int | None) -> dict[str, Any]:
+    """What was given of where trainings stand in line."""
+    entries = None if gpus is None else tuple(entry.strip() for entry in gpus.split(",") if entry.strip())
+    given = {"gpus": entries, "jobs_per_gpu": jobs_per_gpu, "jobs_per_cpu": jobs_per_cpu}
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def _start(settings: "Settings", name: str | None, *, as_json: bool) -> None:
@@ -164,6 +182,9 @@ def resume(
     force: Annotated[
         bool, typer.Option("--force", help="Go on although code, images or machine have changed since")
     ] = False,
+    gpus: Gpus = None,
+    jobs_per_gpu: JobsPerGpu = None,
+    jobs_per_cpu: JobsPerCpu = None,
     as_json: AsJson = False,
 ) -> None:
     """Go on with a stopped run, or give a finished one more."""
@@ -174,6 +195,7 @@ def resume(
     settings = _store().run(name).settings
     more: dict[str, Any] = {"iterations": iterations, "budget_seconds": seconds}
     more |= {"max_tokens": max_tokens, "max_cost": max_cost}
+    more |= _line(gpus, jobs_per_gpu, jobs_per_cpu)
     settings = settings.model_copy(update={key: value for key, value in more.items() if value is not None})
     with watching(settings, as_json=as_json) as show:
         resume_graph(name, **more, sandbox=sandbox, data=data, force=force, on_event=show)
@@ -407,14 +429,14 @@ def offer_to_end(name: str) -> None:
     from checkpoints.home import run_dir
     from sandbox import job
 
-    running = [
-        path.parent
-        for path in run_dir(name).glob("iterations/*/jobs/*/job.json")
-        if job.status(path.parent).state == "running"
-    ]
+    states = {path.parent: job.status(path.parent).state for path in run_dir(name).glob("iterations/*/jobs/*/job.json")}
+    running = [directory for directory, state in states.items() if state in {"running", "waiting"}]
     if not running or not sys.stdin.isatty():
         return
-    typer.echo("A training goes on in the background and is read on resume. Ctrl-C within 3 s ends it now.", err=True)
+    goes_on = "goes on" if "running" in states.values() else "stays in line"
+    typer.echo(
+        f"A training {goes_on} in the background and is read on resume. Ctrl-C within 3 s ends it now.", err=True
+    )
     try:
         time.sleep(3)
     except KeyboardInterrupt:

@@ -12,6 +12,7 @@ from improve.api import Result, load
 from improve.aside import job_aside
 from nodes.context import job_dir, trained_attempt
 from sandbox import artifacts, job
+from sandbox.gpu import cards
 from sandbox.hardware import default_limits, hardware
 from sandbox.isolation.tiers import choose
 from sandbox.pretrained.broker import fetch, missing_in
@@ -19,7 +20,7 @@ from schema.errors import ImproveError, InputError
 from schema.job import JobSpec
 from schema.pipeline import Fault
 from schema.pretrained import Pretrained
-from schema.settings import Tier, make_settings
+from schema.settings import Settings, Tier, make_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def predict(name: str, files: list[Path], store: Store, sandbox: str | None = No
     rows = np.zeros((0, len(profile.classes)))
     if images:
         pretrained = pretrained_again(name, int(result.script.parent.name), store)
-        rows = _probabilities(name, result, np.stack(images), pretrained, settings.device, tier, len(profile.classes))
+        rows = _probabilities(name, result, np.stack(images), pretrained, settings, tier, len(profile.classes))
     found = {
         file: sorted(zip(profile.classes, map(float, p), strict=True), key=lambda c: -c[1])
         for file, p in zip(readable, rows, strict=True)
@@ -70,11 +71,11 @@ def pretrained_again(name: str, best: int, store: Store) -> Pretrained:
 
 
 def _probabilities(  # noqa: PLR0917
-    name: str, result: Result, images: np.ndarray, pretrained: Pretrained, device: str, tier: Tier, classes: int
+    name: str, result: Result, images: np.ndarray, pretrained: Pretrained, settings: Settings, tier: Tier, classes: int
 ) -> np.ndarray:
     with job_aside(name, "predict") as folder:
         np.save(folder / "images.npy", images)
-        machine = hardware(device)  # type: ignore[arg-type]
+        machine = hardware(settings.device)
         spec = JobSpec(
             name=f"{name}/predict",
             pipeline=result.script.read_text(encoding="utf-8"),
@@ -85,6 +86,8 @@ def _probabilities(  # noqa: PLR0917
             weights_file=str(result.weights),
             steps=("predict",),
             device=machine.device,
+            gpus=tuple(card.uuid for card in cards() if card.uuid in settings.gpus),  # where none is left: any
+            together=settings.jobs_per_gpu,
             threads=machine.cores,
             tier=tier,
             limits=default_limits(machine, 60.0),

@@ -44,13 +44,30 @@ def watching(settings: Settings, *, as_json: bool) -> Iterator[Callable[[Event],
         with Live(get_renderable=screen.draw, refresh_per_second=4, transient=True, console=screen.console):
             yield screen.take
     else:
-        yield lambda event: _print_line(event, settings)
+        lines = Lines(settings)
+        yield lambda event: _print_lines(lines.of(event))
 
 
-def _print_line(event: Event, settings: Settings) -> None:
-    line = plain_line(event, settings)
-    if line:
+def _print_lines(lines: list[str]) -> None:
+    for line in lines:
         print(line, flush=True)  # noqa: T201 - the output
+
+
+class Lines:
+    """The plain view. A wait for a free CPU or GPU is told when it begins and when it is over, not at each of its many events."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._waiting: JobProgress | None = None
+
+    def of(self, event: Event) -> list[str]:
+        before = self._waiting
+        if isinstance(event, JobProgress):
+            self._waiting = event if event.waits_for else None
+        over = before and (self._waiting is None or self._waiting.job != before.job)
+        told = [f"waited {_time(before.seconds)} for a free {before.waits_for}"] if before and over else []
+        line = None if self._waiting and before and not over else plain_line(event, self._settings)
+        return told + ([line] if line else [])
 
 
 def clean(text: str, limit: int = 300) -> str:
@@ -71,6 +88,8 @@ def plain_line(event: Event, settings: Settings) -> str | None:
             return f"fetching pretrained weights: {clean(event.name)}" + (
                 f" ({event.total / 1e6:.0f} MB)" if event.total else ""
             )
+        case JobProgress() if event.waits_for:
+            return f"{_line(event)}: other trainings come first"
         case ModelWaits():
             return f"waiting {event.seconds:.0f} s for {event.model}: {clean(event.reason)}"
         case Proposed() if event.proposal.action != "stop":
@@ -82,6 +101,15 @@ def plain_line(event: Event, settings: Settings) -> str | None:
         case Finished():
             return f"ended: {clean(event.reason)} · report {event.report}{_spent(event.spent)}"
     return None
+
+
+def _line(event: JobProgress) -> str:
+    since = f" since {_time(event.seconds)}" if event.seconds >= 1 else ""
+    return f"waiting for a free {event.waits_for}{since}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _spent(spent: Spent) -> str:
@@ -206,6 +234,8 @@ class Screen:
 
     def _job(self) -> str:
         p = self._progress
+        if p and p.waits_for:
+            return f"{_line(p)} · other trainings come first"
         if p is None or p.step is None:
             return ""
         epochs = f" epoch {p.epoch}/{p.epochs}" if p.epochs else f" epoch {p.epoch}" if p.epoch else ""

@@ -84,15 +84,19 @@ def job_spec(
 ) -> JobSpec:
     """A job of this run: what all of them are given, and what is this one's `own`."""
     data = Path(profile.directory)
+    on_gpu = hardware.device == "cuda"
+    together = settings.jobs_per_gpu if on_gpu else settings.jobs_per_cpu
     shared = {
         "data": str(data / "train"),
         "heldout": {split: str(data / "heldout" / f"{split}.npy") for split in ("validation", "test")},
         "weights": weights.files,
         "cached": weights.cached,
         "device": hardware.device,
-        "threads": hardware.cores,
+        "gpus": settings.gpus,
+        "together": together,
+        "threads": hardware.cores if on_gpu else max(1, hardware.cores // together),
         "tier": settings.tier,
-        "limits": default_limits(hardware, settings.train_seconds),
+        "limits": default_limits(hardware, settings.train_seconds, together),
     }
     return JobSpec.model_validate(shared | own)
 

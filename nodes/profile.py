@@ -18,6 +18,7 @@ from nodes.data import discovered, located
 from nodes.environment import environment_of
 from nodes.events import tell
 from nodes.services import Services
+from sandbox.gpu import uuids
 from sandbox.hardware import hardware
 from sandbox.isolation.tiers import choose
 from sandbox.pretrained.disk import hub_answers, in_cache, on_disk
@@ -43,8 +44,8 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
     team, asked = team_before(settings, services)
     team.check()
     weights = weights_for(settings)
-    machine = hardware(settings.device)
-    settings = settings.model_copy(update={"tier": choose(settings.tier, prepare_home())})
+    machine = hardware(settings.device, settings.gpus)
+    settings = settings.model_copy(update={"tier": choose(settings.tier, prepare_home()), "gpus": uuids(settings.gpus)})
     read = stamp(settings.dataset, settings.labels)
     prepared = prepare(discovered(settings), datasets_dir()).model_copy(update={"stamp": read})
     store = services.store()
@@ -52,6 +53,7 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
     name = _named(settings, prepared, thread, store)
     settings = settings.model_copy(update={"name": name})
     _create(store, name, settings, thread)
+    run_dir(name).mkdir(parents=True, exist_ok=True)
     for usage in asked:
         store.add_call(name, 0, "profile", usage)
     store.set_profile(name, prepared)

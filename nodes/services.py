@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from agents.team import Line, Team, make_team
-from checkpoints.store import Store, open_store
+from checkpoints.store import Store, open_existing_store
 from sandbox import job
 from schema.events import JobProgress
 from schema.job import Access, JobResult, JobSpec
@@ -42,5 +42,5 @@ class Services:
     """The first two are called inside nodes, so drawing the graph needs neither a home nor a key."""
 
     team: Callable[[Settings, Line], Team] = make_team
-    store: Callable[[], Store] = open_store
+    store: Callable[[], Store] = open_existing_store
     jobs: Jobs = job

@@ -123,7 +123,8 @@ def _defaults(state: State, store: Store, training: TrainingEvidence | None) -> 
 def _write_files(state: State, pipeline: Pipeline, row: LedgerRow, defaults: dict[str, Any]) -> None:
     """The iteration's folder: readable on its own, without the database."""
     folder = iteration_dir(state["run"], state["iteration"])
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)
     (folder / "pipeline.py").write_text(script_of(pipeline, state, defaults), encoding="utf-8")
     for component in COMPONENTS:
         (folder / f"{component}.py").write_text(pipeline.code(component), encoding="utf-8")

@@ -9,7 +9,7 @@ from schema.pipeline import COMPONENTS, Component, Fault, Stage
 
 LIMITS = {
     "time": "the {step} step ran longer than its {seconds:.0f} s and was ended; look for an endless loop or too much work per step",
-    "memory": "the job used more than {memory:.1f} GB of memory and was ended; use a smaller batch, model or resolution",
+    "memory": "the job used more than {memory:.1f} GB of memory and was ended.",
     "output": "the job printed more than {output:.0f} MB and was ended; print at most a line per epoch",
     "disk": "the job wrote more than {disk:.1f} GB and was ended; keep only what the contract asks for",
     "processes": "the job started more than {processes} processes and was ended; the loaders need no workers",
@@ -35,7 +35,6 @@ WAYS_OUT = (
         r"Expected all tensors to be on the same device|Input type .* and weight type .* should be the same|on device",
         "Keep everything on info.device and in one dtype; batches and model are there already.",
     ),
-    (r"out of memory|can't allocate memory|DefaultCPUAllocator", "Use a smaller batch, model or resolution."),
     (
         r"does not require grad",
         "Something froze the parameters or left the graph: look for detach(), no_grad() or requires_grad_(False).",

@@ -1,18 +1,14 @@
-"""The machine's NVIDIA cards, asked of the driver's own library (NVML): which of them a job gets, and how much of their memory is in use."""
+"""The machine's NVIDIA cards, asked of the driver's own library (NVML): which of them a run may use, and how much of their memory is in use."""
 
 import contextlib
 import os
-import socket
-import time
-from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
 import pynvml
 
+from schema.errors import SettingsError
 from schema.job import Card
-
-POLL = 0.5  # seconds between two looks at cards that are all taken
 
 
 def cards() -> list[Card]:
@@ -43,7 +39,7 @@ def in_use(card: Card) -> int:
 
 def taken_by(card: Card, processes: set[int], before: int) -> int:
     """Bytes of its memory that these processes have. A driver outside this container knows them by other numbers, or by none:
-    then what has come since there were `before` bytes in use. A job has its card to itself, as far as our own jobs go."""
+    then what has come since there were `before` bytes in use, which is its own where it has its card to itself."""
     try:
         running = pynvml.nvmlDeviceGetComputeRunningProcesses(_by_uuid(card.uuid))
     except pynvml.NVMLError:
@@ -52,29 +48,36 @@ def taken_by(card: Card, processes: set[int], before: int) -> int:
     return sum(own) if any(own) else max(0, in_use(card) - before)
 
 
-@contextlib.contextmanager
-def one_of(choice: list[Card], given_up: Callable[[], bool]) -> Iterator[Card | None]:
-    """A card that no other job on this machine has, the first that is free. Waits for one; None where the wait was `given_up`, or there are no cards."""
-    while choice:
-        for card in choice:
-            with contextlib.ExitStack() as held:
-                if _taken(card, held):
-                    yield card
-                    return
-        if given_up():
-            break
-        time.sleep(POLL)
-    yield None
+def chosen(entries: tuple[str, ...]) -> list[Card]:
+    """Those of `cards` that are named, by number as nvidia-smi counts or by UUID, in that order; all where none is named. Raises SettingsError."""
+    there, found = cards(), []
+    for entry in entries:
+        handle = _handle(entry) if there else None
+        card = _card(handle) if handle is not None else None
+        if card is None or card not in there:
+            raise SettingsError(f"--gpus {','.join(entries)}: there is no GPU {entry}. {_listed(there)}")
+        found.append(card)
+    return list(dict.fromkeys(found)) if entries else there
 
 
-def _taken(card: Card, held: contextlib.ExitStack) -> bool:
-    """A socket's abstract name is one for the machine, whoever asks and wherever their files lie, and the kernel gives it back when its holder dies."""
-    lock = held.enter_context(socket.socket(socket.AF_UNIX))
+def uuids(entries: tuple[str, ...]) -> tuple[str, ...]:
+    """Names that stay, where numbers may change with the next start of the machine. Raises SettingsError."""
+    return tuple(card.uuid for card in chosen(entries)) if entries else ()
+
+
+def _listed(there: list[Card]) -> str:
+    if not there:
+        return "No NVIDIA GPU answers: check the driver (nvidia-smi) and CUDA_VISIBLE_DEVICES, or leave --gpus away."
+    known = "; ".join(f"{_number(card)} {card.name} ({card.uuid})".strip() for card in there)
+    return f"Those that exist and that CUDA_VISIBLE_DEVICES leaves: {known}. Give their numbers or UUIDs, e.g. --gpus {_number(there[0]) or there[0].uuid}"
+
+
+def _number(card: Card) -> str:
+    """As nvidia-smi counts; empty for a slice of a card (MIG)."""
     try:
-        lock.bind(f"\0improve-gpu-{card.uuid}")
-    except OSError:
-        return False
-    return True
+        return str(pynvml.nvmlDeviceGetIndex(_by_uuid(card.uuid)))
+    except pynvml.NVMLError:
+        return ""
 
 
 def driver_version() -> str | None:

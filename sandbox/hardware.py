@@ -8,16 +8,18 @@ from typing import Literal
 
 import psutil
 
-from sandbox.gpu import cards
+from sandbox.gpu import chosen
 from sandbox.isolation import cgroup
 from schema.errors import SettingsError
 from schema.job import Limits
 from schema.team import Hardware
 
 
-def hardware(device: Literal["auto", "cpu", "cuda"]) -> Hardware:
+def hardware(device: Literal["auto", "cpu", "cuda"], gpus: tuple[str, ...] = ()) -> Hardware:
     """Raises SettingsError where a GPU is asked for and none is found."""
-    card = None if device == "cpu" else next(iter(cards()), None)
+    if device == "cpu" and gpus:
+        raise SettingsError(f"--gpus {','.join(gpus)} and --device cpu: choose one of the two.")
+    card = None if device == "cpu" else next(iter(chosen(gpus)), None)
     if device == "cuda" and card is None:
         raise SettingsError(
             "--device cuda: no NVIDIA GPU answers. Use --device cpu, or check the driver (nvidia-smi) and CUDA_VISIBLE_DEVICES."
@@ -31,9 +33,9 @@ def hardware(device: Literal["auto", "cpu", "cuda"]) -> Hardware:
     )
 
 
-def default_limits(machine: Hardware, train_seconds: float) -> Limits:
-    """A job may use most of the machine, and no more."""
-    return Limits(train_seconds=train_seconds, memory_bytes=int(machine.memory_bytes * 0.85))
+def default_limits(machine: Hardware, train_seconds: float, together: int = 1) -> Limits:
+    """A job may use most of the machine, and no more; of `together` jobs at the same time each its share."""
+    return Limits(train_seconds=train_seconds, memory_bytes=int(machine.memory_bytes * 0.85) // together)
 
 
 def _cores() -> int:

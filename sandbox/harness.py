@@ -36,7 +36,9 @@ def run_step(step: str, room: Path) -> int:
     }
     try:
         with blamed(None):
-            steps[step](_script(room / "pipeline.py"), config)
+            script = _script(room / "pipeline.py")
+            _note_batches(script)
+            steps[step](script, config)
     except BaseException as error:
         _account(step, error)
         return 1
@@ -104,6 +106,20 @@ def _script(path: Path) -> ModuleType:
     sys.modules["pipeline"] = module
     spec.loader.exec_module(module)
     return module
+
+
+def _note_batches(script: ModuleType) -> None:
+    """What was running when memory ran out: the shape of the largest batch so far lies in work/batch.json before it is used."""
+    batches, largest = script.Loader.__iter__, [0]
+
+    def noted(loader: Any) -> Iterator[Any]:
+        for images, targets in batches(loader):
+            if images.numel() > largest[0]:
+                largest[0] = images.numel()
+                Path("batch.json").write_text(json.dumps(list(images.shape)), encoding="utf-8")
+            yield images, targets
+
+    script.Loader.__iter__ = noted
 
 
 def _subset(script: ModuleType, data: Any) -> Any:

@@ -18,21 +18,23 @@ from sandbox import artifacts
 from sandbox.environment import KEPT, ROOT
 from schema.errors import JobsUnavailable, RunStopped
 from schema.events import JobProgress
-from schema.job import Access, JobResult, JobSpec, JobStatus, Step
+from schema.job import Access, JobResult, JobSpec, JobStatus, Place, Step
 
 POLL = 0.03
 MAX_POLL = 0.25  # a long training is looked at less often: every look costs it something
-NEEDED = ("PATH", "HOME", "IMPROVE_HOME", "IMPROVE_SUPERVISOR_IDLE", "TMPDIR", "XDG_RUNTIME_DIR")
+NEEDED = ("PATH", "HOME", "IMPROVE_HOME", "IMPROVE_SUPERVISOR_IDLE", "IMPROVE_LINE", "TMPDIR", "XDG_RUNTIME_DIR")
 MOST_DEATHS = 5  # of supervisors, while one job is waited for
 LEAST_FREE = 32 * 2**20  # bytes
 SET_ASIDE_SECONDS = 30.0  # that a running job has to end, before its place is taken
 
 
 def start(directory: Path, spec: JobSpec, /) -> None:
-    """Ask the run's supervisor for this job, unless it is done or running. Raises OSError where the disk refuses."""
+    """Ask the run's supervisor for this job, unless it is done or running. Raises OSError where the disk refuses, or the run's folder is gone."""
     if _is_of_another_pipeline(directory, spec):
         _set_aside(directory)
-    directory.mkdir(parents=True, exist_ok=True)
+    run_dir = _folder(directory).parent
+    for folder in reversed([directory, *directory.parents[: len(directory.relative_to(run_dir).parts) - 1]]):
+        folder.mkdir(exist_ok=True)
     found = result(directory)
     anew = found is not None and (undone(found) or _is_given_what_it_lacked(found, directory, spec))
     if anew or not (directory / "job.json").exists():
@@ -149,9 +151,9 @@ def status(directory: Path, /) -> JobStatus:
         return JobStatus(state="finished")
     if not (directory / "job.json").exists():
         return JobStatus(state="absent")
-    step, seconds = _step(directory)
+    step, waits_for, seconds = _step(directory)
     if _held(directory / "lock"):
-        return JobStatus(state="running", step=step, seconds=seconds)
+        return JobStatus(state="waiting" if waits_for else "running", step=step, waits_for=waits_for, seconds=seconds)
     waiting = _held(_folder(directory) / "supervisor.lock") and not (directory / "starts").exists()
     return JobStatus(state="waiting" if waiting else "interrupted", step=step)
 
@@ -164,14 +166,15 @@ def stop(directory: Path, /) -> None:
 def warm(run_dir: Path, access: Access, /) -> None:
     """Start the run's supervisor early, so that a sandbox for jobs with this access is warm when the first one comes."""
     folder = run_dir / "supervisor"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     (folder / "access.json").write_text(access.model_dump_json(), encoding="utf-8")
     _supervise(folder)
 
 
 def _supervise(folder: Path) -> None:
     """Have a supervisor. It is told nothing of the person's environment that it need not know: keys stay with us."""
-    (folder / "queue").mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    (folder / "queue").mkdir(exist_ok=True)
     if not _held(folder / "supervisor.lock"):
         with (folder / "supervisor.log").open("ab") as log:
             command = [sys.executable, "-c", _DETACH, str(folder)]
@@ -242,13 +245,14 @@ def _held(lock: Path) -> bool:
     return False
 
 
-def _step(directory: Path) -> tuple[Step | None, float]:
+def _step(directory: Path) -> tuple[Step | None, Place | None, float]:
+    """The step that it is in or what it stands in line for, and since how many seconds."""
     raw = artifacts.read_json(directory, "status.json")
-    return (raw["step"], max(0.0, time.time() - raw["since"])) if raw else (None, 0.0)
+    return (raw.get("step"), raw.get("waits_for"), max(0.0, time.time() - raw["since"])) if raw else (None, None, 0.0)
 
 
 def _progress(directory: Path) -> JobProgress:
-    step, seconds = _step(directory)
+    step, waits_for, seconds = _step(directory)
     asked = spec(directory)
     limits = asked.limits
     allowed = {"smoke": limits.smoke_seconds, "train": asked.longest_training, "predict": limits.predict_seconds}
@@ -259,6 +263,7 @@ def _progress(directory: Path) -> JobProgress:
     return JobProgress(
         job=asked.name,
         step=step,
+        waits_for=waits_for,
         seconds=round(seconds, 1),
         limit_seconds=allowed[step] if step else 0.0,
         epoch=row.epoch if row else 0,

@@ -42,7 +42,7 @@ DEEPEST = 400  # directories within one another, each with an open descriptor wh
 def build(room: Path, user: int | None) -> None:
     """An empty work directory that belongs to `user`. Raises OSError."""
     work = room / "work"
-    room.mkdir(parents=True, exist_ok=True)
+    room.mkdir(exist_ok=True)
     room.chmod(0o755)
     remove(room / WEIGHTS)
     if work.is_symlink():  # without isolation a job can do that

@@ -13,22 +13,27 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sandbox import artifacts, gpu, room
+import psutil
+
+from sandbox import artifacts, gpu, line, room
 from sandbox.attribution import fault_from
 from sandbox.isolation import cgroup
 from sandbox.isolation.kernel import PR_SET_CHILD_SUBREAPER, prctl
 from sandbox.isolation.users import end_survivors, own_user
 from sandbox.job import disk_is_full
+from sandbox.out_of_memory import Use, explained, shape_of
 from sandbox.output import Log
 from sandbox.watch import Watch
 from sandbox.zygote import Child, SandboxFailed, Zygote
-from schema.job import Access, Card, JobResult, JobSpec, Step, StepOutcome
+from schema.job import Access, Card, JobResult, JobSpec, Place, Step, StepOutcome
 from schema.pipeline import Fault
 
-OUT_OF_GPU_MEMORY = "OutOfMemoryError"  # torch's
 POLL = 0.02
 WATCH = 0.1  # between two looks at a running job: each look goes over all processes of the machine
 IDLE_SECONDS = float(os.environ.get("IMPROVE_SUPERVISOR_IDLE", "180"))
+# A warm process takes half a GB. Of those that only wait there are as many on the machine as fit a twentieth of its memory, and always two:
+# with many runs at once most have none, and begin each job four seconds later.
+IDLE = [f"idle-{n}" for n in range(max(2, psutil.virtual_memory().total // (10 * 2**30)))]
 
 
 def main(folder: Path) -> None:
@@ -51,15 +56,21 @@ def main(folder: Path) -> None:
 
 
 def _serve(folder: Path, zygote: Zygote) -> None:
-    _warm_up(folder, zygote)
-    quiet_since = time.monotonic()
-    while time.monotonic() - quiet_since < IDLE_SECONDS and folder.exists():
-        request = _next_request(folder / "queue")
-        if request is None:
-            time.sleep(POLL if time.monotonic() - quiet_since < 30 else 10 * POLL)
-            continue
-        _run_job(request, zygote)
+    with contextlib.ExitStack() as held:
+        may_idle = line.one_of(IDLE, held)
+        if may_idle:
+            _warm_up(folder, zygote)
         quiet_since = time.monotonic()
+        while time.monotonic() - quiet_since < IDLE_SECONDS and folder.exists():
+            request = _next_request(folder / "queue")
+            if request is None:
+                time.sleep(POLL if time.monotonic() - quiet_since < 30 else 10 * POLL)
+                continue
+            _run_job(request, zygote)
+            may_idle = may_idle or line.one_of(IDLE, held)
+            if not may_idle:
+                zygote.close()
+            quiet_since = time.monotonic()
 
 
 def _warm_up(folder: Path, zygote: Zygote) -> None:
@@ -67,8 +78,10 @@ def _warm_up(folder: Path, zygote: Zygote) -> None:
     with contextlib.suppress(OSError, ValueError, SandboxFailed):
         access = Access.model_validate_json((folder / "access.json").read_bytes())
         room.build(zygote.room, None if access.tier == "none" else zygote.user)
-        with gpu.one_of(_cards(access, zygote), lambda: True) as card:
-            zygote.open(access.model_copy(update={"card": card}))
+        cards = _cards(access, zygote)
+        with line.turn(list(cards), access.together, lambda: False) as place:
+            if place or not cards:
+                zygote.open(access.model_copy(update={"card": cards.get(place or "")}))
 
 
 def _next_request(queue: Path) -> Path | None:
@@ -89,17 +102,27 @@ def _run_job(job_dir: Path, zygote: Zygote) -> None:
         with (job_dir / "starts").open("a", encoding="utf-8") as file:
             file.write(f"{time.time()}\n")
         try:
-            result = _run_on_a_card(job_dir, spec, zygote)
+            result = _run_in_turn(job_dir, spec, zygote)
         except (SandboxFailed, OSError) as error:
             zygote.close()
             result = _not_run(spec, f"{error}")
-        if result.fault and disk_is_full(job_dir):
-            sys.exit(f"{job_dir}: the disk is full; the job begins anew when there is room")
-        _write(job_dir / "result.json", result.model_dump_json())
+        _hand_in(job_dir, result)
     except BlockingIOError:
         return
     finally:
         os.close(lock)
+
+
+def _hand_in(job_dir: Path, result: JobResult) -> None:
+    """Where the result cannot be kept we end: the job begins anew with another supervisor, or its run is gone."""
+    if not job_dir.exists():
+        sys.exit(f"{job_dir} was deleted")
+    if result.fault and disk_is_full(job_dir):
+        sys.exit(f"{job_dir}: the disk is full; the job begins anew when there is room")
+    try:
+        _write(job_dir / "result.json", result.model_dump_json())
+    except OSError as error:
+        sys.exit(f"{job_dir}: the result cannot be written, and the job begins anew when it can: {error.strerror}")
 
 
 def _not_run(spec: JobSpec, reason: str) -> JobResult:
@@ -108,19 +131,45 @@ def _not_run(spec: JobSpec, reason: str) -> JobResult:
     return JobResult(ok=False, fault=fault, steps=[], seconds=0.0, tier=spec.tier)
 
 
-def _run_on_a_card(job_dir: Path, spec: JobSpec, zygote: Zygote) -> JobResult:
-    """Jobs stand in line for a GPU, one to each card; on a CPU nothing is waited for."""
-    choice = _cards(spec.access, zygote)
-    with gpu.one_of(choice, (job_dir / "stop").exists) as card:
-        if choice and card is None:
-            fault = Fault(stage="smoke", kind="stopped", message="it was stopped while it waited for a GPU")
-            return JobResult(ok=False, fault=fault, steps=[], seconds=0.0, tier=spec.tier)
-        return _run_steps(job_dir, spec, zygote, card)
+def _run_in_turn(job_dir: Path, spec: JobSpec, zygote: Zygote) -> JobResult:
+    """Jobs stand in line for a GPU, and trainings for the CPU; what only predicts there waits for nothing."""
+    cards = _cards(spec.access, zygote)
+    places = list(cards) or (["cpu"] if "train" in spec.steps else [])
+    wait = Wait(job_dir, "GPU" if cards else "CPU")
+    with line.turn(places, spec.together, wait.goes_on) as place:
+        if places and place is None:
+            message = f"it was stopped while it waited for a free {wait.place}"
+            fault = Fault(stage="smoke", kind="stopped", message=message)
+            return JobResult(ok=False, fault=fault, steps=[], seconds=0.0, waited=wait.seconds, tier=spec.tier)
+        result = _run_steps(job_dir, spec, zygote, cards.get(place or ""))
+    return result.model_copy(update={"waited": wait.seconds})
 
 
-def _cards(access: Access, zygote: Zygote) -> list[Card]:
-    """The one that the warm process has been opened for comes first."""
-    return sorted(gpu.cards(), key=lambda card: card != zygote.card) if access.gpu else []
+@dataclass
+class Wait:
+    """A job in line. The person sees it, and can end it."""
+
+    job_dir: Path
+    place: Place
+    since: float | None = None  # None: it had its turn at once
+    seconds: float = 0.0
+
+    def goes_on(self) -> bool:
+        if self.since is None:
+            self.since = time.time()
+            _write(self.job_dir / "status.json", json.dumps({"waits_for": self.place, "since": self.since}))
+        self.seconds = round(time.time() - self.since, 1)
+        return self.job_dir.exists() and not (self.job_dir / "stop").exists()
+
+
+def _cards(access: Access, zygote: Zygote) -> dict[str, Card]:
+    """By the name of their line; the one that the warm process has been opened for comes first. Raises SandboxFailed where all that the run may use are gone."""
+    if not access.gpu:
+        return {}
+    there = [card for card in gpu.cards() if not access.gpus or card.uuid in access.gpus]
+    if access.gpus and not there:
+        raise SandboxFailed(f"of the GPUs that the run may use ({', '.join(access.gpus)}) none answers")
+    return {f"gpu-{card.uuid}": card for card in sorted(there, key=lambda card: card != zygote.card)}
 
 
 def _run_steps(job_dir: Path, spec: JobSpec, zygote: Zygote, card: Card | None) -> JobResult:
@@ -143,9 +192,8 @@ def _run_steps(job_dir: Path, spec: JobSpec, zygote: Zygote, card: Card | None) 
             cut = True  # it did not stop when asked; its best weights so far are scored
             continue
         fault = _fault(zygote.room, job_dir, spec, step, run)
-        if fault and card and fault.kind == OUT_OF_GPU_MEMORY:
-            fault = fault.model_copy(update={"message": f"{fault.message} {_on_the_card(card, run)}"})
         if fault:
+            fault = explained(fault, _use(zygote.room, spec, card, run))
             break
     log.close()
     room.take_out(zygote.room, spec, job_dir)
@@ -187,6 +235,7 @@ class StepRun:
     exit: int | None = None
     limit: str | None = None  # the limit that ended it
     peaks: Peaks = field(default_factory=Peaks)
+    scarce: int | None = None  # bytes that the machine had left, where this ended it
 
 
 def _run_step(job_dir: Path, spec: JobSpec, step: Step, zygote: Zygote, log: Log) -> StepRun:
@@ -194,7 +243,8 @@ def _run_step(job_dir: Path, spec: JobSpec, step: Step, zygote: Zygote, log: Log
     run = _run_child(job_dir, spec, step, zygote, log)
     if step == "smoke" and run.exit == 0 and run.limit is None:
         again = _run_child(job_dir, spec, "reload", zygote, log)
-        return StepRun(run.seconds + again.seconds, again.exit, again.limit, run.peaks.or_more(again.peaks))
+        peaks = run.peaks.or_more(again.peaks)
+        return StepRun(run.seconds + again.seconds, again.exit, again.limit, peaks, again.scarce)
     return run
 
 
@@ -223,6 +273,7 @@ def _run_child(job_dir: Path, spec: JobSpec, step: str, zygote: Zygote, log: Log
     _sweep(zygote)
     room.reopen(zygote.room)
     run.exit, run.seconds = status, watch.seconds
+    run.scarce = watch.scarce
     run.peaks = Peaks(watch.peak, watch.gpu_peak, watch.disk_peak)
     return run
 
@@ -247,13 +298,17 @@ def _sweep(zygote: Zygote) -> None:
     zygote.close()  # the last resort ends whatever will not go
 
 
-def _on_the_card(card: Card, run: StepRun) -> str:
-    """Said when the step is over: what is in use then is not its own."""
-    sizes = [size / 2**30 for size in (card.memory_bytes, run.peaks.gpu, gpu.in_use(card))]
-    return (
-        "The card has {:.1f} GiB; this step was seen with {:.1f} GiB of it, and other programs hold {:.1f} GiB.".format(
-            *sizes
-        )
+def _use(place: Path, spec: JobSpec, card: Card | None, run: StepRun) -> Use:
+    """Made when the step is over: what is in use of its card then is not its own."""
+    return Use(
+        limit=spec.limits.memory_bytes,
+        peak=run.peaks.memory,
+        machine=psutil.virtual_memory().total,
+        scarce=run.scarce,
+        card=card,
+        card_peak=run.peaks.gpu,
+        card_others=gpu.in_use(card) if card else 0,
+        batch=shape_of(artifacts.read_json(place, "work/batch.json", 200)),
     )
 
 

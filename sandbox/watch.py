@@ -30,7 +30,7 @@ class Watch:
 
     limits: Limits
     allowed: float  # seconds
-    stop: Path  # a file that a person makes to end the job
+    stop: Path  # a file that a person makes to end the job, in the job's directory: without that it ends, too
     zygote: Zygote
     card: Card | None = None
     card_before: int = 0  # bytes in use on it when the step began
@@ -42,6 +42,7 @@ class Watch:
     next_walk: float = 0.0
     next_sum: float = 0.0
     scratch: int = 0  # bytes of memory in /tmp and /dev/shm
+    scarce: int | None = None  # bytes that the machine had left, where this is why the job has to go
 
     @property
     def seconds(self) -> float:
@@ -53,7 +54,7 @@ class Watch:
         looks: dict[str, Callable[[], bool]] = {
             "processes": lambda: len(processes) > self.limits.processes,
             "output": lambda: log.received > self.limits.output_bytes,
-            "stopped": self.stop.exists,
+            "stopped": lambda: self.stop.exists() or not self.stop.parent.exists(),
             "time": lambda: self.seconds > self.allowed and self._alone(processes) > self.allowed,
             "memory": lambda: self._memory_passed(processes),
             "disk": lambda: time.monotonic() >= self.next_walk and self._disk_passed(processes),
@@ -86,8 +87,9 @@ class Watch:
             self.next_sum = time.monotonic() + 5 * (time.monotonic() - began)
         self.peak = max(self.peak, used)
         machine = psutil.virtual_memory()
-        scarce = machine.available < LEAST_FREE_SHARE * machine.total and used > self.limits.memory_bytes / 4
-        return used > self.limits.memory_bytes or scarce
+        if machine.available < LEAST_FREE_SHARE * machine.total and used > self.limits.memory_bytes / 4:
+            self.scarce = machine.available
+        return used > self.limits.memory_bytes or self.scarce is not None
 
     def _quick_sum(self, processes: list[psutil.Process]) -> int:
         """Too high where processes share memory, as all do with the warm process that they come from."""

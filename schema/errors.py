@@ -10,6 +10,7 @@ ImproveError                  exit code 1: a fault of ours or of the machine
 │   ├── ChangedSince          what a run's scores depend on is not as it was
 │   ├── NothingToResume       the run is finished
 │   ├── HomeError             $IMPROVE_HOME cannot be written, or is full
+│       └── HomeLost          it, or the run's folder, was deleted while the run was going on
 │   └── DatabaseRefused       a data base cannot be opened, or is damaged
 │       └── CheckpointsDamaged  they are made again from the experiment store
 └── RunStopped                exit code 3: stopped on purpose, and resumable
@@ -70,6 +71,10 @@ class DatabaseRefused(InputError):
 
 
 class CheckpointsDamaged(DatabaseRefused):
+    pass
+
+
+class HomeLost(HomeError):
     pass
 
 

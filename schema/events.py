@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from schema.dataset import DatasetProfile
-from schema.job import Step
+from schema.job import Place, Step
 from schema.pipeline import Component, Fault
 from schema.record import Record
 from schema.team import LedgerRow, Proposal, Spent, Usage
@@ -80,11 +80,12 @@ class WeightsFetched(Record):
 
 
 class JobProgress(Record):
-    """Where a job is. Seconds count from the start of the step."""
+    """Where a job is. Seconds count from the start of the step, or of the wait for its turn."""
 
     kind: Literal["job_progress"] = "job_progress"
     job: str
     step: Step | None
+    waits_for: Place | None = Field(default=None, description="What it stands in line for, before its first step")
     seconds: float
     limit_seconds: float
     epoch: int = 0

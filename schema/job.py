@@ -9,6 +9,7 @@ from schema.record import Record
 from schema.settings import Tier
 
 Step = Literal["smoke", "train", "predict"]
+Place = Literal["CPU", "GPU"]
 
 
 class Limits(Record):
@@ -52,6 +53,10 @@ class Access(Record):
     tier: Tier
     read: tuple[str, ...] = Field(description="Files and directories, besides the system and the Python environment")
     gpu: bool = False
+    gpus: tuple[str, ...] = Field(
+        default=(), description="UUIDs of the cards that it may get one of; none: all of them"
+    )
+    together: int = Field(default=1, ge=1, description="Trainings at the same time on its card, or on the CPU")
     card: Card | None = Field(default=None, description="The one that it may use; None: whatever there is")
     limits: Limits
 
@@ -72,6 +77,10 @@ class JobSpec(Record):
     steps: tuple[Step, ...] = ("smoke", "train", "predict")
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    gpus: tuple[str, ...] = Field(
+        default=(), description="UUIDs of the cards that it may get one of; none: all of them"
+    )
+    together: int = Field(default=1, ge=1, description="Trainings at the same time on its card, or on the CPU")
     threads: int = Field(ge=1)
     epochs: int | None = Field(
         default=None, description="Planned epochs of the run, None for the first pipeline: it measures"
@@ -107,7 +116,14 @@ class JobSpec(Record):
     def access(self) -> Access:
         pretrained = {*self.weights.values(), *self.cached.values()}
         named = {self.data, *self.heldout.values(), *pretrained, self.weights_file or ""}
-        return Access(tier=self.tier, read=tuple(sorted(named - {""})), gpu=self.device != "cpu", limits=self.limits)
+        return Access(
+            tier=self.tier,
+            read=tuple(sorted(named - {""})),
+            gpu=self.device != "cpu",
+            gpus=self.gpus,
+            together=self.together,
+            limits=self.limits,
+        )
 
 
 class StepOutcome(Record):
@@ -123,6 +139,7 @@ class JobResult(Record):
     fault: Fault | None = None
     steps: list[StepOutcome]
     seconds: float
+    waited: float = Field(default=0.0, description="Seconds in line for the CPU or a GPU before; `seconds` are without")
     cut: bool = Field(default=False, description="The training ended at its time limit, on its best weights so far")
     peak_memory_bytes: int = 0
     peak_gpu_bytes: int = 0
@@ -133,4 +150,5 @@ class JobResult(Record):
 class JobStatus(Record):
     state: Literal["absent", "waiting", "running", "finished", "interrupted"]
     step: Step | None = None
-    seconds: float = 0.0
+    waits_for: Place | None = Field(default=None, description="What it stands in line for")
+    seconds: float = Field(default=0.0, description="In that step, or in that line")

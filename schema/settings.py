@@ -79,6 +79,13 @@ class Settings(Record):
     max_seeds: int = Field(default=2, ge=1, le=10, description="Trainings per pipeline when a comparison is undecided")
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of training")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to train")
+    gpus: tuple[str, ...] = Field(
+        default=(), description="GPUs that this run may use, by number as nvidia-smi counts or by UUID; none: all"
+    )
+    jobs_per_gpu: int = Field(default=1, ge=1, le=64, description="Trainings at the same time on one GPU")
+    jobs_per_cpu: int = Field(
+        default=1, ge=1, le=64, description="Trainings at the same time on this machine's CPU, those of other runs too"
+    )
     tier: Tier | Literal["auto"] = Field(
         default="auto", description="Isolation of generated code; auto: the best that works here (docs/security.md)"
     )

@@ -1,4 +1,4 @@
-"""No test reaches the user's home, a hub, or a key."""
+"""No test reaches the user's home, a hub, or a key, or waits for the user's trainings."""
 
 import os
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tests.checkpoints.server import Server
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["IMPROVE_LINE"] = f"test-{os.getpid()}"
 
 
 @pytest.fixture(autouse=True)

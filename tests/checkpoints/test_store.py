@@ -145,3 +145,26 @@ def test_a_store_of_an_older_version_gets_the_columns_that_came_since() -> None:
     assert (made.run("old").settings, made.run("old").thread) == (SETTINGS, None)
     made.put_iteration("old", ROW, previous=None, pipeline=PIPELINE, proposal=None, fault=None, training=None)
     assert made.ledger("old") == [ROW]
+
+
+OPEN = """
+import sys
+from checkpoints.home import checkpoints_path
+from checkpoints.saver import SqliteCheckpointer
+from checkpoints.store import open_store
+sys.stdin.readline()
+open_store().runs()
+with SqliteCheckpointer.open(checkpoints_path()) as saver:
+    saver.get_tuple({"configurable": {"thread_id": "none"}})
+"""
+
+
+def test_many_processes_may_begin_in_a_new_home_at_once() -> None:
+    command = [sys.executable, "-c", OPEN]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(8)]
+    for process in processes:
+        assert process.stdin
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    told = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 8, told

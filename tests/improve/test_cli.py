@@ -64,6 +64,9 @@ def test_bad_durations_name_the_option_and_the_forms(text: str) -> None:
         (["run", "digits", "--name", "a/b"], "1 to 64 letters"),
         (["run", "digits", "--weights-dir", "nowhere"], "--weights-dir: no folder"),
         (["run", "digits", "--iterations", "-1"], "greater than or equal to 0"),
+        (["run", "digits", "--gpus", "0", "--device", "cpu"], "--gpus 0 and --device cpu: choose one of the two"),
+        (["run", "digits", "--jobs-per-cpu", "0"], "jobs_per_cpu = 0: Input should be greater than or equal to 1"),
+        (["run", "digits", "--jobs-per-gpu", "100"], "jobs_per_gpu = 100"),
         (["resume", "nothing"], "No run named 'nothing'"),
         (["show", "nothing"], "No run named 'nothing'"),
         (["predict", "nothing", "a.jpg"], "No run named 'nothing'"),
@@ -143,6 +146,24 @@ def test_a_second_ctrl_c_ends_the_training_of_this_run_alone(home: Path, monkeyp
     offer_to_end("mine")
     assert (jobs["mine"] / "stop").exists()
     assert not (jobs["theirs"] / "stop").exists()
+
+
+def test_a_second_ctrl_c_takes_a_training_out_of_the_line(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = home / "runs" / "mine" / "iterations" / "0000" / "jobs" / "1-s0"
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text("{}")
+    monkeypatch.setattr(job, "status", lambda _: JobStatus(state="waiting", waits_for="CPU"))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+
+    def impatient(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", impatient)
+    offer_to_end("mine")
+    assert "A training stays in line in the background" in capsys.readouterr().err
+    assert (folder / "stop").exists()
 
 
 def test_the_command_line_does_not_import_torch() -> None:

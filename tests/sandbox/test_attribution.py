@@ -76,7 +76,6 @@ def test_excerpt_has_the_tracebacks_lines_with_the_components_numbers() -> None:
         ("mat1 and mat2 shapes cannot be multiplied (8x64 and 512x10)", "follow the shapes"),
         ("Expected all tensors to be on the same device, but found cuda:0 and cpu", "info.device"),
         ("Target 10 is out of bounds.", "labels int64 [B]"),
-        ("DefaultCPUAllocator: can't allocate memory", "smaller batch"),
     ],
 )
 def test_message_says_what_usually_helps(message: str, says: str) -> None:

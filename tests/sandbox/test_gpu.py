@@ -1,15 +1,16 @@
-"""Cards as the driver tells of them: which a job gets, one job to each, and what of their memory is whose.
+"""Cards as the driver tells of them: which a run may use, and what of their memory is whose.
 
 The driver is played, because this suite has to run where there is none.
 """
 
+import re
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import pynvml
 import pytest
@@ -63,6 +64,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
         "nvmlDeviceGetCount": lambda: len(told.uuids),
         "nvmlDeviceGetHandleByIndex": by_index,
         "nvmlDeviceGetHandleByUUID": by_uuid,
+        "nvmlDeviceGetIndex": lambda handle: handle,
         "nvmlDeviceGetDeviceHandleFromMigDeviceHandle": whole,
         "nvmlDeviceGetUUID": lambda handle: told.uuids[handle],
         "nvmlDeviceGetName": lambda handle: f"Card {handle}",
@@ -137,37 +139,33 @@ def test_a_job_gets_the_node_and_the_name_of_its_card_only(tmp_path: Path, monke
     assert environment(tmp_path, 1, "/tmp", "GPU-aa11")["CUDA_VISIBLE_DEVICES"] == "GPU-aa11"
 
 
-def test_one_job_to_a_card_and_the_next_waits(driver: Driver) -> None:
-    choice = gpu.cards()[:2]
-    over, got = threading.Event(), []
-
-    def third() -> None:
-        with gpu.one_of(choice, over.is_set) as card:
-            got.append(card)
-
-    with gpu.one_of(choice, lambda: True) as first:
-        with gpu.one_of(choice, lambda: True) as second:
-            assert [first, second] == choice
-            with gpu.one_of(choice, lambda: True) as none:
-                assert none is None
-            waiting = threading.Thread(target=third)
-            waiting.start()
-            waiting.join(0.2)
-            assert waiting.is_alive()
-        waiting.join(10)
-        assert got == [second]
+@pytest.mark.parametrize(
+    ("entries", "indices"), [((), [0, 1, 2]), (("2", "0"), [2, 0]), (("GPU-ab22",), [1]), (("0", "GPU-aa11"), [0])]
+)
+def test_the_cards_that_a_run_may_use(driver: Driver, entries: tuple[str, ...], indices: list[int]) -> None:
+    assert [card.uuid for card in gpu.chosen(entries)] == [driver.uuids[index] for index in indices]
 
 
-def test_a_wait_for_a_card_can_be_given_up_and_without_cards_there_is_none(driver: Driver) -> None:
-    with gpu.one_of([], lambda: False) as card:
-        assert card is None
-    looks = iter([False, True])
-    [only, *_] = gpu.cards()
-    with (
-        gpu.one_of([only], lambda: True),
-        gpu.one_of([only], lambda: next(looks)) as card,
-    ):
-        assert card is None
+@pytest.mark.parametrize("entry", ["7", "GPU-zz", "GPU-a", "all", "-1"])
+def test_a_card_that_does_not_exist_is_named_beside_those_that_do(driver: Driver, entry: str) -> None:
+    there = r"0 Card 0 \(GPU-aa11\); 1 Card 1 \(GPU-ab22\); 2 Card 2 \(GPU-cc33\)"
+    with pytest.raises(SettingsError, match=rf"--gpus 0,{entry}: there is no GPU {entry}\. .*{there}"):
+        hardware("auto", ("0", entry))
+
+
+def test_a_card_that_cuda_visible_devices_hides_does_not_exist(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    with pytest.raises(SettingsError, match=r"no GPU 0\. .*leaves: 1 Card 1 \(GPU-ab22\)\. Give"):
+        gpu.chosen(("0",))
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda", "cpu"])
+def test_cards_where_there_are_none_or_a_cpu_is_asked_for(
+    driver: Driver, device: Literal["auto", "cpu", "cuda"]
+) -> None:
+    driver.here = device == "cpu"
+    with pytest.raises(SettingsError, match="--gpus 0"):
+        hardware(device, ("0",))
 
 
 @pytest.mark.parametrize(
@@ -241,5 +239,5 @@ def test_a_whole_job_has_one_card_to_itself_and_is_told_what_was_asked_and_free(
     assert result.fault.component == "training"
     assert "Tried to allocate 30.00 GiB" in result.fault.message
     assert "17.50 GiB is free" in result.fault.message
-    assert "The card has 24.0 GiB; this step was seen with 0." in result.fault.message
+    assert re.search(r"The card has 24.0 GiB; this step was seen with [\d.]+ [MG]iB of it", result.fault.message)
     assert result.peak_gpu_bytes > 0

@@ -11,16 +11,14 @@ import numpy as np
 import psutil
 import pytest
 
-from dataset.decode import SOURCE
 from sandbox import artifacts, job
-from sandbox.assemble import assemble
 from sandbox.isolation import cgroup
 from schema.errors import JobsUnavailable, RunStopped
-from schema.job import JobResult, JobSpec, Limits
+from schema.job import JobResult
 from schema.pipeline import Pipeline
+from tests.sandbox.jobs import GB, lay_out_data, spec, training
 from tests.scripted import MODEL, PIPELINE, TRAINING
 
-GB = 2**30
 GROUPS = pytest.mark.skipif(cgroup.home() is None, reason="no control group (cgroup v2) can be made here")
 KERNEL = pytest.mark.skipif(
     not ((home := cgroup.home()) and cgroup.limits(home)),
@@ -32,25 +30,7 @@ KERNEL = pytest.mark.skipif(
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One run with one warm supervisor, at a path that is long and has spaces."""
     folder = tmp_path_factory.mktemp("run") / ("a folder with spaces " * 8) / "run é"
-    data = folder / "data"
-    data.mkdir(parents=True)
-    random = np.random.default_rng(0)
-    labels = np.arange(80) % 2
-    images = (random.integers(0, 120, (80, 1, 8, 8)) + 100 * labels[:, None, None, None]).astype(np.uint8)
-    np.save(data / "images.npy", images)
-    np.save(data / "labels.npy", labels)
-    np.save(data / "inner.npy", np.arange(80) % 10 == 9)
-    facts = {
-        "classes": ["dark", "light"],
-        "channels": 1,
-        "height": 8,
-        "width": 8,
-        "mean": [0.4],
-        "std": [0.2],
-        "counts": [40, 32],
-    }
-    (data / "dataset.json").write_text(json.dumps(facts))
-    np.save(data / "heldout.npy", images[:20])
+    lay_out_data(folder)
     yield folder
     job.shutdown(folder)
 
@@ -66,26 +46,6 @@ def run(run_dir: Path, request: pytest.FixtureRequest) -> Run:
         return directory, job.wait(directory) if wait else None  # type: ignore[return-value]
 
     return start
-
-
-def spec(run_dir: Path, pipeline: Pipeline, **limits: float) -> JobSpec:
-    allowed = {"train_seconds": 30, "smoke_seconds": 20, "grace_seconds": 2, "memory_bytes": 4 * GB} | limits
-    return JobSpec(
-        name="test",
-        pipeline=assemble(pipeline, SOURCE, "test"),
-        data=str(run_dir / "data"),
-        heldout={"validation": str(run_dir / "data" / "heldout.npy"), "test": str(run_dir / "data" / "heldout.npy")},
-        device="cpu",
-        threads=1,
-        tier="none",
-        limits=Limits.model_validate(allowed),
-    )
-
-
-def training(body: str) -> Pipeline:
-    """A training component that does this first."""
-    lines = "".join(f"    {line}\n" for line in body.splitlines())
-    return PIPELINE.with_code("training", TRAINING.replace("log):\n", f"log):\n{lines}"))
 
 
 def test_a_good_job_leaves_predictions_a_curve_and_a_plan(run: Run) -> None:
@@ -168,6 +128,17 @@ def test_a_limit_ends_the_job_and_says_which(
     assert result.fault is not None
     assert result.fault.kind == kind, result.fault
     assert (directory / "train.log").stat().st_size < 3_000_000
+
+
+def test_out_of_memory_the_engineer_is_told_what_was_used_what_was_running_and_what_to_make_smaller(run: Run) -> None:
+    greedy = "held = []\nfor images, targets in loaders.with_batch_size(12).train:\n    while True:\n        held.append(bytearray(20_000_000))"
+    _, result = run(training(greedy), memory_bytes=1_500_000_000)
+    assert result.fault is not None
+    assert (result.fault.kind, result.fault.component) == ("memory", "training")
+    assert re.search(
+        r"seen with 1\.[4-9] GiB of the 1\.4 GiB that a job may use\. The machine has \d+", result.fault.message
+    )
+    assert "Batches of 12 at 8 x 8 were running: halve the batch size (6)" in result.fault.message
 
 
 def test_an_endless_loop_is_found_by_its_line(run: Run) -> None:

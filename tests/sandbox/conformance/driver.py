@@ -42,6 +42,7 @@ class Suite:
         self.folder = folder
         self.bait = bait.lay_out(folder)
         self.run = folder / "home/runs/run"
+        self.run.mkdir(parents=True, exist_ok=True)
         self.room = self.run / "supervisor/room"
         self.bait |= {
             "room": str(self.room),

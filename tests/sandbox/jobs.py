@@ -1,0 +1,57 @@
+"""A small data set and a job that trains on it, without isolation."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from dataset.decode import SOURCE
+from sandbox.assemble import assemble
+from schema.job import JobSpec, Limits
+from schema.pipeline import Pipeline
+from tests.scripted import PIPELINE, TRAINING
+
+GB = 2**30
+
+
+def lay_out_data(folder: Path) -> None:
+    """Two classes that a linear model can tell apart."""
+    data = folder / "data"
+    data.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    labels = np.arange(80) % 2
+    images = (random.integers(0, 120, (80, 1, 8, 8)) + 100 * labels[:, None, None, None]).astype(np.uint8)
+    np.save(data / "images.npy", images)
+    np.save(data / "labels.npy", labels)
+    np.save(data / "inner.npy", np.arange(80) % 10 == 9)
+    facts = {
+        "classes": ["dark", "light"],
+        "channels": 1,
+        "height": 8,
+        "width": 8,
+        "mean": [0.4],
+        "std": [0.2],
+        "counts": [40, 32],
+    }
+    (data / "dataset.json").write_text(json.dumps(facts))
+    np.save(data / "heldout.npy", images[:20])
+
+
+def spec(run_dir: Path, pipeline: Pipeline, **limits: float) -> JobSpec:
+    allowed = {"train_seconds": 30, "smoke_seconds": 20, "grace_seconds": 2, "memory_bytes": 4 * GB} | limits
+    return JobSpec(
+        name="test",
+        pipeline=assemble(pipeline, SOURCE, "test"),
+        data=str(run_dir / "data"),
+        heldout={"validation": str(run_dir / "data" / "heldout.npy"), "test": str(run_dir / "data" / "heldout.npy")},
+        device="cpu",
+        threads=1,
+        tier="none",
+        limits=Limits.model_validate(allowed),
+    )
+
+
+def training(body: str) -> Pipeline:
+    """A training component that does this first."""
+    lines = "".join(f"    {line}\n" for line in body.splitlines())
+    return PIPELINE.with_code("training", TRAINING.replace("log):\n", f"log):\n{lines}"))
