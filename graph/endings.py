@@ -59,7 +59,11 @@ def told(name: str, thread: str, saver: Checkpointer, control: RunControl) -> It
     except ReviewWaits:
         open_store().set_status(name, "stopped", WAITS)
         raise
-    except (GraphDrained, GeneratorExit, RunStopped):
+    except GeneratorExit:  # nobody listens any more
+        if exists(name):
+            open_store().set_status(name, "stopped", "stopped by you")
+        raise
+    except (GraphDrained, RunStopped):
         raise _stopped(name) from None
     except BaseException as error:
         if isinstance(error, BrokenProcessPool) and control.drain_requested:  # Ctrl-C reached the decoders, too

@@ -94,6 +94,9 @@ def run(
     sandbox: Annotated[
         str, typer.Option(help="Isolation of generated code: auto (the best that works), bwrap, landlock or none")
     ] = "auto",
+    review: Annotated[
+        bool, typer.Option("--review", help="Ask before each training: approve, edit the proposal, or skip")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a classifier from DATA and keep improving it."""
@@ -133,6 +136,7 @@ def run(
             "weights_dir": weights_dir or os.environ.get("IMPROVE_WEIGHTS"),
             "device": device,
             "tier": sandbox,
+            "review": review,
             **_line(gpus, jobs_per_gpu, jobs_per_cpu),
         }
     )
@@ -163,10 +167,11 @@ def _line(gpus: str | None, jobs_per_gpu: int | None, jobs_per_cpu: int | None) 
 
 def _start(settings: "Settings", name: str | None, *, as_json: bool) -> None:
     from graph.run import run as run_graph
+    from improve.review import on_terminal
     from improve.view import watching
 
-    with watching(settings, as_json=as_json) as show:
-        made = run_graph(settings, name=name, on_event=show)
+    with watching(settings, as_json=as_json) as view:
+        made = run_graph(settings, name=name, on_event=view.show, on_review=lambda asked: on_terminal(asked, view))
     _conclude(made, as_json=as_json)
 
 
@@ -185,20 +190,56 @@ def resume(
     gpus: Gpus = None,
     jobs_per_gpu: JobsPerGpu = None,
     jobs_per_cpu: JobsPerCpu = None,
+    review: Annotated[
+        bool | None, typer.Option("--review/--no-review", help="Ask before each training, or do not any more")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Go on with a stopped run, or give a finished one more."""
+    more = _more(iterations, budget, max_tokens, max_cost) | _line(gpus, jobs_per_gpu, jobs_per_cpu)
+    _go_on(name, more | {"review": review}, sandbox, data, force=force, as_json=as_json)
+
+
+@app.command()
+def fork(
+    name: RunName,
+    iteration: Annotated[int, typer.Option(help="The new run begins where this one was settled")],
+    new_name: Annotated[str | None, typer.Option("--name", help="Of the new run")] = None,
+    iterations: Annotated[int | None, typer.Option(help="Another number of iterations")] = None,
+    budget: Annotated[str | None, typer.Option(help="Another time for the whole run: 2h, 45m")] = None,
+    review: Annotated[bool | None, typer.Option("--review/--no-review", help="Ask before each training")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """A new run that goes its own way from an earlier iteration of another, which stays as it is."""
+    from graph.fork import fork as fork_graph
+
+    more = _more(iterations, budget, None, None) | {"review": review}
+    _go_on(fork_graph(name, iteration, new_name), more, None, None, force=False, as_json=as_json)
+
+
+def _more(iterations: int | None, budget: str | None, max_tokens: int | None, max_cost: float | None) -> dict[str, Any]:
+    seconds = duration(budget, "--budget") if budget else None
+    return {"iterations": iterations, "budget_seconds": seconds, "max_tokens": max_tokens, "max_cost": max_cost}
+
+
+def _go_on(
+    name: str, more: dict[str, Any], sandbox: str | None, data: str | None, *, force: bool, as_json: bool
+) -> None:
     from graph.run import resume as resume_graph
+    from improve.review import on_terminal
     from improve.view import watching
 
-    seconds = duration(budget, "--budget") if budget else None
-    settings = _store().run(name).settings
-    more: dict[str, Any] = {"iterations": iterations, "budget_seconds": seconds}
-    more |= {"max_tokens": max_tokens, "max_cost": max_cost}
-    more |= _line(gpus, jobs_per_gpu, jobs_per_cpu)
-    settings = settings.model_copy(update={key: value for key, value in more.items() if value is not None})
-    with watching(settings, as_json=as_json) as show:
-        resume_graph(name, **more, sandbox=sandbox, data=data, force=force, on_event=show)
+    changes = {key: value for key, value in more.items() if value is not None}
+    with watching(_store().run(name).settings.model_copy(update=changes), as_json=as_json) as view:
+        resume_graph(
+            name,
+            **changes,
+            sandbox=sandbox,
+            data=data,
+            force=force,
+            on_event=view.show,
+            on_review=lambda asked: on_terminal(asked, view),
+        )
     _conclude(name, as_json=as_json)
 
 
@@ -358,8 +399,8 @@ def replay(
     from improve.view import watching
 
     store = _store()
-    with watching(store.run(name).settings, as_json=as_json) as show:
-        found = replay_run(name, iteration, store, sandbox=sandbox, data=data, on_event=show)
+    with watching(store.run(name).settings, as_json=as_json) as view:
+        found = replay_run(name, iteration, store, sandbox=sandbox, data=data, on_event=view.show)
     if as_json:
         typer.echo(json.dumps(found.model_dump(mode="json")))
     for line in [] if as_json else replay_lines(found):

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.syntax import Syntax
 
-from improve.view import clean
+from improve.view import View, clean
 from schema.pipeline import COMPONENTS, Component
 from schema.team import Proposal, Review, ReviewAsked
 from schema.text import plain
@@ -19,12 +19,12 @@ from schema.text import plain
 INSTRUCTION = "# What is the engineer to do instead? Lines that begin with # are left out.\n"
 
 
-def on_terminal(asked: ReviewAsked) -> Review | None:
+def on_terminal(asked: ReviewAsked, view: View) -> Review | None:
     """None where nobody can answer, or does not want to: the run stops, and asks again when it is resumed."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return None
-    _show(asked)
-    with _interruptible():
+    with view.paused(), _interruptible():
+        _show(asked)
         try:
             return _ask(asked.proposal)
         except (typer.Abort, KeyboardInterrupt, EOFError):

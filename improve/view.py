@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -34,18 +35,36 @@ from schema.team import LedgerRow, Spent
 from schema.text import one_line
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """Shows events, and gives the terminal away while a question is asked."""
+
+    show: Callable[[Event], None]
+    live: Live | None = None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        if self.live:
+            self.live.stop()
+        try:
+            yield
+        finally:
+            if self.live:
+                self.live.start(refresh=True)
+
+
 @contextmanager
-def watching(settings: Settings, *, as_json: bool) -> Iterator[Callable[[Event], None]]:
-    """The function that shows events, in the form that this output calls for."""
+def watching(settings: Settings, *, as_json: bool) -> Iterator[View]:
+    """The view of events that this output calls for."""
     if as_json:
-        yield lambda event: print(json.dumps(event.model_dump(mode="json")), flush=True)  # noqa: T201 - the output
+        yield View(lambda event: print(json.dumps(event.model_dump(mode="json")), flush=True))  # noqa: T201 - the output
     elif sys.stdout.isatty():
         screen = Screen(settings)
-        with Live(get_renderable=screen.draw, refresh_per_second=4, transient=True, console=screen.console):
-            yield screen.take
+        with Live(get_renderable=screen.draw, refresh_per_second=4, transient=True, console=screen.console) as live:
+            yield View(screen.take, live)
     else:
         lines = Lines(settings)
-        yield lambda event: _print_lines(lines.of(event))
+        yield View(lambda event: _print_lines(lines.of(event)))
 
 
 def _print_lines(lines: list[str]) -> None:

@@ -54,6 +54,7 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
     settings = settings.model_copy(update={"name": name})
     _create(store, name, settings, thread)
     run_dir(name).mkdir(parents=True, exist_ok=True)
+    (run_dir(name) / "settings.json").write_text(settings.model_dump_json(indent=2), encoding="utf-8")
     for usage in asked:
         store.add_call(name, 0, "profile", usage)
     store.set_profile(name, prepared)

@@ -13,7 +13,7 @@ from graph.build import build_graph
 from graph.fork import fork
 from graph.run import resume, run
 from schema.errors import InputError, RunNameTaken, RunStopped, UnknownRun
-from schema.events import Event, Notice, Settled
+from schema.events import Event, RunStarted, Settled
 from schema.team import Review, ReviewAsked
 from tests.graph.test_resume import photos, services, settings  # noqa: F401 - a fixture
 from tests.scripted import TRAINING
@@ -101,11 +101,31 @@ def test_a_run_without_its_checkpoints_goes_on_from_the_last_settled_iteration_a
         file.unlink()
     events: list[Event] = []
     resume("r", services=services(), on_event=events.append)
-    assert any("were lost or damaged" in event.text for event in events if isinstance(event, Notice))
+    assert any(
+        "were lost or damaged" in note for event in events if isinstance(event, RunStarted) for note in event.notes
+    )
     rows = store.ledger("r")
     assert [row.iteration for row in rows] == [0, 1, 2, 3, 4]
     assert [told(row) for row in rows[:3]] == before
     assert store.run("r").status == "finished"
+
+
+@pytest.mark.parametrize("where", ["at its beginning", "in the middle"])
+def test_damaged_checkpoints_are_set_aside_and_the_run_goes_on_from_the_store(photos: Path, where: str) -> None:  # noqa: F811
+    interrupted_after(2, photos, iterations=4)
+    path = checkpoints_path()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    with path.open("r+b") as file:
+        file.seek(0 if where == "at its beginning" else 4096)
+        file.write(b"\xff" * (100 if where == "at its beginning" else path.stat().st_size - 4096))
+    events: list[Event] = []
+    resume("r", services=services(), on_event=events.append)
+    started = next(event for event in events if isinstance(event, RunStarted))
+    assert any("is damaged" in note and "It is kept as" in note for note in started.notes)
+    assert [row.iteration for row in open_store().ledger("r")] == [0, 1, 2, 3, 4]
+    assert list(path.parent.glob("checkpoints.sqlite.damaged-*"))
 
 
 def test_checkpoints_that_are_older_than_the_store_do_not_take_the_run_back(photos: Path) -> None:  # noqa: F811
