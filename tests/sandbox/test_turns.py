@@ -141,7 +141,7 @@ def test_predicting_waits_for_no_training(start: Start, tmp_path: Path) -> None:
 def test_only_a_few_of_many_runs_keep_half_a_gigabyte_for_what_may_come(
     tmp_path: Path,
 ) -> None:
-    from sandbox.supervisor import IDLE
+    from sandbox.turns import IDLE
 
     runs = [tmp_path / f"idle {number}" for number in range(len(IDLE) + 2)]
     try:
