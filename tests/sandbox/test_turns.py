@@ -61,6 +61,7 @@ def until(directory: Path, state: str, step: str | None = None) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_trainings_of_two_runs_take_turns_on_the_cpu(start: Start) -> None:
     directories = [start(), start()]
     results = [job.wait(directory) for directory in directories]
