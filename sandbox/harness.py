@@ -109,17 +109,17 @@ def _script(path: Path) -> ModuleType:
 
 
 def _note_batches(script: ModuleType) -> None:
-    """What was running when memory ran out: the shape of the largest batch so far lies in work/batch.json before it is used."""
-    batches, largest = script.Loader.__iter__, [0]
+    """What was running when memory ran out: work/batch.json has the shape of the batch before it is used, written anew where that changes."""
+    batches, noted = script.Loader.__iter__, [torch.Size()]
 
-    def noted(loader: Any) -> Iterator[Any]:
+    def noting(loader: Any) -> Iterator[Any]:
         for images, targets in batches(loader):
-            if images.numel() > largest[0]:
-                largest[0] = images.numel()
+            if images.shape != noted[0]:
+                noted[0] = images.shape
                 Path("batch.json").write_text(json.dumps(list(images.shape)), encoding="utf-8")
             yield images, targets
 
-    script.Loader.__iter__ = noted
+    script.Loader.__iter__ = noting
 
 
 def _subset(script: ModuleType, data: Any) -> Any:

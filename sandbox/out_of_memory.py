@@ -25,7 +25,7 @@ class Use:
     card: Card | None = None
     card_peak: int = 0  # what the step had of its card
     card_others: int = 0  # what other programs have of it
-    batch: tuple[int, ...] = ()  # shape of the largest batch that was running; empty: not known
+    batch: tuple[int, ...] = ()  # shape of the last batch that was begun; empty: not known
 
 
 def shape_of(raw: Any) -> tuple[int, ...]:

@@ -23,17 +23,15 @@ from sandbox.isolation.users import end_survivors, own_user
 from sandbox.job import disk_is_full
 from sandbox.out_of_memory import Use, explained, shape_of
 from sandbox.output import Log
+from sandbox.turns import IDLE, Wait, cards_of, write
 from sandbox.watch import Watch
 from sandbox.zygote import Child, SandboxFailed, Zygote
-from schema.job import Access, Card, JobResult, JobSpec, Place, Step, StepOutcome
+from schema.job import Access, Card, JobResult, JobSpec, Step, StepOutcome
 from schema.pipeline import Fault
 
 POLL = 0.02
 WATCH = 0.1  # between two looks at a running job: each look goes over all processes of the machine
 IDLE_SECONDS = float(os.environ.get("IMPROVE_SUPERVISOR_IDLE", "180"))
-# A warm process takes half a GB. Of those that only wait there are as many on the machine as fit a twentieth of its memory, and always two:
-# with many runs at once most have none, and begin each job four seconds later.
-IDLE = [f"idle-{n}" for n in range(max(2, psutil.virtual_memory().total // (10 * 2**30)))]
 
 
 def main(folder: Path) -> None:
@@ -78,7 +76,7 @@ def _warm_up(folder: Path, zygote: Zygote) -> None:
     with contextlib.suppress(OSError, ValueError, SandboxFailed):
         access = Access.model_validate_json((folder / "access.json").read_bytes())
         room.build(zygote.room, None if access.tier == "none" else zygote.user)
-        cards = _cards(access, zygote)
+        cards = cards_of(access, zygote.card)
         with line.turn(list(cards), access.together, lambda: False) as place:
             if place or not cards:
                 zygote.open(access.model_copy(update={"card": cards.get(place or "")}))
@@ -120,7 +118,7 @@ def _hand_in(job_dir: Path, result: JobResult) -> None:
     if result.fault and disk_is_full(job_dir):
         sys.exit(f"{job_dir}: the disk is full; the job begins anew when there is room")
     try:
-        _write(job_dir / "result.json", result.model_dump_json())
+        write(job_dir / "result.json", result.model_dump_json())
     except OSError as error:
         sys.exit(f"{job_dir}: the result cannot be written, and the job begins anew when it can: {error.strerror}")
 
@@ -133,7 +131,7 @@ def _not_run(spec: JobSpec, reason: str) -> JobResult:
 
 def _run_in_turn(job_dir: Path, spec: JobSpec, zygote: Zygote) -> JobResult:
     """Jobs stand in line for a GPU, and trainings for the CPU; what only predicts there waits for nothing."""
-    cards = _cards(spec.access, zygote)
+    cards = cards_of(spec.access, zygote.card)
     places = list(cards) or (["cpu"] if "train" in spec.steps else [])
     wait = Wait(job_dir, "GPU" if cards else "CPU")
     with line.turn(places, spec.together, wait.goes_on) as place:
@@ -143,33 +141,6 @@ def _run_in_turn(job_dir: Path, spec: JobSpec, zygote: Zygote) -> JobResult:
             return JobResult(ok=False, fault=fault, steps=[], seconds=0.0, waited=wait.seconds, tier=spec.tier)
         result = _run_steps(job_dir, spec, zygote, cards.get(place or ""))
     return result.model_copy(update={"waited": wait.seconds})
-
-
-@dataclass
-class Wait:
-    """A job in line. The person sees it, and can end it."""
-
-    job_dir: Path
-    place: Place
-    since: float | None = None  # None: it had its turn at once
-    seconds: float = 0.0
-
-    def goes_on(self) -> bool:
-        if self.since is None:
-            self.since = time.time()
-            _write(self.job_dir / "status.json", json.dumps({"waits_for": self.place, "since": self.since}))
-        self.seconds = round(time.time() - self.since, 1)
-        return self.job_dir.exists() and not (self.job_dir / "stop").exists()
-
-
-def _cards(access: Access, zygote: Zygote) -> dict[str, Card]:
-    """By the name of their line; the one that the warm process has been opened for comes first. Raises SandboxFailed where all that the run may use are gone."""
-    if not access.gpu:
-        return {}
-    there = [card for card in gpu.cards() if not access.gpus or card.uuid in access.gpus]
-    if access.gpus and not there:
-        raise SandboxFailed(f"of the GPUs that the run may use ({', '.join(access.gpus)}) none answers")
-    return {f"gpu-{card.uuid}": card for card in sorted(there, key=lambda card: card != zygote.card)}
 
 
 def _run_steps(job_dir: Path, spec: JobSpec, zygote: Zygote, card: Card | None) -> JobResult:
@@ -184,7 +155,7 @@ def _run_steps(job_dir: Path, spec: JobSpec, zygote: Zygote, card: Card | None) 
         if step == "predict":
             cut = cut or _was_cut(zygote.room)
         _between(job_dir, spec, step, zygote)
-        _write(job_dir / "status.json", json.dumps({"step": step, "since": time.time()}))
+        write(job_dir / "status.json", json.dumps({"step": step, "since": time.time()}))
         run = _run_step(job_dir, spec, step, zygote, log)
         outcomes.append(StepOutcome(step=step, seconds=round(run.seconds, 3), exit=run.exit))
         peaks = peaks.or_more(run.peaks)
@@ -343,16 +314,6 @@ def _stack(place: Path, limit: str | None) -> str:
         return "\n" + artifacts.read_bytes(place, "work/stack.txt", 2**14).decode(errors="replace")
     except artifacts.Unreadable:
         return ""
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all, even when the power fails."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 if __name__ == "__main__":

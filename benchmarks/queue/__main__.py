@@ -28,6 +28,9 @@ HEAD = f"""# Many runs at once
 with the first pipeline and one iteration; a training takes a second. Memory is that of all their processes, each shared page counted once, looked at about every
 {BETWEEN_LOOKS:.0f} s. Trainings at the same time are counted from what each of them says of its beginning and end.
 
+The rows of 4 and 20 runs were measured beside other programs that kept both cores busy (load average 12 to 15): their seconds are too long, by how much is not known.
+Before the store made its tables one by one, 4 of 20 runs failed at their first look into the new home (`table runs already exists`).
+
 | runs | per CPU | finished | trainings | most at the same time | wall clock s | s per training | peak memory GB | longest wait s | median wait s | data base errors | machine |
 |---|---|---|---|---|---|---|---|---|---|---|---|
 """

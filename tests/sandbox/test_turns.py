@@ -61,6 +61,7 @@ def until(directory: Path, state: str, step: str | None = None) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_trainings_of_two_runs_take_turns_on_the_cpu(start: Start) -> None:
     directories = [start(), start()]
     results = [job.wait(directory) for directory in directories]
@@ -141,7 +142,7 @@ def test_predicting_waits_for_no_training(start: Start, tmp_path: Path) -> None:
 def test_only_a_few_of_many_runs_keep_half_a_gigabyte_for_what_may_come(
     tmp_path: Path,
 ) -> None:
-    from sandbox.supervisor import IDLE
+    from sandbox.turns import IDLE
 
     runs = [tmp_path / f"idle {number}" for number in range(len(IDLE) + 2)]
     try:
