@@ -5,6 +5,7 @@ import math
 import os
 import random
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,9 @@ class Checkpoint:
 
     def _read(self) -> None:
         try:
+            with zipfile.ZipFile(self._file) as whole:
+                if damaged := whole.testzip():  # torch.load does not look
+                    raise ValueError(f"{damaged} is damaged")
             kept = torch.load(self._file, map_location="cpu", weights_only=True)
             self.precision, self._found = kept["precision"], list(kept["loops"])
         except Exception as error:
