@@ -254,9 +254,9 @@ def fit(
     scaler = torch.amp.GradScaler(info.device.type, enabled=info.precision == "float16")
     best = {"accuracy": -1.0}
     judged = ema.model if ema else model
-    order = batches if hasattr(batches, "load_state_dict") else None
-    parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "ema": ema, "scaler": scaler}
-    for epoch in log.epochs(epochs, **parts, best=best, order=order):
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "ema": ema, "scaler": scaler, "best": best}
+    others = {"order": batches, "loss": loss}  # kept where they can be
+    for epoch in log.epochs(epochs, **parts, **{k: v for k, v in others.items() if hasattr(v, "load_state_dict")}):
         metrics = _epoch(model, batches, info, optimizer, schedule, loss, clip, ema, scaler)
         metrics |= evaluate(judged, loaders.validation, info)
         better = metrics["validation_accuracy"] > best["accuracy"]
