@@ -149,6 +149,7 @@ def test_a_loop_of_its_own_that_names_nothing_begins_anew(run_dir: Path) -> None
     assert [row["epoch"] for row in curve(place)] == list(range(1, EPOCHS + 1))
 
 
+@pytest.mark.slow
 def test_another_job_finds_nothing_and_leaves_the_interrupted_one_what_it_has(run_dir: Path) -> None:
     """The same script, in the same room, between the two starts of the other."""
     asked = spec(run_dir)
@@ -164,6 +165,7 @@ def test_another_job_finds_nothing_and_leaves_the_interrupted_one_what_it_has(ru
     assert went_on(first)
 
 
+@pytest.mark.slow
 def test_a_job_that_is_no_longer_the_same_begins_anew(run_dir: Path) -> None:
     place = killed_in_the_middle(run_dir, "changed", spec(run_dir))
     (place / "job.json").write_text(spec(run_dir).model_copy(update={"seed": 1}).model_dump_json())
@@ -173,7 +175,8 @@ def test_a_job_that_is_no_longer_the_same_begins_anew(run_dir: Path) -> None:
     assert "checkpoint" not in seen_in_the_work_directory(place)
 
 
-@pytest.mark.parametrize("file", [FILE, pytest.param(ACCOUNT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("file", [FILE, ACCOUNT])
 def test_garbage_is_a_new_beginning(run_dir: Path, file: str) -> None:
     place = killed_in_the_middle(run_dir, f"garbage-{file}", spec(run_dir))
     (place / file).write_bytes(b"\x00garbage" * 1000)
@@ -282,9 +285,31 @@ def test_a_training_that_goes_on_has_what_was_left_of_its_time(run_dir: Path) ->
     assert supervisor._seconds(asked, "train", 400.0) == 240  # the grace twice: it loads its data anew
 
 
-def test_what_an_interrupted_start_left_is_of_this_job_or_nothing(tmp_path: Path, run_dir: Path) -> None:
-    asked = spec(run_dir)
-    (tmp_path / "job.json").write_text(asked.model_dump_json())
-    (tmp_path / FILE).write_text("kept")
-    assert interrupted.training(tmp_path, asked).account is None
-    assert not (tmp_path / FILE).exists()
+CHANGES = {
+    "the same": {},
+    "another seed": {"seed": 1},
+    "another script": {"pipeline": "x"},
+    "more time": {"epochs": 99},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_was_kept_is_there_for_the_very_same_job_and_removed_for_any_other(
+    training: Training, run_dir: Path, change: dict[str, object]
+) -> None:
+    asked, place = spec(run_dir), training.job_dir
+    (place / "job.json").write_text(asked.model_dump_json())
+    first = interrupted.training(place, asked)
+    (place.parent / "room" / "work" / FILE).write_bytes(b"kept")
+    first.look(place.parent / "room", 10.0, lambda: 10.0)
+    (place / "job.json").write_text(asked.model_copy(update=change).model_dump_json())
+    again = interrupted.training(place, asked)
+    assert (again.account is not None) == (place / FILE).exists() == (place / ACCOUNT).exists() == (change == {})
+    assert again.earlier == (Spent() if change else Spent(seconds=10.0, alone=10.0))
+
+
+def test_without_our_own_account_nothing_is_given_back(training: Training, run_dir: Path) -> None:
+    (training.job_dir / "job.json").write_text(spec(run_dir).model_dump_json())
+    (training.job_dir / FILE).write_text("kept")
+    assert interrupted.training(training.job_dir, spec(run_dir)).account is None
+    assert not (training.job_dir / FILE).exists()
