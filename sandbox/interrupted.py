@@ -61,7 +61,7 @@ class Training:
         """Into the work directory of the training that begins, which may put another in its place. Raises OSError."""
         if self.account is None:
             return
-        copied = place / FILE
+        copied = self.job_dir / (FILE + ".given")  # the room is for all jobs to read, if we were killed now
         if not artifacts.safe_copy(self.job_dir, FILE, copied):
             self.forget()
             return
@@ -88,13 +88,14 @@ class Training:
         with contextlib.suppress(OSError):  # a file system without links: the training begins anew
             os.link(place / "work" / FILE, partial, follow_symlinks=False)
             partial.replace(self.job_dir / FILE)
+            room.remove(partial)  # where it is still the same file, a rename leaves both names
             self.account = Account(job=self.job, plan=plan, before=self.before, spent=spent)
             durable.write(self.job_dir / ACCOUNT, self.account.model_dump_json())
 
     def forget(self) -> None:
         self.account, self.earlier = None, Spent()
-        for name in (FILE, ACCOUNT, FILE + ".partial"):
-            room.remove(self.job_dir / name)
+        for file in [self.job_dir / ACCOUNT, *self.job_dir.glob(FILE + "*")]:
+            room.remove(file)
 
 
 def training(job_dir: Path, spec: JobSpec) -> Training:
