@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.environment import ROOT
-from schema.job import JobSpec, Plan, Step
+from schema.job import JobSpec, Limits, Plan, Step
 
 CONFIG = {
     "data",
@@ -36,6 +36,7 @@ LEFT = ("fault.json", "stack.txt", "smoke.json", "metrics.jsonl", "weights.safet
 # Before a step: what the one before it had to leave, which from then on no job can change.
 LEFT_BEFORE: dict[str, tuple[str, ...]] = {"train": ("smoke.json",), "predict": ("metrics.jsonl",)}
 WEIGHTS = "weights.safetensors"
+CHECKPOINT_SHARE = 0.25  # of what a job may have on disk: the one before is there while the next is written
 DEEPEST = 400  # directories within one another, each with an open descriptor while it is counted
 
 
@@ -61,10 +62,16 @@ def build(room: Path, user: int | None) -> None:
 def furnish(room: Path, spec: JobSpec, plan: Plan | None = None) -> None:
     """The script and the configuration of the job that comes, or of its training, as it was planned. Raises OSError."""
     config = spec.model_dump(include=CONFIG) | {"seconds": spec.limits.train_seconds}
-    config |= plan.model_dump() if plan else {}
+    if plan:  # and only then can it be interrupted: the next start repeats the plan
+        config |= plan.model_dump() | {"checkpoint_bytes": checkpoint_bytes(spec.limits)}
     for name, text in (("pipeline.py", spec.pipeline), ("config.json", json.dumps(config))):
         _write(room / name, text)
     _lay_out_cache(room / "cache", spec.cached)
+
+
+def checkpoint_bytes(limits: Limits) -> int:
+    """A training that keeps more than this to go on from is not kept."""
+    return int(CHECKPOINT_SHARE * limits.disk_bytes)
 
 
 def _lay_out_cache(cache: Path, cached: dict[str, str]) -> None:

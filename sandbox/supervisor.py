@@ -11,19 +11,21 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psutil
 
-from sandbox import artifacts, gpu, line, room
+from sandbox import artifacts, durable, gpu, interrupted, line, room
 from sandbox.attribution import fault_from
+from sandbox.interrupted import Training
 from sandbox.isolation import cgroup
 from sandbox.isolation.kernel import PR_SET_CHILD_SUBREAPER, prctl
 from sandbox.isolation.users import end_survivors, own_user
-from sandbox.job import disk_is_full
+from sandbox.job import disk_is_full, undone
 from sandbox.out_of_memory import Use, explained, shape_of
 from sandbox.output import Log
-from sandbox.turns import IDLE, Wait, cards_of, write
+from sandbox.turns import IDLE, Wait, cards_of
 from sandbox.watch import Watch
 from sandbox.zygote import Child, SandboxFailed, Zygote
 from schema.job import Access, Card, JobResult, JobSpec, Step, StepOutcome
@@ -97,14 +99,17 @@ def _run_job(job_dir: Path, zygote: Zygote) -> None:
         if (job_dir / "result.json").exists():
             return
         spec = JobSpec.model_validate_json((job_dir / "job.json").read_bytes())
+        training = interrupted.training(job_dir, spec)
         with (job_dir / "starts").open("a", encoding="utf-8") as file:
             file.write(f"{time.time()}\n")
         try:
-            result = _run_in_turn(job_dir, spec, zygote)
+            result = _run_in_turn(job_dir, spec, zygote, training)
         except (SandboxFailed, OSError) as error:
             zygote.close()
             result = _not_run(spec, f"{error}")
         _hand_in(job_dir, result)
+        if not undone(result):
+            training.forget()
     except BlockingIOError:
         return
     finally:
@@ -118,7 +123,7 @@ def _hand_in(job_dir: Path, result: JobResult) -> None:
     if result.fault and disk_is_full(job_dir):
         sys.exit(f"{job_dir}: the disk is full; the job begins anew when there is room")
     try:
-        write(job_dir / "result.json", result.model_dump_json())
+        durable.write(job_dir / "result.json", result.model_dump_json())
     except OSError as error:
         sys.exit(f"{job_dir}: the result cannot be written, and the job begins anew when it can: {error.strerror}")
 
@@ -129,7 +134,7 @@ def _not_run(spec: JobSpec, reason: str) -> JobResult:
     return JobResult(ok=False, fault=fault, steps=[], seconds=0.0, tier=spec.tier)
 
 
-def _run_in_turn(job_dir: Path, spec: JobSpec, zygote: Zygote) -> JobResult:
+def _run_in_turn(job_dir: Path, spec: JobSpec, zygote: Zygote, training: Training) -> JobResult:
     """Jobs stand in line for a GPU, and trainings for the CPU; what only predicts there waits for nothing."""
     cards = cards_of(spec.access, zygote.card)
     places = list(cards) or (["cpu"] if "train" in spec.steps else [])
@@ -139,24 +144,26 @@ def _run_in_turn(job_dir: Path, spec: JobSpec, zygote: Zygote) -> JobResult:
             message = f"it was stopped while it waited for a free {wait.place}"
             fault = Fault(stage="smoke", kind="stopped", message=message)
             return JobResult(ok=False, fault=fault, steps=[], seconds=0.0, waited=wait.seconds, tier=spec.tier)
-        result = _run_steps(job_dir, spec, zygote, cards.get(place or ""))
+        result = _run_steps(job_dir, spec, zygote, cards.get(place or ""), training)
     return result.model_copy(update={"waited": wait.seconds})
 
 
-def _run_steps(job_dir: Path, spec: JobSpec, zygote: Zygote, card: Card | None) -> JobResult:
+def _run_steps(job_dir: Path, spec: JobSpec, zygote: Zygote, card: Card | None, training: Training) -> JobResult:
     room.build(zygote.room, None if spec.tier == "none" else zygote.user)
     room.clear(job_dir / "work")  # of a start that was interrupted
     room.furnish(zygote.room, spec)
     zygote.open(spec.access.model_copy(update={"card": card}))
     zygote.ready()  # what is still importing costs the job nothing
-    began, outcomes, fault, cut, peaks = time.monotonic(), [], None, False, Peaks()
+    began, outcomes, fault, cut, peaks = time.monotonic(), _gone_before(training), None, False, Peaks()
     log = Log(job_dir / "train.log", spec.limits.output_bytes)
-    for step in spec.steps:
+    for step in spec.steps[len(outcomes) :]:
         if step == "predict":
             cut = cut or _was_cut(zygote.room)
-        _between(job_dir, spec, step, zygote)
-        write(job_dir / "status.json", json.dumps({"step": step, "since": time.time()}))
-        run = _run_step(job_dir, spec, step, zygote, log)
+        _between(job_dir, spec, step, zygote, training)
+        since = time.time() - (training.earlier.seconds if step == "train" else 0.0)
+        durable.write(job_dir / "status.json", json.dumps({"step": step, "since": since}))
+        training.before = tuple(outcomes)
+        run = _run_step(training, spec, step, zygote, log)
         outcomes.append(StepOutcome(step=step, seconds=round(run.seconds, 3), exit=run.exit))
         peaks = peaks.or_more(run.peaks)
         if step == "train" and run.limit == "time" and (zygote.room / "work" / "weights.safetensors").is_file():
@@ -181,11 +188,23 @@ def _run_steps(job_dir: Path, spec: JobSpec, zygote: Zygote, card: Card | None) 
     )
 
 
-def _between(job_dir: Path, spec: JobSpec, step: Step, zygote: Zygote) -> None:
+def _gone_before(training: Training) -> list[StepOutcome]:
+    """The steps that a training which goes on has behind it, with the plan that it was begun with."""
+    account = training.account
+    if account is None:
+        return []
+    (training.job_dir / "work").mkdir(exist_ok=True)
+    durable.write(training.job_dir / "work" / "smoke.json", account.plan.model_dump_json())
+    return list(account.before)
+
+
+def _between(job_dir: Path, spec: JobSpec, step: Step, zygote: Zygote, training: Training) -> None:
     """Each step begins with what it is given, and with nothing else of the steps before it."""
     room.before_step(zygote.room, step, job_dir)
     zygote.forget_files()
     room.furnish(zygote.room, spec, (spec.plan or artifacts.plan(job_dir)) if step == "train" else None)
+    if step == "train":
+        training.give(zygote.room, None if spec.tier == "none" else zygote.user)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,31 +228,35 @@ class StepRun:
     scarce: int | None = None  # bytes that the machine had left, where this ended it
 
 
-def _run_step(job_dir: Path, spec: JobSpec, step: Step, zygote: Zygote, log: Log) -> StepRun:
+def _run_step(training: Training, spec: JobSpec, step: Step, zygote: Zygote, log: Log) -> StepRun:
     """The smoke step is two processes: one trains and saves, a fresh one reloads and predicts."""
-    run = _run_child(job_dir, spec, step, zygote, log)
+    run = _run_child(training, spec, step, zygote, log)
     if step == "smoke" and run.exit == 0 and run.limit is None:
-        again = _run_child(job_dir, spec, "reload", zygote, log)
+        again = _run_child(training, spec, "reload", zygote, log)
         peaks = run.peaks.or_more(again.peaks)
         return StepRun(run.seconds + again.seconds, again.exit, again.limit, peaks, again.scarce)
     return run
 
 
-def _seconds(spec: JobSpec, step: str) -> float:
+def _seconds(spec: JobSpec, step: str, earlier: float) -> float:
+    """A training that goes on has what was left of its time, and the grace once more: it loads its data and itself anew."""
     limits = spec.limits
     smoke = limits.smoke_seconds
-    allowed = {"smoke": smoke, "reload": smoke, "train": spec.longest_training, "predict": limits.predict_seconds}
-    return allowed[step] + (limits.grace_seconds if step == "train" else 0.0)
+    left = spec.longest_training + limits.grace_seconds * (2 if earlier else 1) - earlier
+    return {"smoke": smoke, "reload": smoke, "train": left, "predict": limits.predict_seconds}[step]
 
 
-def _run_child(job_dir: Path, spec: JobSpec, step: str, zygote: Zygote, log: Log) -> StepRun:
-    run = StepRun()
+def _run_child(training: Training, spec: JobSpec, step: str, zygote: Zygote, log: Log) -> StepRun:
+    run, stop = StepRun(), training.job_dir / "stop"
     before = gpu.in_use(zygote.card) if zygote.card else 0
     without = spec.data if step == "predict" else None
     with zygote.child(step, spec.limits, log, without=without) as child:
-        watch = Watch(spec.limits, _seconds(spec, step), job_dir / "stop", zygote, zygote.card, before)
+        watch = Watch(spec.limits, _seconds(spec, step, training.earlier.alone), stop, zygote, zygote.card, before)
         while (status := child.status(min(WATCH, POLL + watch.seconds / 10))) is None and not run.limit:
-            run.limit = watch.exceeded(zygote.descendants(), log)
+            run.limit = watch.exceeded(processes := zygote.descendants(), log)
+            if step == "train":
+                training.look(zygote.room, watch.seconds, partial(watch.alone, processes))
+                watch.allowed = _seconds(spec, step, training.earlier.alone)
         if status is None and run.limit == "processes":
             zygote.close()  # a fork bomb is faster than whoever kills one process after the other
         elif status is None:
@@ -243,7 +266,7 @@ def _run_child(job_dir: Path, spec: JobSpec, step: str, zygote: Zygote, log: Log
             run.limit = zygote.refused()
     _sweep(zygote)
     room.reopen(zygote.room)
-    run.exit, run.seconds = status, watch.seconds
+    run.exit, run.seconds = status, watch.seconds + (training.earlier.seconds if step == "train" else 0.0)
     run.scarce = watch.scarce
     run.peaks = Peaks(watch.peak, watch.gpu_peak, watch.disk_peak)
     return run

@@ -1,14 +1,13 @@
 """What a run's supervisor needs to stand in line: which places it may have, what is seen of its wait, and who keeps a warm process meanwhile."""
 
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from sandbox import gpu
+from sandbox import durable, gpu
 from sandbox.zygote import SandboxFailed
 from schema.job import Access, Card, Place
 
@@ -29,7 +28,7 @@ class Wait:
     def goes_on(self) -> bool:
         if self.since is None:
             self.since = time.time()
-            write(self.job_dir / "status.json", json.dumps({"waits_for": self.place, "since": self.since}))
+            durable.write(self.job_dir / "status.json", json.dumps({"waits_for": self.place, "since": self.since}))
         self.seconds = round(time.time() - self.since, 1)
         return self.job_dir.exists() and not (self.job_dir / "stop").exists()
 
@@ -42,13 +41,3 @@ def cards_of(access: Access, warm: Card | None) -> dict[str, Card]:
     if access.gpus and not there:
         raise SandboxFailed(f"of the GPUs that the run may use ({', '.join(access.gpus)}) none answers")
     return {f"gpu-{card.uuid}": card for card in sorted(there, key=lambda card: card != warm)}
-
-
-def write(path: Path, text: str) -> None:
-    """Whole or not at all, even when the power fails."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

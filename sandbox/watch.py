@@ -55,7 +55,7 @@ class Watch:
             "processes": lambda: len(processes) > self.limits.processes,
             "output": lambda: log.received > self.limits.output_bytes,
             "stopped": lambda: self.stop.exists() or not self.stop.parent.exists(),
-            "time": lambda: self.seconds > self.allowed and self._alone(processes) > self.allowed,
+            "time": lambda: self.seconds > self.allowed and self.alone(processes) > self.allowed,
             "memory": lambda: self._memory_passed(processes),
             "disk": lambda: time.monotonic() >= self.next_walk and self._disk_passed(processes),
         }
@@ -67,7 +67,7 @@ class Watch:
             self.gpu_peak = max(self.gpu_peak, taken)
             self.next_gpu_look = time.monotonic() + BETWEEN_GPU_LOOKS
 
-    def _alone(self, processes: list[psutil.Process]) -> float:
+    def alone(self, processes: list[psutil.Process]) -> float:
         """Without the time that they stood in line for a core which others held; at least half of the wall clock (sandbox/script/clock.py).
 
         What they take from each other is no theft: a job could get twice its time by starting more threads than there are cores.

@@ -13,18 +13,30 @@ class Clock:
 
     def __init__(self, patience: float = 1.0) -> None:
         self._patience = patience
+        self._start({"wall": 0.0, "seconds": 0.0})
+
+    def _start(self, before: dict[str, float]) -> None:
+        self._before = before
         self._began, self._cpu, self._queued = time.monotonic(), time.process_time(), queued_seconds()
 
+    def state_dict(self) -> dict[str, float]:
+        return {"wall": self.wall(), "seconds": self.seconds()}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """From here on it is as late as it was then: an interrupted training has what was left of its time."""
+        self._start(dict(state))
+
     def wall(self) -> float:
-        return time.monotonic() - self._began
+        return self._before["wall"] + time.monotonic() - self._began
 
     def seconds(self) -> float:
         """Wall clock without the time that our threads stood in line for cores that other processes held."""
-        wall = self.wall()
+        wall = time.monotonic() - self._began
         left_over = (os.cpu_count() or 1) * wall - (
             time.process_time() - self._cpu
         )  # too many threads of our own are no theft
-        return wall - max(0.0, min(queued_seconds() - self._queued, left_over, wall / 2))
+        others = max(0.0, min(queued_seconds() - self._queued, left_over, wall / 2))
+        return self._before["seconds"] + wall - others
 
     def passed(self, limit: float) -> bool:
         allowed = self._patience * limit

@@ -41,6 +41,14 @@ class Loader:
     limit: int | None = None  # batches per epoch, for the smoke step
     seconds: float = 0.0  # time spent making batches
 
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Of the order in which the images will come."""
+        return {"generator": self.generator.get_state()} if self.generator else {}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        if self.generator:
+            self.generator.set_state(state["generator"])
+
     def __len__(self) -> int:
         whole = len(self.indices) // self.batch_size
         ragged = len(self.indices) % self.batch_size > 0 and (not self.shuffle or whole == 0)

@@ -4,14 +4,16 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from sandbox.script.checkpoint import Checkpoint, with_state
 from sandbox.script.info import NonFiniteLoss, OutOfTime
 
 
@@ -19,7 +21,12 @@ class Log:
     """`log(epoch, **metrics)` writes a line of metrics.jsonl, raises OutOfTime where `out_of_time` says so, and NonFiniteLoss when the loss is none; `log.keep(model)` saves the best so far."""
 
     def __init__(
-        self, out: Path, metadata: dict[str, str], out_of_time: Callable[[], bool], calls: int | None = None
+        self,
+        out: Path,
+        metadata: dict[str, str],
+        out_of_time: Callable[[], bool],
+        calls: int | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self.weights = out / "weights.safetensors"
         self.kept = False
@@ -27,7 +34,33 @@ class Log:
         self._metadata = metadata
         self._out_of_time = out_of_time
         self._calls = calls  # the smoke step ends after this many
+        self._checkpoint = checkpoint
         self._began = time.monotonic()
+
+    def epochs(self, count: int, /, **parts: Any) -> Iterator[int]:
+        """1 to `count`, for the loop of a training: `parts` are what it changes, and where it was interrupted they and it go on from there.
+
+        A part has state_dict and load_state_dict, or is a dict of plain values. Raises ContractError for one that is neither.
+        """
+        changed = [*with_state(parts), self]
+        done = self._checkpoint.begin(count, changed) if self._checkpoint else 0
+        for epoch in range(done + 1, count + 1):
+            yield epoch
+            if self._checkpoint and epoch < count:
+                self._checkpoint.write(epoch, changed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The curve so far, and the weights kept last."""
+        weights = torch.from_numpy(np.fromfile(self.weights, dtype=np.uint8)) if self.kept else None
+        curve = self._metrics.read_text(encoding="utf-8") if self._metrics.exists() else ""
+        return {"weights": weights, "curve": curve, "seconds": time.monotonic() - self._began}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._metrics.write_text(state["curve"], encoding="utf-8")
+        self._began = time.monotonic() - state["seconds"]
+        self.kept = state["weights"] is not None
+        if self.kept:
+            state["weights"].numpy().tofile(self.weights)
 
     def __call__(self, epoch: int, **metrics: float) -> None:
         numbers = {k: float(v) for k, v in metrics.items()}

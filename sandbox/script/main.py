@@ -17,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from sandbox.script.checkpoint import BeginAnew, Checkpoint
 from sandbox.script.clock import Clock
 from sandbox.script.components import build_model, build_transforms, decode, train
 from sandbox.script.info import ContractError, Info, OutOfTime, Transforms
@@ -108,18 +109,28 @@ def run_training(data: Data, config: dict[str, Any], out: Path) -> Path:
     if config.get("epochs") is None or config.get("precision") is None:
         info = measured(data, info, config)
     clock = Clock(config.get("patience") or 1.0)
-    try:
-        return one_training(data, info, clock, out)
-    except FloatingPointError as error:
-        if info.precision == "float32":
-            raise
-        print(f"{error}: once more from the beginning, in float32 instead of {info.precision}", flush=True)
-    return one_training(data, replace(info, precision="float32"), clock, out)
+    checkpoint = Checkpoint(out / "checkpoint.pt", clock, config.get("checkpoint_bytes", 0))
+    info = replace(info, precision=checkpoint.precision or info.precision)
+    while True:
+        try:
+            return one_training(data, info, clock, out, checkpoint)
+        except BeginAnew as reason:
+            print(f"what the interrupted training kept does not fit: it begins anew ({reason})", flush=True)
+        except FloatingPointError as error:
+            if info.precision == "float32":
+                raise
+            print(f"{error}: once more from the beginning, in float32 instead of {info.precision}", flush=True)
+            info = replace(info, precision="float32")
+        checkpoint.forget()
 
 
-def one_training(data: Data, info: Info, clock: Clock, out: Path) -> Path:
-    """From the seed to the weights, in the precision of `info`. Raises FloatingPointError where loss or weights are not finite."""
+def one_training(data: Data, info: Info, clock: Clock, out: Path, checkpoint: Checkpoint) -> Path:
+    """From the seed, or from where it was interrupted, to the weights, in the precision of `info`.
+
+    Raises FloatingPointError where loss or weights are not finite, BeginAnew where what was kept does not fit.
+    """
     set_up(info)
+    checkpoint.precision = info.precision
     (out / "metrics.jsonl").unlink(missing_ok=True)
     transforms = build_transforms(info)
     loaders = make_loaders(
@@ -130,6 +141,7 @@ def one_training(data: Data, info: Info, clock: Clock, out: Path) -> Path:
         out,
         metadata_of(data.facts | {"precision": info.precision, "channels_last": info.channels_last}),
         lambda: clock.passed(info.seconds),
+        checkpoint=checkpoint,
     )
     try:
         trained = train(model, loaders, info, log)

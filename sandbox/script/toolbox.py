@@ -105,6 +105,13 @@ class EMA:
         self.decay = decay
         self.steps = 0
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"model": self.model.state_dict(), "steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.steps = state["steps"]
+
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         self.steps += 1
@@ -238,19 +245,22 @@ def fit(
     """The usual loop: `batches` is loaders.train or loaders.everything, `schedule` is stepped per batch, `keep` is "last" or "best" (by inner validation). Returns the model to score.
 
     keep="last" returns the final weights (right for schedules that end at zero), keep="best" those with the best inner validation accuracy.
+    A training that is interrupted goes on from the last epoch that log.epochs has kept.
     Raises NonFiniteLoss, and OutOfTime when the time is over.
     """
     place(model, info)
     if ema:
         place(ema.model, info)
     scaler = torch.amp.GradScaler(info.device.type, enabled=info.precision == "float16")
-    best = -1.0
+    best = {"accuracy": -1.0}
     judged = ema.model if ema else model
-    for epoch in range(1, epochs + 1):
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "ema": ema, "scaler": scaler, "best": best}
+    others = {"order": batches, "loss": loss}  # kept where they can be
+    for epoch in log.epochs(epochs, **parts, **{k: v for k, v in others.items() if hasattr(v, "load_state_dict")}):
         metrics = _epoch(model, batches, info, optimizer, schedule, loss, clip, ema, scaler)
         metrics |= evaluate(judged, loaders.validation, info)
-        better = metrics["validation_accuracy"] > best
-        best = max(best, metrics["validation_accuracy"])
+        better = metrics["validation_accuracy"] > best["accuracy"]
+        best["accuracy"] = max(best["accuracy"], metrics["validation_accuracy"])
         if better or keep == "last":
             log.keep(judged)
         log(epoch, epochs=epochs, **metrics)

@@ -87,7 +87,7 @@ def test_a_job_that_stands_in_its_own_way_gets_no_more_time(
     limits = Limits(train_seconds=1, memory_bytes=1)
     looking = watch.Watch(limits, 1.0, tmp_path / "stop", zygote=cast("Zygote", None), began=time.monotonic() - 10)
     processes = cast("list[psutil.Process]", [Busy(pid, each) for pid in range(count)])
-    assert looking._alone(processes) == pytest.approx(counted, abs=0.5)
+    assert looking.alone(processes) == pytest.approx(counted, abs=0.5)
 
 
 def test_a_training_that_is_repeated_is_not_held_to_its_limit() -> None:
