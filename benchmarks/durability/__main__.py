@@ -57,7 +57,7 @@ def play(round_: Round, planned: list[Blow]) -> None:
     last: str | None = None
     while True:
         blow = planned.pop() if planned else None
-        arguments = [blow.node, str(blow.count)] if blow and blow.node else []
+        arguments = [blow.node] if blow and blow.node else []
         began = time.monotonic()
         command = [sys.executable, "-m", "benchmarks.durability.driver", str(round_.photos), "r", *arguments]
         environment = {**os.environ, "IMPROVE_HOME": str(round_.home)}
@@ -66,7 +66,9 @@ def play(round_: Round, planned: list[Blow]) -> None:
         errors.close()
         assert process.stdout
         life = Life(process, round_.home, "r", round_.random)
+        node = ""
         for line in process.stdout:
+            node = line.split()[1] if line.startswith("node_entered") else node
             if line.split()[0] in PROGRESS:
                 if last:
                     round_.accounts[last].seconds.append(time.monotonic() - began)
@@ -75,12 +77,13 @@ def play(round_: Round, planned: list[Blow]) -> None:
         hit = blow.strike(life) if blow and blow.strike and life.alive else False
         if blow and blow.place == "the supervisor, in a job" and hit:
             round_.deaths_in_jobs += 1
-        for _ in process.stdout:
-            pass
+        for line in process.stdout:
+            node = line.split()[1] if line.startswith("node_entered") else node
         code = process.wait()
         process.stdout.close()
         if blow and blow.node:
             hit = code == -signal.SIGKILL
+            blow = Blow(f"entering {node}", node=node) if hit else blow
         if blow:
             account = round_.accounts[blow.place]
             account.hits += hit

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import psutil
 
-NODES = ("project_architect", "data_engineer", "model_engineer", "training_engineer", "assemble", "review", "sandbox", "repair", "decide", "summarize", "performance_analyst", "report")  # fmt: skip
 TOLD = ("project_architect", "data_engineer", "model_engineer", "training_engineer", "assemble", "sandbox", "decide", "performance_analyst", "report")  # fmt: skip
 IN_MODIFY = 0x2
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -27,7 +26,6 @@ class Blow:
     place: str
     strike: Callable[["Life"], bool] | None = None  # true where it hit
     node: str = ""
-    count: int = 1
 
 
 @dataclass
@@ -153,8 +151,8 @@ def _end(processes: list[psutil.Process | None]) -> bool:
 
 
 def blows(rng: random.Random) -> list[Blow]:
-    """One round of all places, shuffled; a node that comes often is hit at its first and at a later time."""
-    every = [Blow(f"entering {node}", node=node, count=count) for node in TOLD for count in (1, 2)]
+    """One round of all places, shuffled."""
+    every = [Blow(f"entering {node}", node=node) for node in TOLD]
     every += [Blow("at a random moment", at_random)] * 4
     every += [Blow("between a job's end and the checkpoint", at_a_jobs_end)] * 3
     every += [Blow("while checkpoints.sqlite is written", in_a_write("checkpoints.sqlite"))] * 3

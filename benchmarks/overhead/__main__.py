@@ -1,10 +1,9 @@
-"""What the loop itself costs: wall time per iteration with jobs that take no time, and bytes per checkpoint, as the run gets longer.
+"""What the loop itself costs, as the run gets longer: wall time per iteration with jobs that take no time, and room on disk, in both data bases.
 
 python -m benchmarks.overhead [ITERATIONS ...]      default: 10 100 1000; writes benchmarks/overhead/RESULTS.md
 """
 
 import os
-import sqlite3
 import sys
 import tempfile
 import time
@@ -13,12 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from checkpoints.home import checkpoints_path, experiments_url
+from checkpoints.checkpointer import PLAIN
+from checkpoints.retention import database_sizes, prune_runs
+from checkpoints.saver import open_checkpointer
+from checkpoints.store import open_store
 from graph.run import run
 from nodes.services import Services
 from schema.events import Event, JobProgress, Settled
 from schema.job import Access, JobResult, JobSpec, Plan, StepOutcome
 from schema.settings import Settings
+from tests.checkpoints.server import Server, binaries
 from tests.scripted import TRAINING, ScriptedTeam, image_folder
 
 OUT = Path(__file__).with_name("RESULTS.md")
@@ -72,9 +75,10 @@ class InstantJobs:
         return JobSpec.model_validate_json((directory / "job.json").read_bytes())
 
 
-def measure(iterations: int) -> dict[str, float]:
+def measure(iterations: int, url: str | None) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["IMPROVE_HOME"] = str(Path(folder) / "home")
+        os.environ["IMPROVE_DB_URL"] = url or ""
         data = image_folder(Path(folder) / "photos")
         team = ScriptedTeam([("training", [f"{TRAINING}\n# change {i}\n"]) for i in range(iterations)])
         services = Services(team=lambda *_: team, jobs=InstantJobs())
@@ -88,19 +92,21 @@ def measure(iterations: int) -> dict[str, float]:
         run(settings, name="overhead", on_event=note, services=services)
         steps = np.diff(settled)
         tenth = max(1, len(steps) // 10)
-        with sqlite3.connect(checkpoints_path()) as connection:
-            count, size = connection.execute("SELECT count(*), sum(length(checkpoint)) FROM checkpoints").fetchone()
-            largest = connection.execute("SELECT max(length(checkpoint)) FROM checkpoints").fetchone()[0]
-        connection.close()
-        store = Path(experiments_url().removeprefix("sqlite:///")).stat().st_size
+        thread = {"configurable": {"thread_id": open_store().run("overhead").thread}}
+        with open_checkpointer() as saver:
+            states = [PLAIN.dumps_typed(found.checkpoint)[1] for found in saver.list(thread)]
+            checkpoints = saver.size()
+        prune_runs()
+        sizes = list(database_sizes().values())
         return {
-            "iterations": iterations,
             "first": float(np.median(steps[:tenth])),
             "last": float(np.median(steps[-tenth:])),
-            "checkpoints": count,
-            "mean": size / count / 1024,
-            "largest": largest / 1024,
-            "store": store / iterations / 1024,
+            "checkpoints": len(states),
+            "state": sum(map(len, states)) / len(states) / 1024,
+            "largest": max(map(len, states)) / 1024,
+            "disk": checkpoints / len(states) / 1024,
+            "pruned": sizes[0] / 1024,
+            "store": sizes[1] / iterations / 1024,
         }
 
 
@@ -108,19 +114,27 @@ def main(counts: list[int]) -> None:
     lines = [
         "# What the loop itself costs",
         "",
-        f"`python -m benchmarks.overhead {' '.join(map(str, counts))}` writes this file. Jobs take no time; each iteration is five nodes, the checks of",
-        "its component (ruff and ty) among them. Seconds per iteration: median of the first and of the last tenth.",
+        f"`python -m benchmarks.overhead {' '.join(map(str, counts))}` writes this file. Jobs take no time; each iteration is six nodes, the checks of",
+        "its component (ruff and ty) among them. Seconds per iteration: median of the first and of the last tenth. The PostgreSQL server is one of the benchmark's own,",
+        "on the same machine, without fsync: its times are not those of a server in use.",
         "",
-        "| iterations | s/iteration, first tenth | last tenth | checkpoints | KB each | largest KB | store KB/iteration |",
-        "|---|---|---|---|---|---|---|",
+        "| data base | iterations | s/iteration, first tenth | last tenth | checkpoints | KB of state each | largest KB | KB on disk each | checkpoints after pruning, KB | store KB/iteration |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for count in counts:
-        m = measure(count)
-        lines.append(
-            f"| {count} | {m['first']:.2f} | {m['last']:.2f} | {m['checkpoints']:.0f} | {m['mean']:.1f} | {m['largest']:.1f} | {m['store']:.1f} |"
-        )
-        print(lines[-1], flush=True)
-    OUT.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        bin_dir = binaries()
+        server = Server(Path(folder), bin_dir) if bin_dir else None
+        for count in counts:
+            for kind in ("SQLite", *(["PostgreSQL"] if server else [])):
+                url = server.url(server.new_database()) if server and kind == "PostgreSQL" else None
+                m = measure(count, url)
+                numbers = f"{m['first']:.2f} | {m['last']:.2f} | {m['checkpoints']} | {m['state']:.1f} | {m['largest']:.1f} | {m['disk']:.1f} | {m['pruned']:.0f} | {m['store']:.1f}"
+                lines.append(f"| {kind} | {count} | {numbers} |")
+                print(lines[-1], flush=True)
+                OUT.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        if server:
+            server.stop()
 
 
 if __name__ == "__main__":
