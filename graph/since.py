@@ -32,7 +32,7 @@ def ground(
         settings = moved(row.name, settings, profile, data)
     profile = arrays_of(row.name, settings, profile)
     source = source_of(settings, profile) if data is None else Source(stamp(settings.dataset, settings.labels))
-    machine = hardware(settings.device)
+    machine = hardware(settings.device, settings.gpus)
     told = differences(row.environment, environment_of(machine, row.environment.dataset)) if row.environment else []
     lines = [*decisive(told), *source.changes]
     if lines and not force:

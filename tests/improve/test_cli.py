@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from improve.cli import duration, offer_to_end
+from improve.cli import offer_to_end
+from improve.driving import duration
 from improve.show import readable_bytes
 from sandbox import job
 from schema.errors import SettingsError

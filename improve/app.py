@@ -1,0 +1,21 @@
+"""The command itself, to which the other modules add theirs. Imports of substance happen inside the commands, so that --help comes at once."""
+
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="improve",
+    help="Turns a folder of labelled images into a trained classifier, one component at a time.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+AsJson = Annotated[bool, typer.Option("--json", help="For machines: JSON instead of text")]
+RunName = Annotated[str, typer.Argument(help="Name of a run; `improve runs` lists them")]
+
+
+def open_store() -> Any:
+    from checkpoints import store
+
+    return store.open_store()

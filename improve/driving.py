@@ -1,0 +1,251 @@
+"""The commands that drive a run: run, demo, resume, fork."""
+
+import json
+import os
+import re
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from improve.app import AsJson, RunName, app, open_store
+from schema.errors import ImproveError, SettingsError
+
+if TYPE_CHECKING:
+    from schema.settings import Settings
+
+DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+RoleModel = Annotated[str | None, typer.Option(help="Another language model for this role")]
+Gpus = Annotated[
+    str | None, typer.Option(help="GPUs that this run may use, by nvidia-smi's numbers or UUIDs: 0,2 [default: all]")
+]
+JobsPerGpu = Annotated[int | None, typer.Option(help="Trainings at the same time on one GPU [default: 1]")]
+JobsPerCpu = Annotated[
+    int | None, typer.Option(help="Trainings at the same time on the CPU, those of other runs too [default: 1]")
+]
+
+
+def duration(text: str, option: str) -> float:
+    """Seconds of 90s, 20m, 1h30m, or a plain number. Raises SettingsError."""
+    match = DURATION.fullmatch(text.strip())
+    seconds = (
+        sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0.0
+    )
+    if seconds <= 0:
+        raise SettingsError(f"{option} {text!r} is not a duration. Expected e.g. 90s, 20m, 1h30m, or seconds.")
+    return seconds
+
+
+@app.command()
+def run(
+    data: Annotated[str, typer.Argument(help="Folder, archive, .npz or CSV of labelled images, or a torchvision name")],
+    describe: Annotated[str, typer.Option(help="What the images show, in your own words")] = "",
+    model: Annotated[
+        str, typer.Option(help="Who writes the code: playbook, or a language model such as openai:gpt-5.4-mini")
+    ] = "playbook",
+    base_url: Annotated[
+        str | None, typer.Option(help="Of an OpenAI-compatible server: vLLM, Ollama, llama.cpp, Azure ...")
+    ] = None,
+    architect_model: RoleModel = None,
+    data_engineer_model: RoleModel = None,
+    model_engineer_model: RoleModel = None,
+    training_engineer_model: RoleModel = None,
+    analyst_model: RoleModel = None,
+    summariser_model: RoleModel = None,
+    iterations: Annotated[int, typer.Option(help="Changes to try after the first pipeline")] = 20,
+    budget: Annotated[str | None, typer.Option(help="Time for the whole run: 2h, 45m")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Tokens of language models for the whole run")] = None,
+    max_cost: Annotated[float | None, typer.Option(help="US dollars of language models for the whole run")] = None,
+    train_limit: Annotated[str, typer.Option(help="Time for one training: 20m, 90s")] = "20m",
+    strategy: Annotated[str, typer.Option(help="iterative, global or zero-shot")] = "iterative",
+    init: Annotated[str, typer.Option(help="unified or bottom-up")] = "unified",
+    accept: Annotated[str, typer.Option(help="When a change is kept: expected, paired or better")] = "expected",
+    metric: Annotated[
+        str, typer.Option(help="accuracy, balanced_accuracy, macro_f1, auroc, log_loss or quadratic_kappa")
+    ] = "accuracy",
+    select_on: Annotated[
+        str, typer.Option(help="validation, or test (the paper's protocol; optimistic)")
+    ] = "validation",
+    target: Annotated[float | None, typer.Option(help="Stop at this validation score")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the trainings")] = 0,
+    max_seeds: Annotated[int, typer.Option(help="Trainings per pipeline where a comparison is undecided")] = 2,
+    labels: Annotated[str | None, typer.Option(help="CSV of file and label")] = None,
+    file_column: Annotated[str | None, typer.Option(help="Its column of file names")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Its column of labels")] = None,
+    weights_dir: Annotated[
+        str | None, typer.Option(help="Folder of safetensors files named after timm models (or IMPROVE_WEIGHTS)")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    gpus: Gpus = None,
+    jobs_per_gpu: JobsPerGpu = None,
+    jobs_per_cpu: JobsPerCpu = None,
+    sandbox: Annotated[
+        str, typer.Option(help="Isolation of generated code: auto (the best that works), bwrap, landlock or none")
+    ] = "auto",
+    review: Annotated[
+        bool, typer.Option("--review", help="Ask before each training: approve, edit the proposal, or skip")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a classifier from DATA and keep improving it."""
+    from schema.settings import make_settings
+
+    by_role = {
+        "architect": architect_model,
+        "data": data_engineer_model,
+        "model": model_engineer_model,
+        "training": training_engineer_model,
+        "analyst": analyst_model,
+        "summariser": summariser_model,
+    }
+    settings = make_settings(
+        {
+            "dataset": data,
+            "describe": describe,
+            "model": model,
+            "base_url": base_url,
+            "role_models": {role: one for role, one in by_role.items() if one},
+            "max_tokens": max_tokens,
+            "max_cost": max_cost,
+            "iterations": iterations,
+            "budget_seconds": duration(budget, "--budget") if budget else None,
+            "train_seconds": duration(train_limit, "--train-limit"),
+            "strategy": strategy,
+            "init": init,
+            "accept": accept,
+            "metric": metric,
+            "select_on": select_on,
+            "target": target,
+            "seed": seed,
+            "max_seeds": max_seeds,
+            "labels": labels,
+            "file_column": file_column,
+            "label_column": label_column,
+            "weights_dir": weights_dir or os.environ.get("IMPROVE_WEIGHTS"),
+            "device": device,
+            "tier": sandbox,
+            "review": review,
+            **_line(gpus, jobs_per_gpu, jobs_per_cpu),
+        }
+    )
+    _start(settings, name, as_json=as_json)
+
+
+@app.command()
+def demo(as_json: AsJson = False) -> None:
+    """The main job on scikit-learn's 1,797 handwritten digits: a few minutes, no download."""
+    from checkpoints.home import fresh_name
+    from schema.settings import make_settings
+
+    if not as_json:
+        typer.echo(
+            "A run on scikit-learn's digits: 1,797 grey images of 8 x 8 pixels, ten classes, a few minutes on two cores."
+        )
+        typer.echo("The playbook writes the code here: curated moves, not a language model.")
+    settings = make_settings({"dataset": "digits", "iterations": 6, "train_seconds": 15.0, "budget_seconds": 170.0})
+    _start(settings, fresh_name("demo", [row.name for row in open_store().runs()]), as_json=as_json)
+
+
+def _line(gpus: str | None, jobs_per_gpu: int | None, jobs_per_cpu: int | None) -> dict[str, Any]:
+    """What was given of where trainings stand in line."""
+    entries = None if gpus is None else tuple(entry.strip() for entry in gpus.split(",") if entry.strip())
+    given = {"gpus": entries, "jobs_per_gpu": jobs_per_gpu, "jobs_per_cpu": jobs_per_cpu}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _start(settings: "Settings", name: str | None, *, as_json: bool) -> None:
+    from graph.run import run as run_graph
+    from improve.review import on_terminal
+    from improve.view import watching
+
+    with watching(settings, as_json=as_json) as view:
+        made = run_graph(settings, name=name, on_event=view.show, on_review=lambda asked: on_terminal(asked, view))
+    _conclude(made, as_json=as_json)
+
+
+@app.command()
+def resume(
+    name: RunName,
+    iterations: Annotated[int | None, typer.Option(help="A new number of iterations")] = None,
+    budget: Annotated[str | None, typer.Option(help="A new time for the whole run: 2h, 45m")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="A new number of tokens for the whole run")] = None,
+    max_cost: Annotated[float | None, typer.Option(help="New US dollars for the whole run")] = None,
+    sandbox: Annotated[str | None, typer.Option(help="Go on in another isolation tier than the run began in")] = None,
+    data: Annotated[str | None, typer.Option(help="Where the images are now")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on although code, images or machine have changed since")
+    ] = False,
+    gpus: Gpus = None,
+    jobs_per_gpu: JobsPerGpu = None,
+    jobs_per_cpu: JobsPerCpu = None,
+    review: Annotated[
+        bool | None, typer.Option("--review/--no-review", help="Ask before each training, or do not any more")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a stopped run, or give a finished one more."""
+    more = _more(iterations, budget, max_tokens, max_cost) | _line(gpus, jobs_per_gpu, jobs_per_cpu)
+    _go_on(name, more | {"review": review}, sandbox, data, force=force, as_json=as_json)
+
+
+@app.command()
+def fork(
+    name: RunName,
+    iteration: Annotated[int, typer.Option(help="The new run begins where this one was settled")],
+    new_name: Annotated[str | None, typer.Option("--name", help="Of the new run")] = None,
+    iterations: Annotated[int | None, typer.Option(help="Another number of iterations")] = None,
+    budget: Annotated[str | None, typer.Option(help="Another time for the whole run: 2h, 45m")] = None,
+    review: Annotated[bool | None, typer.Option("--review/--no-review", help="Ask before each training")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """A new run that goes its own way from an earlier iteration of another, which stays as it is."""
+    from graph.fork import fork as fork_graph
+
+    more = _more(iterations, budget, None, None) | {"review": review}
+    _go_on(fork_graph(name, iteration, new_name), more, None, None, force=False, as_json=as_json)
+
+
+def _more(iterations: int | None, budget: str | None, max_tokens: int | None, max_cost: float | None) -> dict[str, Any]:
+    seconds = duration(budget, "--budget") if budget else None
+    return {"iterations": iterations, "budget_seconds": seconds, "max_tokens": max_tokens, "max_cost": max_cost}
+
+
+def _go_on(
+    name: str, more: dict[str, Any], sandbox: str | None, data: str | None, *, force: bool, as_json: bool
+) -> None:
+    from graph.run import resume as resume_graph
+    from improve.review import on_terminal
+    from improve.view import watching
+
+    changes = {key: value for key, value in more.items() if value is not None}
+    with watching(open_store().run(name).settings.model_copy(update=changes), as_json=as_json) as view:
+        resume_graph(
+            name,
+            **changes,
+            sandbox=sandbox,
+            data=data,
+            force=force,
+            on_event=view.show,
+            on_review=lambda asked: on_terminal(asked, view),
+        )
+    _conclude(name, as_json=as_json)
+
+
+def _conclude(name: str, *, as_json: bool) -> None:
+    from improve.show import as_json as in_json
+    from improve.show import final_line, ledger_table
+
+    store = open_store()
+    row = store.run(name)
+    if row.status == "failed":
+        raise ImproveError(f"Run {name!r} failed: {row.reason}")
+    if as_json:
+        typer.echo(json.dumps(in_json(name, store)))
+        return
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        Console().print(ledger_table(name, store))
+    typer.echo(f"use it: improve predict {name} IMAGE...   take it home: improve export {name} --to DIR")
+    typer.echo(final_line(row))

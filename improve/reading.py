@@ -1,0 +1,182 @@
+"""The commands that look at runs and use what they have made: runs, show, report, predict, replay, export, doctor."""
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from improve.app import AsJson, RunName, app, open_store
+from schema.errors import ImproveError, InputError
+
+
+@app.command()
+def runs(
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Keep only the latest checkpoint of each run, and give the room back")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """All runs with their status, best scores and sizes."""
+    from checkpoints.retention import database_sizes
+    from improve.show import listed_runs, readable_bytes
+
+    if prune:
+        _prune(as_json=as_json)
+        return
+    listed, sizes = listed_runs(open_store()), database_sizes()
+    if as_json:
+        typer.echo(json.dumps({"runs": listed, "databases": sizes}))
+        return
+    if not listed:
+        typer.echo("There is no run yet: improve run FOLDER, or improve demo")
+    for item in listed:
+        score = "" if item["test"] is None else f"test {item['metric']} {item['test']:.4f}"
+        size = readable_bytes(item["bytes"])
+        typer.echo(
+            f"{item['run']:<24} {item['status']:<9} {item['created'][:16]}  {score:<20} {size:>9}  {item['dataset']}"
+        )
+    typer.echo("data bases: " + " · ".join(f"{where} {readable_bytes(size)}" for where, size in sizes.items()))
+
+
+def _prune(*, as_json: bool) -> None:
+    from checkpoints.retention import prune_runs
+    from improve.show import readable_bytes
+
+    done = prune_runs()
+    if as_json:
+        typer.echo(json.dumps(asdict(done)))
+        return
+    typer.echo(
+        f"checkpoints: {readable_bytes(done.before)} before, {readable_bytes(done.after)} now · the latest one is kept of {len(done.runs)} runs"
+    )
+    if done.driven:
+        typer.echo(f"left alone, since a process drives them: {', '.join(done.driven)}")
+
+
+@app.command()
+def show(
+    name: RunName,
+    costs: Annotated[
+        bool, typer.Option("--costs", help="What the language models took, and the paper's cost model")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """One run: scores, what was tried, where things are."""
+    from rich.console import Console
+
+    from improve.show import as_json as in_json
+    from improve.show import final_line, ledger_table
+    from improve.view import dataset_lines
+    from nodes.environment import described
+
+    store = open_store()
+    if costs:
+        _show_costs(name, as_json=as_json)
+        return
+    facts = in_json(name, store)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    row = store.run(name)
+    typer.echo(f"run {name}: {facts['status']}{f' ({row.reason})' if row.reason else ''} · sandbox {row.sandbox}")
+    for line in dataset_lines(row.profile) if row.profile else []:
+        typer.echo(line)
+    Console(width=None if sys.stdout.isatty() else 180).print(ledger_table(name, store))
+    for line in described(row.environment) if row.environment else []:
+        typer.echo(line)
+    for label in ("script", "weights", "report"):
+        typer.echo(f"{label}: {facts['paths'][label] or 'not yet'}")
+    typer.echo(final_line(row))
+
+
+def _show_costs(name: str, *, as_json: bool) -> None:
+    from improve.costs import cost_model, costs_text
+
+    store = open_store()
+    found = cost_model(store.run(name), store.ledger(name), store.calls(name))
+    typer.echo(json.dumps(found.model_dump(mode="json"), indent=2) if as_json else costs_text(found))
+
+
+@app.command()
+def report(name: RunName) -> None:
+    """The report of a finished run, as Markdown."""
+    from improve.api import load
+
+    path = load(name).report
+    if not path.exists():
+        raise InputError(f"Run {name!r} has no report yet. Finish it: improve resume {name}")
+    typer.echo(path.read_text(encoding="utf-8"))
+
+
+@app.command()
+def predict(
+    name: RunName,
+    images: Annotated[list[Path], typer.Argument(help="Image files")],
+    sandbox: Annotated[str | None, typer.Option(help="Another isolation tier than the run's")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Classes of new images, with the run's winner."""
+    from improve.predict import predict as predict_images
+    from improve.view import clean
+
+    found = predict_images(name, images, open_store(), sandbox)
+    if as_json:
+        rows: list[dict[str, Any]] = [
+            {"file": str(p.file), "problem": p.problem, "classes": dict(p.classes)} for p in found
+        ]
+        typer.echo(json.dumps(rows))
+    for p in [] if as_json else found:
+        text = p.problem or "  ".join(f"{clean(label)} {share:.2f}" for label, share in p.classes[:3])
+        typer.echo(f"{p.file}  {text}")
+    if all(p.problem for p in found):
+        raise InputError("None of the images could be read.")
+
+
+@app.command()
+def replay(
+    name: RunName,
+    iteration: Annotated[int | None, typer.Option(help="Another iteration than the winner's")] = None,
+    sandbox: Annotated[str | None, typer.Option(help="Another isolation tier than the run's")] = None,
+    data: Annotated[str | None, typer.Option(help="Where the images are now, should the prepared ones be gone")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train the winner once more as it was trained, and compare: the same predictions, the same score?"""
+    from improve.replay import replay as replay_run
+    from improve.replayed import replay_lines
+    from improve.view import watching
+
+    store = open_store()
+    with watching(store.run(name).settings, as_json=as_json) as view:
+        found = replay_run(name, iteration, store, sandbox=sandbox, data=data, on_event=view.show)
+    if as_json:
+        typer.echo(json.dumps(found.model_dump(mode="json")))
+    for line in [] if as_json else replay_lines(found):
+        typer.echo(line)
+    if not found.confirmed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(name: RunName, to: Annotated[Path, typer.Option(help="A new or empty folder")]) -> None:
+    """Copy the winner's script and weights, with all that using them needs."""
+    from improve.export import export as export_run
+
+    for path in export_run(name, to, open_store()):
+        typer.echo(str(path))
+
+
+@app.command()
+def doctor() -> None:
+    """Is this machine ready?"""
+    from improve.doctor import findings
+
+    bad = 0
+    for finding in findings(os.environ.get("IMPROVE_WEIGHTS")):
+        typer.echo(f"{'ok   ' if finding.ok else 'WRONG'} {finding.text}")
+        bad += not finding.ok
+    if bad:
+        raise ImproveError(f"{bad} things to mend before a run.")
