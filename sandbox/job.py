@@ -25,13 +25,15 @@ MAX_POLL = 0.25  # a long training is looked at less often: every look costs it 
 NEEDED = ("PATH", "HOME", "IMPROVE_HOME", "IMPROVE_SUPERVISOR_IDLE", "IMPROVE_LINE", "TMPDIR", "XDG_RUNTIME_DIR")
 MOST_DEATHS = 5  # of supervisors, while one job is waited for
 LEAST_FREE = 32 * 2**20  # bytes
-SET_ASIDE_SECONDS = 30.0  # that a running job has to end, before its place is taken
+STOP_SECONDS = 30.0  # that a job has to end in, when it was told to
 
 
 def start(directory: Path, spec: JobSpec, /) -> None:
     """Ask the run's supervisor for this job, unless it is done or running. Raises OSError where the disk refuses, or the run's folder is gone."""
     if _is_of_another_pipeline(directory, spec):
         _set_aside(directory)
+    if (directory / "stop").exists():
+        _await_end(directory)
     run_dir = _folder(directory).parent
     for folder in reversed([directory, *directory.parents[: len(directory.relative_to(run_dir).parts) - 1]]):
         folder.mkdir(exist_ok=True)
@@ -41,9 +43,10 @@ def start(directory: Path, spec: JobSpec, /) -> None:
         partial = directory / f"job.{os.getpid()}.partial"
         partial.write_text(spec.model_dump_json(), encoding="utf-8")
         partial.replace(directory / "job.json")
+    if anew or not _held(directory / "lock"):
+        (directory / "stop").unlink(missing_ok=True)
     if anew:
-        for name in ("stop", "result.json"):
-            (directory / name).unlink(missing_ok=True)
+        (directory / "result.json").unlink()
         found = None
     if found is None and not _held(directory / "lock"):
         _request(directory)
@@ -113,10 +116,15 @@ def _is_of_another_pipeline(directory: Path, now: JobSpec) -> bool:
 def _set_aside(directory: Path) -> None:
     """What was trained there is kept beside, under a name that nobody asks for."""
     stop(directory)
-    deadline = time.monotonic() + SET_ASIDE_SECONDS
+    _await_end(directory)
+    directory.rename(directory.with_name(f"{directory.name}.replaced-{time.time_ns()}"))
+
+
+def _await_end(directory: Path) -> None:
+    """Of a job that has been told to stop."""
+    deadline = time.monotonic() + STOP_SECONDS
     while _held(directory / "lock") and time.monotonic() < deadline:
         time.sleep(POLL)
-    directory.rename(directory.with_name(f"{directory.name}.replaced-{time.time_ns()}"))
 
 
 def undone(result: JobResult) -> bool:

@@ -22,11 +22,10 @@ from nodes.services import Services
 from sandbox import job
 from schema.errors import RunBusy, RunStopped
 from schema.settings import Settings
-from tests.graph.served import QUICK, SLOW
-from tests.scripted import ScriptedTeam, image_folder
+from tests.graph.served import QUICK, SLOW, TEAM
+from tests.scripted import image_folder
 
 ROOT = Path(__file__).resolve().parents[2]
-TEAM = ScriptedTeam([("training", [SLOW]), ("training", [QUICK]), ("training", [QUICK + "\n"])])
 SERVICES = Services(team=lambda *_: TEAM)
 
 

@@ -42,6 +42,7 @@ def spec(run_dir: Path, pipeline: Pipeline, **limits: float) -> JobSpec:
     return JobSpec(
         name="test",
         pipeline=assemble(pipeline, SOURCE, "test"),
+        fingerprint=pipeline.fingerprint,
         data=str(run_dir / "data"),
         heldout={"validation": str(run_dir / "data" / "heldout.npy"), "test": str(run_dir / "data" / "heldout.npy")},
         device="cpu",

@@ -240,6 +240,27 @@ def test_a_job_that_is_stopped_says_so(run: Run) -> None:
     assert result.fault.kind == "stopped"
 
 
+def test_a_job_that_is_being_stopped_can_be_asked_for_again_at_once(run: Run) -> None:
+    slow = PIPELINE.with_code("training", TRAINING.replace("epochs=1", "epochs=100000"))
+    directory, _ = run(slow, wait=False, train_seconds=3)
+    while job.status(directory).step != "train":
+        time.sleep(0.05)
+    job.stop(directory)
+    _, result = run(slow, train_seconds=3)
+    assert result.ok, result.fault
+    assert len((directory / "starts").read_text().splitlines()) == 2
+
+
+def test_another_pipeline_under_the_same_name_does_not_get_the_old_ones_result(run: Run) -> None:
+    directory, first = run(PIPELINE)
+    kept = (directory / "work" / "validation.npy").read_bytes()
+    _, second = run(PIPELINE.with_code("training", TRAINING.replace("lr=0.01", "lr=0.0001")))
+    assert first.ok and second.ok
+    assert (directory / "work" / "validation.npy").read_bytes() != kept
+    (aside,) = directory.parent.glob(f"{directory.name}.replaced-*")
+    assert (aside / "work" / "validation.npy").read_bytes() == kept
+
+
 def test_the_script_sees_none_of_the_persons_environment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     monkeypatch.setenv("IMPROVE_DB_URL", "postgresql+psycopg://me:sk-secret@localhost/runs")
