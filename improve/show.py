@@ -60,6 +60,7 @@ def as_json(name: str, store: Store) -> dict[str, Any]:
     )
     return {
         "run": name,
+        "thread": row.thread or name,
         "status": status_of(row),
         "reason": row.reason,
         "sandbox": row.sandbox,
