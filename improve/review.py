@@ -48,7 +48,11 @@ def _show(asked: ReviewAsked) -> None:
     else:
         console.print("[bold]the first pipeline[/bold]")
     console.print(Syntax(plain(asked.changes), "diff", word_wrap=True))
-    console.print(escape(f"{asked.question} It may take {asked.train_seconds / 60:g} min."))
+    console.print(escape(f"{asked.question} It may take {_span(asked.train_seconds)}."))
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def _ask(proposal: Proposal | None) -> Review:
