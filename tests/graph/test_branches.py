@@ -57,7 +57,8 @@ def test_a_proposal_that_was_edited_to_another_component_goes_to_its_engineer(ph
         assert graph.get_state(forked).next == ("data_engineer",)
 
 
-def test_a_fork_is_a_run_of_its_own_from_an_earlier_iteration(photos: Path) -> None:  # noqa: F811
+@pytest.mark.parametrize("more", [{}, {"iterations": 2}, {"iterations": 1}, {"iterations": 5}])
+def test_a_fork_is_a_run_of_its_own_from_an_earlier_iteration(photos: Path, more: dict[str, int]) -> None:  # noqa: F811
     run(settings(photos, iterations=3, accept="better"), name="r", services=services())
     store = open_store()
     old = store.ledger("r")
@@ -65,12 +66,12 @@ def test_a_fork_is_a_run_of_its_own_from_an_earlier_iteration(photos: Path) -> N
     assert new == "r-from-1"
     assert store.run(new).status == "stopped"
     assert store.run(new).best is None
-    resume(new, services=services())
+    resume(new, **more, services=services())
     rows = store.ledger(new)
     assert [told(row) for row in rows[:2]] == [told(row) for row in old[:2]]
-    assert [row.iteration for row in rows] == [0, 1, 2, 3]
+    assert [row.iteration for row in rows] == list(range(1 + more.get("iterations", 3)))
     assert store.run(new).best
-    assert (run_dir(new) / "iterations/0003/pipeline.py").exists()
+    assert (run_dir(new) / f"iterations/{rows[-1].iteration:04d}/pipeline.py").exists()
     assert store.ledger("r") == old
 
 
@@ -100,12 +101,12 @@ def test_a_run_without_its_checkpoints_goes_on_from_the_last_settled_iteration_a
     for file in checkpoints_path().parent.glob("checkpoints.sqlite*"):
         file.unlink()
     events: list[Event] = []
-    resume("r", services=services(), on_event=events.append)
+    resume("r", iterations=5, services=services(), on_event=events.append)
     assert any(
         "were lost or damaged" in note for event in events if isinstance(event, RunStarted) for note in event.notes
     )
     rows = store.ledger("r")
-    assert [row.iteration for row in rows] == [0, 1, 2, 3, 4]
+    assert [row.iteration for row in rows] == [0, 1, 2, 3, 4, 5]
     assert [told(row) for row in rows[:3]] == before
     assert store.run("r").status == "finished"
 
