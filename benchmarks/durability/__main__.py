@@ -27,6 +27,13 @@ from tests.scripted import image_folder
 
 OUT = Path(__file__).resolve().parents[1] / "durability.md"
 COMPARED = ("iteration", "base", "component", "move", "verdict", "validation", "delta", "standard_error", "expected", "low", "high", "attempts", "epochs", "summary")  # fmt: skip
+ELSEWHERE = """
+A life of the driver ends at a node when it enters it, the event being told first; "while ... is written" is a kill from outside at the moment at which the kernel tells of a change of the file's journal. Each life begins with
+`import langgraph` and the checks of a resume, which is most of the seconds to progress.
+
+Measured elsewhere: checkpoints, stores and time per step as a run gets longer, on SQLite and on PostgreSQL: [overhead](overhead/RESULTS.md). Twenty runs at once: [queue](queue/RESULTS.md).
+What an interrupted training loses: [resume](resume/RESULTS.md).
+"""
 PROGRESS = {"node_entered", "job_progress", "settled", "finished"}
 
 
@@ -212,7 +219,7 @@ def main(kills: int) -> None:
     if wrong:
         print("\n".join(wrong))
         sys.exit(f"{len(wrong)} things were wrong; the homes are kept in {folder}")
-    OUT.write_text(f"# Runs that cannot be lost\n\n{text}\n", encoding="utf-8")
+    OUT.write_text(f"# Runs that cannot be lost\n\n{text}\n{ELSEWHERE}", encoding="utf-8")
     shutil.rmtree(folder)
 
 
