@@ -209,10 +209,9 @@ def main(kills: int) -> None:
         "|---|---|---|---|---|",
     ]
     for place, account in sorted(accounts.items()):
-        times = account.seconds or [float("nan")]
-        lines.append(
-            f"| {place} | {account.hits} | {account.missed} | {statistics.median(times):.1f} | {max(times):.1f} |"
-        )
+        times = account.seconds
+        seconds = f"{statistics.median(times):.1f} | {max(times):.1f}" if times else "- | -"  # the driver went on
+        lines.append(f"| {place} | {account.hits} | {account.missed} | {seconds} |")
     text = "\n".join(lines)
     print(text)
     (folder / "table.md").write_text(text)
