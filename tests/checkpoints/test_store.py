@@ -99,6 +99,7 @@ def test_two_processes_write_at_once(store: Store) -> None:
     assert len(store.jobs("demo")) == 60
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("postgres")
 def test_processes_that_begin_at_once_make_the_tables_of_a_server_once() -> None:
     prepare_home()
@@ -159,6 +160,7 @@ with SqliteCheckpointer.open(checkpoints_path()) as saver:
 """
 
 
+@pytest.mark.slow
 def test_many_processes_may_begin_in_a_new_home_at_once() -> None:
     command = [sys.executable, "-c", OPEN]
     processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(6)]

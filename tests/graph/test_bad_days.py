@@ -161,6 +161,7 @@ def test_a_home_that_is_read_only_is_named_before_a_run(tmp_path: Path, own_disk
         run(settings(tmp_path), services=SERVICES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [["runs"], ["show", "photos"], ["resume", "photos"], ["predict", "photos", "a.png"]]
 )

@@ -311,6 +311,7 @@ def test_a_provider_that_stays_away_stops_the_run_and_nothing_is_lost(
     assert len(open_store().jobs("away", 0)) == 1
 
 
+@pytest.mark.slow
 def test_where_messages_are_streamed_no_usage_is_lost(tmp_path: Path) -> None:
     """As Studio does it: LangChain would then stream by itself, and servers count nothing in a stream unless they are asked to."""
     with serving() as server:
@@ -335,6 +336,7 @@ def test_bottom_up_each_engineer_writes_on_what_was_written(tmp_path: Path) -> N
     assert ["## model" in ask.text for ask in asked] == [False, False, True]
 
 
+@pytest.mark.slow
 def test_what_an_architect_leaves_out_is_asked_for_and_then_written_by_its_engineer(tmp_path: Path) -> None:
     """Two of three components at first, nothing more in the second answer."""
 
@@ -364,6 +366,7 @@ def test_the_example_of_the_prompts_trains_and_predicts(tmp_path: Path) -> None:
     assert (row.verdict, row.attempts) == ("first", 1)
 
 
+@pytest.mark.slow
 def test_global_all_three_revise(tmp_path: Path) -> None:
     def character(ask: Ask) -> Reply:
         return Reply(judgement(component="all", move="everything")) if ask.role == "analyst" else good(ask)
@@ -375,6 +378,7 @@ def test_global_all_three_revise(tmp_path: Path) -> None:
     assert all(before.code(component) != after.code(component) for component in COMPONENTS)
 
 
+@pytest.mark.slow
 def test_zero_shot_is_one_naive_prompt_and_one_training(tmp_path: Path) -> None:
     def character(ask: Ask) -> Reply:
         return Reply(fenced("\n\n".join(CODE.values()))) if ask.turn == "zero-shot" else good(ask)

@@ -100,6 +100,7 @@ def test_weights_are_there_when_the_candidate_runs(
     assert found.problem is None
 
 
+@pytest.mark.slow
 def test_weights_that_cannot_be_had_go_back_to_the_engineer(hub: Hub, tmp_path: Path) -> None:
     hub.files.clear()
     dynamic, plain = (

@@ -118,7 +118,7 @@ def test_with_force_it_goes_on_and_the_report_says_where_it_changed(begun: Path)
 
 def test_a_forced_run_plans_with_the_machine_that_there_is(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     smaller = hardware("cpu").model_copy(update={"cores": 1, "memory_bytes": 10**9})
-    monkeypatch.setattr("graph.since.hardware", lambda _: smaller)
+    monkeypatch.setattr("graph.since.hardware", lambda *_: smaller)
     go_on(force=True)
     spec = JobSpec.model_validate_json((run_dir("r") / "iterations/0002/jobs/1-s0/job.json").read_bytes())
     assert (spec.threads, spec.limits.memory_bytes) == (1, 850_000_000)

@@ -32,6 +32,7 @@ HOSTILE = """def build_transforms(info):
 """
 
 
+@pytest.mark.slow
 def test_a_hostile_winner_gets_nothing_when_it_predicts(tmp_path: Path) -> None:
     photos = image_folder(tmp_path / "photos")
     settings = Settings(dataset=str(photos), iterations=0, train_seconds=20, device="cpu")

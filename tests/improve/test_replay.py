@@ -94,6 +94,7 @@ def test_a_training_is_repeated_to_the_last_digit(begun: Path, home: Path) -> No
     assert not (home / "runs/r/replay").exists()
 
 
+@pytest.mark.slow
 def test_a_script_that_was_tampered_with_is_found(begun: Path) -> None:
     tamper("job.json", "lr=0.01 ", "lr=0.9 ")
     found = replay("r", 0, open_store())
@@ -102,6 +103,7 @@ def test_a_script_that_was_tampered_with_is_found(begun: Path) -> None:
     assert any(split.largest > 0 for split in found.splits)
 
 
+@pytest.mark.slow
 def test_what_has_changed_since_is_told_where_the_result_is_another(begun: Path) -> None:
     row = open_store().run("r")
     assert row.environment

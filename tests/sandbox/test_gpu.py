@@ -214,6 +214,7 @@ raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 30.00 GiB. G
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler to make a driver's library with")
 @pytest.mark.parametrize("tier", ["bwrap", "landlock", "none"])
 def test_a_whole_job_has_one_card_to_itself_and_is_told_what_was_asked_and_free(

@@ -178,6 +178,7 @@ def test_a_killed_supervisor_takes_the_training_with_it_and_the_job_begins_anew(
     assert len((directory / "starts").read_text().splitlines()) == 2
 
 
+@pytest.mark.slow
 @GROUPS
 def test_a_daemon_that_hides_and_outlives_both_who_watch_it_is_ended_at_the_next_start(run: Run, run_dir: Path) -> None:
     body = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        print('daemon', os.getpid(), flush=True)\n        os.closerange(0, 100)\n        os.chdir('/')\n        os.execve('/bin/sleep', ['[kworker]', '600'], {})\n    os._exit(0)\ntime.sleep(600)"

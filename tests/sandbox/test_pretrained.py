@@ -151,6 +151,7 @@ def test_without_a_network_it_is_said_and_not_tried(hub: Hub, monkeypatch: pytes
     assert not hub.requests
 
 
+@pytest.mark.slow
 def test_a_download_without_headway_is_given_up(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(broker, "PATIENCE", 2.0)
     hub.slow = True
@@ -159,6 +160,7 @@ def test_a_download_without_headway_is_given_up(hub: Hub, monkeypatch: pytest.Mo
     assert left_in_cache(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_download_can_be_stopped(hub: Hub, tmp_path: Path) -> None:
     hub.slow = True
     events: list[WeightsFetched] = []

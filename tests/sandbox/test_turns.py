@@ -81,6 +81,7 @@ def test_trainings_run_together_where_that_was_asked_for(start: Start) -> None:
     assert overlap(*directories)
 
 
+@pytest.mark.slow
 def test_who_waits_is_seen_holds_nothing_against_its_limits_and_can_be_stopped(start: Start) -> None:
     first = start(ENDLESS)
     until(first, "running", "train")
