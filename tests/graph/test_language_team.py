@@ -355,6 +355,7 @@ def test_what_an_architect_leaves_out_is_asked_for_and_then_written_by_its_engin
     assert open_store().run("part").design == "A plan."
 
 
+@pytest.mark.slow
 def test_the_example_of_the_prompts_trains_and_predicts(tmp_path: Path) -> None:
     def character(ask: Ask) -> Reply:
         whole = "\n\n".join(fenced(example()[component]) for component in COMPONENTS)

@@ -71,6 +71,7 @@ def hub(weights: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         yield running
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "jobs"),
     [

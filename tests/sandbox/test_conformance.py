@@ -127,6 +127,7 @@ def test_forged_predictions_are_refused_cheats_gain_nothing_and_honest_code_is_n
     check(suite(_best(), WHO[-1], "forgeries", "honest", "texts", *QUICK), set())
 
 
+@pytest.mark.slow
 def test_what_is_killed_stopped_or_removed_leaves_nothing_and_lowers_nothing() -> None:
     check(suite(_best(), WHO[0], "lifecycle"), set())
 
