@@ -6,7 +6,6 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from datetime import UTC, datetime
 
 from sqlalchemy import URL, Connection, text
@@ -16,20 +15,6 @@ from checkpoints.database import advisory_key, by_itself, database_url, engine
 from checkpoints.home import run_dir
 from checkpoints.trouble import explained
 from schema.errors import RunBusy
-
-# The run that this invocation drives: what it starts, threads included, need not ask for the lock again.
-_DRIVEN: ContextVar[str | None] = ContextVar("driven", default=None)
-
-
-@contextmanager
-def step_lock(name: str) -> Iterator[bool]:
-    """For one step: true where the lock was taken for it, false where whoever drives the run holds it anyway. Raises RunBusy."""
-    if _DRIVEN.get() == name:
-        yield False
-        return
-    with run_lock(name):
-        yield True
-
 
 # PostgreSQL shows a lock on a number as its two halves.
 HOLDER = """SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
@@ -57,12 +42,8 @@ def run_lock(name: str) -> Iterator[Callable[[], None]]:
         os.ftruncate(descriptor, 0)
         since = datetime.now(UTC).isoformat(timespec="seconds")
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode(), 0)
-        token = _DRIVEN.set(name)
-        try:
-            with _server_lock(name) as hold:
-                yield hold
-        finally:
-            _DRIVEN.reset(token)
+        with _server_lock(name) as hold:
+            yield hold
     finally:
         os.close(descriptor)
         if new and folder.is_dir() and {entry.name for entry in folder.iterdir()} == {"driver.lock"}:

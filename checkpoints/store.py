@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, ClassVar, cast, get_args
+from typing import Any, cast, get_args
 
 from sqlalchemy import URL, Engine, func, inspect, make_url, select, text
 from sqlalchemy.dialects import postgresql, sqlite
@@ -110,7 +110,6 @@ def _json(record: Record | None) -> dict[str, Any] | None:
 @dataclass(frozen=True)
 class Store:
     engine: Engine
-    FORKED: ClassVar[str] = "begun from iteration"
 
     # Runs
 
@@ -265,7 +264,7 @@ class Store:
                 RunTable(
                     name=new,
                     status="stopped",
-                    reason=f"{Store.FORKED} {iterations[-1]} of {name}",
+                    reason=f"begun from iteration {iterations[-1]} of {name}",
                     sandbox=old.sandbox,
                     settings=_json(settings),
                     created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -24,7 +24,7 @@ from schema.state import State
 Edges = dict[Hashable, str]
 
 
-def build_graph(services: Services) -> StateGraph[State, None, Settings, State]:
+def build_graph(services: Services, *, driven: bool = False) -> StateGraph[State, None, Settings, State]:
     """Every node and edge of DESIGN.md section 2, and one more: `decide` asks for another seed where the scores leave it undecided."""
     graph = StateGraph(State, input_schema=Settings)
     engineers: Edges = {component: node for component, node in routes.ENGINEERS.items()}  # noqa: C416 - a dict of another key type
@@ -44,7 +44,7 @@ def build_graph(services: Services) -> StateGraph[State, None, Settings, State]:
         performance_analyst,
         report,
     ):
-        graph.add_node(node.__name__, step(node, services))
+        graph.add_node(node.__name__, step(node, services, driven=driven))
 
     graph.add_edge(START, "profile")
     graph.add_edge("profile", "project_architect")

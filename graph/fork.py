@@ -5,8 +5,12 @@ from uuid import uuid4
 
 from checkpoints.home import fresh_name, prepare_home, valid_run_name
 from checkpoints.lock import run_lock
+from checkpoints.saver import open_checkpointer
 from checkpoints.store import Store, open_store
+from graph.build import build_graph
+from graph.rebuild import rebuild
 from nodes.context import iteration_dir
+from nodes.services import Services
 from schema.errors import InputError, RunNameTaken
 from schema.team import LedgerRow
 
@@ -27,8 +31,11 @@ def fork(run: str, iteration: int, name: str | None = None) -> str:
         if new in {one.name for one in store.runs()}:
             raise RunNameTaken(f"A run named {new!r} exists. Choose another --name.")
         _copy_files(run, new, rows)
-        settings = row.settings.model_copy(update={"name": new})
-        store.copy_run(run, new, [one.iteration for one in rows], thread=str(uuid4()), settings=settings)
+        settings, thread = row.settings.model_copy(update={"name": new}), str(uuid4())
+        store.copy_run(run, new, [one.iteration for one in rows], thread=thread, settings=settings)
+        with open_checkpointer() as saver:
+            compiled = build_graph(Services()).compile(checkpointer=saver)
+            rebuild(compiled, {"configurable": {"thread_id": thread}}, store.run(new), store)
     return new
 
 

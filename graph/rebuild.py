@@ -1,5 +1,7 @@
 """A run's state from the experiment store alone: where its checkpoints are lost or damaged, and where a run is begun from another's iteration."""
 
+from typing import Any
+
 from checkpoints.store import Store
 from nodes.profile import opening, weights_for
 from nodes.summarize import best_score, reason_to_end, settled
@@ -8,12 +10,19 @@ from schema.run import RunRow
 from schema.state import State
 
 
-def rebuilt(row: RunRow, store: Store, last: int | None = None) -> State:
-    """As it was when iteration `last` (by default the newest) was settled; to be written as the node `summarize`.
+def rebuild(compiled: Any, config: dict[str, Any], row: RunRow, store: Store) -> None:
+    """Write it as the thread's newest checkpoint, whatever there was before."""
+    state = rebuilt(row, store)
+    state["clock"] -= compiled.get_state(config).values.get("clock", 0.0)  # this channel adds up
+    compiled.update_state(config, state, as_node="summarize")
+
+
+def rebuilt(row: RunRow, store: Store) -> State:
+    """As it was when the newest iteration was settled; to be written as the node `summarize`.
 
     What was under way then is begun again; trainings that are over are read from their directories.
     """
-    rows = store.ledger(row.name, last)
+    rows = store.ledger(row.name)
     kept = [one.iteration for one in rows if one.verdict in {"first", "accepted"}]
     newest = rows[-1].iteration
     state = opening(row.name, row.settings, hardware(row.settings.device, row.settings.gpus), weights_for(row.settings))

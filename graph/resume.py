@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from checkpoints.store import open_store
-from graph.rebuild import rebuilt
+from graph.rebuild import rebuild
 from graph.since import Ground, ground
 from nodes.context import profile_of
 from nodes.data import moved
+from nodes.summarize import best_score, reason_to_end, tried
 from nodes.summarize import settled as at_rest
-from nodes.summarize import tried
 from schema.errors import ImproveError, NothingToResume, UnknownRun
 from schema.run import RunRow
 from schema.settings import Settings
@@ -30,7 +30,7 @@ def point(  # noqa: PLR0917
     compiled: Any, config: dict[str, Any], name: str, settings: Settings, data: str | None, force: bool
 ) -> Point:
     """What was given anew becomes part of the state. Raises InputError where the run cannot go on as it is."""
-    at, notes, made_again = _whole_state(compiled, config, name, settings)
+    at, notes = _whole_state(compiled, config, name, settings)
     state: State = at.values
     store = open_store()
     if "schema_version" not in state and not store.ledger(name):  # killed before the first step was over
@@ -57,28 +57,28 @@ def point(  # noqa: PLR0917
         at_end = compiled.update_state(config, update | at_rest(state["iteration"], None), as_node="summarize")
         config = dict(at_end) | {"recursion_limit": config["recursion_limit"]}
     elif now.machine or update["settings"] != state["settings"]:
-        compiled.update_state(config, update, as_node="summarize" if made_again else None)
+        settled = at.next == ("performance_analyst",)
+        if settled:  # what was given anew may end it here
+            asked: State = {**state, "settings": update["settings"]}
+            update["stop"] = reason_to_end(asked, store, best_score(state, store))
+        # Said outright, since a thread that was made again has had no step from which LangGraph could tell where it is.
+        compiled.update_state(config, update, as_node="summarize" if settled or at.next == ("report",) else None)
     return Point(None, config, notes + now.notes)
 
 
-def _whole_state(compiled: Any, config: dict[str, Any], name: str, settings: Settings) -> tuple[Any, list[str], bool]:
-    """The thread's snapshot, what is to be said of it, and whether it was made again: one that knows less than the experiment store was lost or damaged."""
+def _whole_state(compiled: Any, config: dict[str, Any], name: str, settings: Settings) -> tuple[Any, list[str]]:
+    """The thread's snapshot. One that knows less than the experiment store was lost or damaged: it is made again, which is to be said."""
     store, at = open_store(), compiled.get_state(config)
     newest = store.next_iteration(name) - 1
-    known = at.values.get("iteration", -1)
     taken_back = at.values and at.metadata["source"] != "loop"  # by the person, in Studio
-    if known >= newest or taken_back:
-        return at, [], False
-    state = rebuilt(store.run(name).model_copy(update={"settings": settings}), store)
-    state["clock"] -= at.values.get("clock", 0.0)  # this channel adds up
-    compiled.update_state(config, state, as_node="summarize")
-    if store.run(name).reason.startswith(store.FORKED):
-        return compiled.get_state(config), [], True
+    if at.values.get("iteration", -1) >= newest or taken_back:
+        return at, []
+    rebuild(compiled, config, store.run(name).model_copy(update={"settings": settings}), store)
     note = (
         f"the checkpoints of run {name} end before iteration {newest}, which is settled: they were lost or damaged. "
         "The run goes on from there, as the experiment store and the trainings' folders have it"
     )
-    return compiled.get_state(config), [note], True
+    return compiled.get_state(config), [note]
 
 
 def _stand_on(name: str, now: Ground) -> None:

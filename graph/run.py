@@ -162,7 +162,7 @@ def _driven(drive: Drive) -> Iterator[Event]:
         _stop_between_steps() as control,
         told(drive.name, drive.thread, saver, control),
     ):
-        compiled: Any = build_graph(drive.services).compile(checkpointer=saver, name="improve")
+        compiled: Any = build_graph(drive.services, driven=True).compile(checkpointer=saver, name="improve")
         thread = {"configurable": {"thread_id": drive.thread}, "recursion_limit": _step_limit(drive.settings)}
         at = Point(drive.settings.model_dump(mode="json"), thread)
         if drive.resumed:

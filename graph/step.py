@@ -10,7 +10,8 @@ from langchain_core.runnables import RunnableLambda
 from langgraph.errors import GraphInterrupt
 
 from checkpoints.home import check_not_lost
-from checkpoints.lock import step_lock
+from checkpoints.lock import run_lock
+from checkpoints.store import Store
 from nodes.services import Services
 from nodes.stopping import CANCEL, Cancel, stopping
 from schema.errors import RunStopped
@@ -24,13 +25,16 @@ WAITS = "waits for your review"
 PATIENCE = 15.0  # seconds that a cancelled node has to come back
 
 
-def step(node: Node, services: Services) -> RunnableLambda[Any, dict[str, Any]]:
-    """A LangGraph node: synchronous for `invoke`, and for `ainvoke` and the server the same in a thread that can be called back."""
+def step(node: Node, services: Services, *, driven: bool) -> RunnableLambda[Any, dict[str, Any]]:
+    """A LangGraph node: synchronous for `invoke`, and for `ainvoke` and the server the same in a thread that can be called back.
+
+    `driven`: who runs the graph holds the run's lock and says how the run is; otherwise each step does, for itself.
+    """
     name = node.__name__
 
     def run(state: State) -> dict[str, Any]:
         check_not_lost(state["run"])
-        with step_lock(state["run"]) as alone, _told(state["run"], services) if alone else nullcontext():
+        with nullcontext() if driven else _by_itself(state["run"], services):
             return _timed(node, _on_its_branch(name, state, services), services)
 
     return RunnableLambda(run, afunc=_recallable(run), name=name)
@@ -67,9 +71,14 @@ def _on_its_branch(name: str, state: State, services: Services) -> Any:
 
 
 @contextmanager
-def _told(run: str, services: Services) -> Iterator[None]:
-    """A run that no `improve` command drives says itself how it is: to `improve runs`, and to whoever resumes it."""
-    store = services.store()
+def _by_itself(run: str, services: Services) -> Iterator[None]:
+    """A step of a run that no `improve` command drives: locked against one, and told to `improve runs` and to whoever resumes it. Raises RunBusy."""
+    with run_lock(run), _told(run, services.store()):
+        yield
+
+
+@contextmanager
+def _told(run: str, store: Store) -> Iterator[None]:
     if store.run(run).status != "running":
         store.set_status(run, "running")
     try:

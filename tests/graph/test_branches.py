@@ -66,13 +66,29 @@ def test_a_fork_is_a_run_of_its_own_from_an_earlier_iteration(photos: Path, more
     assert new == "r-from-1"
     assert store.run(new).status == "stopped"
     assert store.run(new).best is None
-    resume(new, **more, services=services())
+    events: list[Event] = []
+    resume(new, **more, services=services(), on_event=events.append)
+    assert not any(event.notes for event in events if isinstance(event, RunStarted))
     rows = store.ledger(new)
     assert [told(row) for row in rows[:2]] == [told(row) for row in old[:2]]
     assert [row.iteration for row in rows] == list(range(1 + more.get("iterations", 3)))
     assert store.run(new).best
     assert (run_dir(new) / f"iterations/{rows[-1].iteration:04d}/pipeline.py").exists()
     assert store.ledger("r") == old
+
+
+def test_what_is_given_anew_to_a_fork_that_was_stopped_before_its_first_step_is_taken(photos: Path) -> None:  # noqa: F811
+    run(settings(photos, iterations=3), name="r", services=services())
+    new = fork("r", 1)
+
+    def leave(event: Event) -> None:
+        raise KeyboardInterrupt
+
+    for iterations in (2, 4):
+        with pytest.raises(KeyboardInterrupt):
+            resume(new, iterations=iterations, services=services(), on_event=leave)
+    resume(new, iterations=3, services=services())
+    assert [row.iteration for row in open_store().ledger(new)] == [0, 1, 2, 3]
 
 
 def test_what_cannot_be_forked_is_said(photos: Path) -> None:  # noqa: F811

@@ -1,6 +1,7 @@
 """A run in a loop, and in an event loop: notebooks and asynchronous programs. The jobs are instant; the rest is real."""
 
 import asyncio
+import contextvars
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,13 @@ def test_a_loop_that_is_left_stops_the_run_which_goes_on_in_another(photos: Path
     assert isinstance(events[0], RunStarted)
     assert isinstance(events[-1], Finished)
     assert [row.iteration for row in open_store().ledger("r")] == [0, 1, 2]
+
+
+def test_each_event_may_be_asked_for_in_another_context_as_in_the_cells_of_a_notebook(photos: Path) -> None:  # noqa: F811
+    events = begun(settings(photos), name="r", services=services())
+    while contextvars.copy_context().run(next, events, None):
+        pass
+    assert open_store().run("r").status == "finished"
 
 
 def test_the_graph_runs_in_an_event_loop_and_is_resumed_outside_of_it(photos: Path) -> None:  # noqa: F811
