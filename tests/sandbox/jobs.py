@@ -1,11 +1,13 @@
 """A small data set and a job that trains on it, without isolation."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
 
 from dataset.decode import SOURCE
+from sandbox import job
 from sandbox.assemble import assemble
 from schema.job import JobSpec, Limits
 from schema.pipeline import Pipeline
@@ -14,16 +16,14 @@ from tests.scripted import PIPELINE, TRAINING
 GB = 2**30
 
 
-def lay_out_data(folder: Path) -> None:
-    """Two classes that a linear model can tell apart."""
-    data = folder / "data"
-    data.mkdir(parents=True)
+ENDLESS = PIPELINE.with_code("training", TRAINING.replace("epochs=1", "epochs=100000"))
+
+
+def write_training(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """What a job trains on, of two classes that a linear model can tell apart. The images, uint8 [80, 1, 8, 8], and their labels."""
     random = np.random.default_rng(0)
     labels = np.arange(80) % 2
     images = (random.integers(0, 120, (80, 1, 8, 8)) + 100 * labels[:, None, None, None]).astype(np.uint8)
-    np.save(data / "images.npy", images)
-    np.save(data / "labels.npy", labels)
-    np.save(data / "inner.npy", np.arange(80) % 10 == 9)
     facts = {
         "classes": ["dark", "light"],
         "channels": 1,
@@ -33,7 +33,18 @@ def lay_out_data(folder: Path) -> None:
         "std": [0.2],
         "counts": [40, 32],
     }
-    (data / "dataset.json").write_text(json.dumps(facts))
+    np.save(folder / "images.npy", images)
+    np.save(folder / "labels.npy", labels)
+    np.save(folder / "inner.npy", np.arange(80) % 10 == 9)
+    (folder / "dataset.json").write_text(json.dumps(facts))
+    return images, labels
+
+
+def lay_out_data(folder: Path) -> None:
+    """With held-out images beside it."""
+    data = folder / "data"
+    data.mkdir(parents=True)
+    images, _ = write_training(data)
     np.save(data / "heldout.npy", images[:20])
 
 
@@ -56,3 +67,8 @@ def training(body: str) -> Pipeline:
     """A training component that does this first."""
     lines = "".join(f"    {line}\n" for line in body.splitlines())
     return PIPELINE.with_code("training", TRAINING.replace("log):\n", f"log):\n{lines}"))
+
+
+def until(directory: Path, state: str, step: str | None = None) -> None:
+    while (told := job.status(directory)).state != state or (step and told.step != step):
+        time.sleep(0.02)

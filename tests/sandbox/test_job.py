@@ -16,7 +16,7 @@ from sandbox.isolation import cgroup
 from schema.errors import JobsUnavailable, RunStopped
 from schema.job import JobResult
 from schema.pipeline import Pipeline
-from tests.sandbox.jobs import GB, lay_out_data, spec, training
+from tests.sandbox.jobs import ENDLESS, GB, lay_out_data, spec, training, until
 from tests.scripted import MODEL, PIPELINE, TRAINING
 
 GROUPS = pytest.mark.skipif(cgroup.home() is None, reason="no control group (cgroup v2) can be made here")
@@ -163,10 +163,8 @@ def test_out_of_time_the_best_weights_so_far_are_scored(run: Run) -> None:
 
 
 def test_a_killed_supervisor_takes_the_training_with_it_and_the_job_begins_anew(run: Run, run_dir: Path) -> None:
-    slow = PIPELINE.with_code("training", TRAINING.replace("epochs=1", "epochs=100000"))
-    directory, _ = run(slow, wait=False, train_seconds=6)
-    while job.status(directory).step != "train":
-        time.sleep(0.05)
+    directory, _ = run(ENDLESS, wait=False, train_seconds=6)
+    until(directory, "running", "train")
     supervisor = int((run_dir / "supervisor" / "supervisor.lock").read_text())
     children = psutil.Process(supervisor).children(recursive=True)
     os.kill(supervisor, 9)
@@ -222,8 +220,7 @@ def test_what_is_too_fast_for_the_watch_the_kernel_refuses(
 
 
 def test_a_driver_that_stops_leaves_the_job_running(run: Run) -> None:
-    slow = PIPELINE.with_code("training", TRAINING.replace("epochs=1", "epochs=100000"))
-    directory, _ = run(slow, wait=False, train_seconds=5)
+    directory, _ = run(ENDLESS, wait=False, train_seconds=5)
     with pytest.raises(RunStopped):
         job.wait(directory, stop=lambda: job.status(directory).step == "train")
     assert job.status(directory).state == "running"
@@ -231,10 +228,8 @@ def test_a_driver_that_stops_leaves_the_job_running(run: Run) -> None:
 
 
 def test_a_job_that_is_stopped_says_so(run: Run) -> None:
-    slow = PIPELINE.with_code("training", TRAINING.replace("epochs=1", "epochs=100000"))
-    directory, _ = run(slow, wait=False, train_seconds=60)
-    while job.status(directory).step != "train":
-        time.sleep(0.05)
+    directory, _ = run(ENDLESS, wait=False, train_seconds=60)
+    until(directory, "running", "train")
     job.stop(directory)
     result = job.wait(directory)
     assert result.fault is not None
@@ -242,12 +237,10 @@ def test_a_job_that_is_stopped_says_so(run: Run) -> None:
 
 
 def test_a_job_that_is_being_stopped_can_be_asked_for_again_at_once(run: Run) -> None:
-    slow = PIPELINE.with_code("training", TRAINING.replace("epochs=1", "epochs=100000"))
-    directory, _ = run(slow, wait=False, train_seconds=3)
-    while job.status(directory).step != "train":
-        time.sleep(0.05)
+    directory, _ = run(ENDLESS, wait=False, train_seconds=3)
+    until(directory, "running", "train")
     job.stop(directory)
-    _, result = run(slow, train_seconds=3)
+    _, result = run(ENDLESS, train_seconds=3)
     assert result.ok, result.fault
     assert len((directory / "starts").read_text().splitlines()) == 2
 

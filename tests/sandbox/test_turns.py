@@ -10,13 +10,12 @@ import pytest
 
 from sandbox import job, line
 from schema.events import JobProgress
-from tests.sandbox.jobs import lay_out_data, spec, training
-from tests.scripted import PIPELINE, TRAINING
+from tests.sandbox.jobs import ENDLESS, lay_out_data, spec, training, until
+from tests.scripted import PIPELINE
 
 TIMED = training(
     "import time\nprint('at', time.monotonic(), flush=True)\ntime.sleep(0.5)\nprint('at', time.monotonic())"
 )
-ENDLESS = PIPELINE.with_code("training", TRAINING.replace("epochs=1", "epochs=100000"))
 Start = Callable[..., Path]
 
 
@@ -54,11 +53,6 @@ def overlap(one: Path, other: Path) -> bool:
 def supervisor_of(directory: Path) -> psutil.Process:
     lock = directory.parents[3] / "supervisor" / "supervisor.lock"
     return psutil.Process(int(lock.read_text()))
-
-
-def until(directory: Path, state: str, step: str | None = None) -> None:
-    while (told := job.status(directory)).state != state or (step and told.step != step):
-        time.sleep(0.02)
 
 
 @pytest.mark.slow

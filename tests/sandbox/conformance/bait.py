@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import json
 import os
 import shutil
 import socket
@@ -15,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import psutil
+
+from tests.sandbox.jobs import write_training
 
 SECRET = "the-secret-that-no-job-may-see"
 TOLD = "the-argument-that-other-processes-show"
@@ -36,22 +37,7 @@ def lay_out(folder: Path) -> dict[str, Any]:
     other = folder / "home/runs/other/iterations/0001/jobs/1-s0/work"
     for directory in (train, heldout, private, other, folder / "person/.ssh", folder / "photos/cat"):
         directory.mkdir(parents=True)
-    labels = np.arange(80) % 2
-    random = np.random.default_rng(0)
-    images = (random.integers(0, 120, (80, 1, 8, 8)) + 100 * labels[:, None, None, None]).astype(np.uint8)
-    facts = {
-        "classes": ["dark", "light"],
-        "channels": 1,
-        "height": 8,
-        "width": 8,
-        "mean": [0.4],
-        "std": [0.2],
-        "counts": [40, 32],
-    }
-    np.save(train / "images.npy", images)
-    np.save(train / "labels.npy", labels)
-    np.save(train / "inner.npy", np.arange(80) % 10 == 9)
-    (train / "dataset.json").write_text(json.dumps(facts))
+    images, labels = write_training(train)
     for split in ("validation", "test"):
         np.save(heldout / f"{split}.npy", images[:20])
         np.save(private / f"{split}_labels.npy", labels[:20])

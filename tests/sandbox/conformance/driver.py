@@ -31,7 +31,8 @@ from schema.settings import Tier, make_settings
 from tests.sandbox.conformance import bait
 from tests.sandbox.conformance.bombs import BOMBS, FORGERIES, GB, HONEST
 from tests.sandbox.conformance.cheats import CHEATS, FAULT, PLANTED, PLANTED_SPEED, TEXTS, WEIGHTS, Cheat
-from tests.scripted import PIPELINE, TRAINING
+from tests.sandbox.jobs import ENDLESS, training
+from tests.scripted import PIPELINE
 
 
 class Suite:
@@ -104,11 +105,6 @@ class Suite:
 def _ended(process: psutil.Process) -> bool:
     """Its first thread has, and no other goes on."""
     return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
-
-
-def training(body: str) -> Pipeline:
-    lines = "".join(f"    {line}\n" for line in body.splitlines())
-    return PIPELINE.with_code("training", TRAINING.replace("log):\n", f"log):\n{lines}"))
 
 
 Row = dict[str, Any]
@@ -388,7 +384,6 @@ def honest(suite: Suite) -> Iterator[Row]:
 
 
 def lifecycle(suite: Suite) -> Iterator[Row]:
-    slow = PIPELINE.with_code("training", TRAINING.replace("epochs=1", "epochs=100000"))
     daemon = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(600)\n    os._exit(0)\ntime.sleep(600)"
     for case, do in {
         "supervisor_killed": lambda: os.kill(suite.supervisor().pid, signal.SIGKILL),
@@ -420,7 +415,7 @@ def lifecycle(suite: Suite) -> Iterator[Row]:
     directory = suite.directory("outlives")
     pid = os.fork()
     if pid == 0:
-        job.start(directory, suite.spec("outlives", slow, ("smoke", "train", "predict"), {"train_seconds": 4}))
+        job.start(directory, suite.spec("outlives", ENDLESS, ("smoke", "train", "predict"), {"train_seconds": 4}))
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(pid, 0)
     result = job.wait(directory)
