@@ -28,7 +28,7 @@ from tests.scripted import image_folder
 OUT = Path(__file__).resolve().parents[1] / "durability.md"
 COMPARED = ("iteration", "base", "component", "move", "verdict", "validation", "delta", "standard_error", "expected", "low", "high", "attempts", "epochs", "summary")  # fmt: skip
 ELSEWHERE = """
-A life of the driver ends at a node when it enters it, the event being told first; "while ... is written" is a kill from outside at the moment at which the kernel tells of a change of the file's journal. Each life begins with
+A life of the driver ends at a node when it enters it, the event being told first (in `profile`, `repair` and `summarize` while they work; `review` says nothing where nobody asked for one); "while ... is written" is a kill from outside at the moment at which the kernel tells of a change of the file's journal. Each life begins with
 `import langgraph` and the checks of a resume, which is most of the seconds to progress.
 
 Measured elsewhere: checkpoints, stores and time per step as a run gets longer, on SQLite and on PostgreSQL: [overhead](overhead/RESULTS.md). Twenty runs at once: [queue](queue/RESULTS.md).
@@ -59,6 +59,11 @@ class Round:
     wrong: list[str] = field(default_factory=list)
 
 
+def _node_of(line: str) -> str:
+    """What the driver's line says of where it is; empty for an event of no node."""
+    return line.partition(" ")[2].strip()
+
+
 def play(round_: Round, planned: list[Blow]) -> None:
     """Until the run is finished; the last lives are undisturbed."""
     last: str | None = None
@@ -75,7 +80,7 @@ def play(round_: Round, planned: list[Blow]) -> None:
         life = Life(process, round_.home, "r", round_.random)
         node = ""
         for line in process.stdout:
-            node = line.split()[1] if line.startswith("node_entered") else node
+            node = _node_of(line) or node
             if line.split()[0] in PROGRESS:
                 if last:
                     round_.accounts[last].seconds.append(time.monotonic() - began)
@@ -85,7 +90,7 @@ def play(round_: Round, planned: list[Blow]) -> None:
         if blow and blow.place == "the supervisor, in a job" and hit:
             round_.deaths_in_jobs += 1
         for line in process.stdout:
-            node = line.split()[1] if line.startswith("node_entered") else node
+            node = _node_of(line) or node
         code = process.wait()
         process.stdout.close()
         if blow and blow.node:

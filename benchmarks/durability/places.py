@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-TOLD = ("project_architect", "data_engineer", "model_engineer", "training_engineer", "assemble", "sandbox", "decide", "performance_analyst", "report")  # fmt: skip
+TOLD = ("profile", "project_architect", "data_engineer", "model_engineer", "training_engineer", "assemble", "sandbox", "repair", "decide", "summarize", "performance_analyst", "report")  # fmt: skip
 IN_MODIFY = 0x2
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
