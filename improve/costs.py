@@ -19,7 +19,6 @@ from schema.team import LedgerRow
 MODULES = len(COMPONENTS)  # p of the paper
 PAPER = {"alpha": 0.3, "beta": 0.1, "gamma": 0.5}  # its example
 MOST_STEPS = 10_000
-WRITERS = {"data", "model", "training"}
 
 
 class RoleCost(Record):

@@ -23,7 +23,6 @@ KEPT = {
     "work/weights.safetensors": "weights.safetensors",
     "work/validation.npy": "predictions.npy",
 }
-LARGEST_LOG = 4 * 2**20
 LARGEST_CURVE = 8 * 2**20
 CURVE_ROWS = 40
 MOST_EPOCHS = 10**6

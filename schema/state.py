@@ -29,7 +29,6 @@ class State(TypedDict, total=False):
     fault: dict[str, Any] | None  # schema.pipeline.Fault of the latest attempt
     faults: list[dict[str, Any]]  # of the earlier attempts of this iteration
     seeds: int  # trainings per pipeline that this comparison wants
-    decision: dict[str, Any] | None  # schema.score.Decision
     comparison: dict[str, Any] | None  # schema.score.Comparison
     reviewed: str  # the person's answer before the training: approve, edit or skip
     verdict: str | None

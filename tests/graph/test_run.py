@@ -22,7 +22,6 @@ from schema.team import LedgerRow
 from tests.scripted import MODEL, PIPELINE, TRAINING, ScriptedTeam, image_folder
 
 BETTER = TRAINING.replace("epochs=1", "epochs=8")
-UNDEFINED = TRAINING.replace("torch.optim.SGD", "torch.optim.SDG_")
 CRASHES = MODEL.replace("info.num_classes", "info.num_classes + 1")
 
 

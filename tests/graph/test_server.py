@@ -236,6 +236,13 @@ def test_a_review_is_a_question_with_a_form(server: Server, photos: str) -> None
     (question,) = server.client.threads.get_state(thread)["interrupts"]
     assert question["value"]["proposal"]["move"] == "1"
     assert "+        time.sleep(0.1)" in question["value"]["changes"]
+    with pytest.raises(Exception, match="action"):
+        server.client.runs.wait(thread, "improve", command={"resume": {"action": "perhaps"}})
+    answer = {"action": "edit", "component": "data", "instruction": "blur a little"}
+    server.client.runs.wait(thread, "improve", command={"resume": answer})
+    (question,) = server.client.threads.get_state(thread)["interrupts"]
+    assert question["value"]["proposal"]["component"] == "data"
+    assert "+# blur a little" in question["value"]["changes"]
     server.client.runs.wait(thread, "improve", command={"resume": {"action": "skip", "reason": "too slow"}})
     server.client.runs.wait(thread, "improve", command={"resume": {"action": "approve"}})
     rows = open_store().ledger("leaves")
