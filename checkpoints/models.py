@@ -1,9 +1,12 @@
 """The experiment store's tables. Records are kept as JSON; what is searched for or counted has a column."""
 
+from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, String
+from sqlalchemy import JSON, Engine, ForeignKey, String, inspect, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 
 class Base(DeclarativeBase):
@@ -76,3 +79,44 @@ class CallTable(Base):
     tokens: Mapped[int]
     cost: Mapped[float | None]
     usage: Mapped[dict[str, Any]]
+
+
+def make_tables(engine: Engine) -> None:
+    """Those that are not there yet, and what an older version lacks in those that are."""
+    _drop_old_calls(engine)
+    _create_tables(engine)
+    _add_new_columns(engine)
+    _create_indexes(engine)
+
+
+def _create_tables(engine: Engine) -> None:
+    """Each statement asks by itself whether its table is there: of many runs that begin in a new home at once, each may be the first."""
+    with engine.begin() as connection:
+        for table in Base.metadata.sorted_tables:
+            connection.execute(CreateTable(table, if_not_exists=True))
+
+
+def _create_indexes(engine: Engine) -> None:
+    with engine.begin() as connection:
+        for table in Base.metadata.sorted_tables:
+            for index in table.indexes:
+                connection.execute(CreateIndex(index, if_not_exists=True))
+
+
+def _drop_old_calls(engine: Engine) -> None:
+    """Before there were language models this table had other columns, and never a row."""
+    tables = inspect(engine)
+    if tables.has_table("llm_calls") and "tokens" not in {column["name"] for column in tables.get_columns("llm_calls")}:
+        CallTable.__table__.drop(engine)  # type: ignore[attr-defined]
+
+
+def _add_new_columns(engine: Engine) -> None:
+    """A store of an older version gets the columns that came since; they are nullable, so that its rows stay as they are."""
+    tables = inspect(engine)
+    for table in Base.metadata.sorted_tables:
+        there = {column["name"] for column in tables.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                kind = column.type.compile(engine.dialect)
+                with suppress(OperationalError), engine.begin() as connection:  # another process may be faster
+                    connection.execute(text(f'ALTER TABLE {table.name} ADD COLUMN "{column.name}" {kind}'))

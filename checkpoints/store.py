@@ -1,22 +1,29 @@
 """The experiment store: runs, iterations, jobs and scores in SQLAlchemy. Every write is by natural key, since a node may run twice."""
 
 import hashlib
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, cast, get_args
 
-from sqlalchemy import URL, Engine, func, inspect, make_url, select, text
+from sqlalchemy import URL, Engine, func, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from checkpoints.database import database_url, engine, one_at_a_time
 from checkpoints.home import experiments_path, experiments_url, home, prepare_home
-from checkpoints.models import Base, CallTable, ComponentTable, IterationTable, JobTable, RunTable, ScoreTable
+from checkpoints.models import (
+    Base,
+    CallTable,
+    ComponentTable,
+    IterationTable,
+    JobTable,
+    RunTable,
+    ScoreTable,
+    make_tables,
+)
 from checkpoints.trouble import explained
 from schema.dataset import DatasetProfile, Split
 from schema.errors import HomeError, HomeLost, RunNameTaken, UnknownRun
@@ -63,44 +70,8 @@ def open_existing_store() -> "Store":
 def _open(url: URL, file: tuple[int, int] | None) -> "Store":
     made = engine(url, file)
     with explained(), one_at_a_time(url, "tables of experiments"):
-        _drop_old_calls(made)
-        _create_tables(made)
-        _add_new_columns(made)
-        _create_indexes(made)
+        make_tables(made)
     return Store(made)
-
-
-def _create_tables(engine: Engine) -> None:
-    """Each statement asks by itself whether its table is there: of many runs that begin in a new home at once, each may be the first."""
-    with engine.begin() as connection:
-        for table in Base.metadata.sorted_tables:
-            connection.execute(CreateTable(table, if_not_exists=True))
-
-
-def _create_indexes(engine: Engine) -> None:
-    with engine.begin() as connection:
-        for table in Base.metadata.sorted_tables:
-            for index in table.indexes:
-                connection.execute(CreateIndex(index, if_not_exists=True))
-
-
-def _drop_old_calls(engine: Engine) -> None:
-    """Before there were language models this table had other columns, and never a row."""
-    tables = inspect(engine)
-    if tables.has_table("llm_calls") and "tokens" not in {column["name"] for column in tables.get_columns("llm_calls")}:
-        CallTable.__table__.drop(engine)  # type: ignore[attr-defined]
-
-
-def _add_new_columns(engine: Engine) -> None:
-    """A store of an older version gets the columns that came since; they are nullable, so that its rows stay as they are."""
-    tables = inspect(engine)
-    for table in Base.metadata.sorted_tables:
-        there = {column["name"] for column in tables.get_columns(table.name)}
-        for column in table.columns:
-            if column.name not in there:
-                kind = column.type.compile(engine.dialect)
-                with suppress(OperationalError), engine.begin() as connection:  # another process may be faster
-                    connection.execute(text(f'ALTER TABLE {table.name} ADD COLUMN "{column.name}" {kind}'))
 
 
 def _json(record: Record | None) -> dict[str, Any] | None:
