@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from dataset.archive import is_archive, unpack
-from dataset.hub import TORCHVISION, from_torchvision
+from dataset.label_table import SUFFIXES, read_table, table_listing
 from dataset.listing import Listing, Sample
-from dataset.table import SUFFIXES, read_table, table_listing
+from dataset.torchvision_sets import TORCHVISION, from_torchvision
 from schema.dataset import SetAside, Split
 from schema.errors import DatasetError
 

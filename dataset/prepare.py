@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset import split as splitting
+from dataset import splits as splitting
 from dataset.duplicates import content_digest, groups, thumbnail
-from dataset.files import FileRow, file_of, fingerprint, write_files
+from dataset.image_reader import Header, Unreadable, headers, pixels
 from dataset.listing import Listing, Sample
-from dataset.scan import Header, Unreadable, headers, pixels
+from dataset.manifest import FileRow, file_of, fingerprint, write_files
 from schema.dataset import DatasetProfile, Duplicates, ImageSizes, SetAside, Split
 from schema.errors import DatasetError, HomeError
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dataset.files import stamp
+from dataset.manifest import stamp
 from nodes.data import Source, arrays_of, moved, source_of
 from nodes.environment import decisive, differences, environment_of
 from sandbox.hardware import hardware

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from checkpoints.store import Store
-from dataset.files import FILES
+from dataset.manifest import FILES
 from improve.api import load
 from improve.export_readme import readme
 from improve.show import as_json

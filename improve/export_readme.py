@@ -1,6 +1,6 @@
 """The README of what is taken home: how to use it, how to check its score with the original images, how to train it again."""
 
-from dataset.hub import TORCHVISION
+from dataset.torchvision_sets import TORCHVISION
 from improve.show import final_line
 from nodes.environment import described
 from schema.run import Environment, RunRow

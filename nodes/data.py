@@ -5,10 +5,10 @@ from pathlib import Path
 
 from checkpoints.home import datasets_dir, unpacked_dir
 from dataset.discover import discover
-from dataset.files import content_changes, stamp
-from dataset.hub import TORCHVISION
 from dataset.listing import Listing
+from dataset.manifest import content_changes, stamp
 from dataset.prepare import is_whole, prepare
+from dataset.torchvision_sets import TORCHVISION
 from schema.dataset import DatasetProfile
 from schema.errors import DatasetError
 from schema.settings import Settings

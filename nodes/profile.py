@@ -10,7 +10,7 @@ from langgraph.config import get_config
 from agents.team import settled
 from checkpoints.home import datasets_dir, fresh_name, prepare_home, run_dir, valid_run_name
 from checkpoints.store import Store
-from dataset.files import stamp
+from dataset.manifest import stamp
 from dataset.prepare import prepare
 from nodes.calls import team_before
 from nodes.context import job_spec

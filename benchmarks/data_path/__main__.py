@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dataset.image_reader import pixels
 from dataset.listing import Sample
-from dataset.scan import pixels
 from sandbox.environment import environment
 
 OUT = Path(__file__).with_name("RESULTS.md")

@@ -14,7 +14,7 @@ from dataset.decode import decode
 from dataset.discover import discover
 from dataset.duplicates import content_digest
 from dataset.prepare import load_labels, load_names, prepare
-from dataset.split import carve
+from dataset.splits import carve
 from schema.dataset import DatasetProfile
 from schema.errors import DatasetError
 from tests.scripted import image_folder

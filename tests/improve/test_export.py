@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from checkpoints.store import open_store
-from dataset.files import FILES
+from dataset.manifest import FILES
 from graph.run import run
 from improve.api import load
 from improve.export import export

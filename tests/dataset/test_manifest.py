@@ -10,7 +10,7 @@ from PIL import Image
 
 from dataset.decode import decode
 from dataset.discover import discover
-from dataset.files import FILES, content_changes, read_files, stamp
+from dataset.manifest import FILES, content_changes, read_files, stamp
 from dataset.prepare import load_labels, prepare
 from schema.dataset import DatasetProfile
 from tests.scripted import image_folder

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dataset.discover import files_below
+from dataset.image_reader import Header, Unreadable, headers
 from dataset.listing import Listing, Sample
-from dataset.scan import Header, Unreadable, headers
 from schema.dataset import DatasetProfile
 
 FILES = "private/files.csv"
