@@ -9,6 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from improve.app import AsJson, RunName, app, open_store
+from improve.data_options import (
+    Data,
+    DropRareClasses,
+    FileColumn,
+    Group,
+    GroupPattern,
+    ImageSize,
+    LabelColumn,
+    LabelPattern,
+    Labels,
+    LayoutOption,
+)
 from schema.errors import ImproveError, SettingsError
 
 if TYPE_CHECKING:
@@ -38,7 +50,7 @@ def duration(text: str, option: str) -> float:
 
 @app.command()
 def run(
-    data: Annotated[str, typer.Argument(help="Folder, archive, .npz or CSV of labelled images, or a torchvision name")],
+    data: Data,
     describe: Annotated[str, typer.Option(help="What the images show, in your own words")] = "",
     model: Annotated[
         str, typer.Option(help="Who writes the code: playbook, or a language model such as openai:gpt-5.4-mini")
@@ -70,9 +82,15 @@ def run(
     name: Annotated[str | None, typer.Option(help="Name of the run")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the trainings")] = 0,
     max_seeds: Annotated[int, typer.Option(help="Trainings per pipeline where a comparison is undecided")] = 2,
-    labels: Annotated[str | None, typer.Option(help="CSV of file and label")] = None,
-    file_column: Annotated[str | None, typer.Option(help="Its column of file names")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Its column of labels")] = None,
+    labels: Labels = None,
+    file_column: FileColumn = None,
+    label_column: LabelColumn = None,
+    layout: LayoutOption = None,
+    label_pattern: LabelPattern = None,
+    group: Group = None,
+    group_pattern: GroupPattern = None,
+    image_size: ImageSize = None,
+    drop_rare_classes: DropRareClasses = False,
     weights_dir: Annotated[
         str | None, typer.Option(help="Folder of safetensors files named after timm models (or IMPROVE_WEIGHTS)")
     ] = None,
@@ -122,6 +140,12 @@ def run(
             "labels": labels,
             "file_column": file_column,
             "label_column": label_column,
+            "layout": layout,
+            "label_pattern": label_pattern,
+            "group_column": group,
+            "group_pattern": group_pattern,
+            "image_size": image_size,
+            "drop_rare_classes": drop_rare_classes,
             "weights_dir": weights_dir or os.environ.get("IMPROVE_WEIGHTS"),
             "device": device,
             "tier": sandbox,

@@ -52,7 +52,17 @@ class DatasetProfile(Record):
         default="", description="SHA-256 of the list of images, splits and order (empty: an older version's)"
     )
     stamp: str | None = Field(default=None, description="Of names, sizes and times of the source when this run read it")
-    layout: str = Field(description="How it was read: class folders, split folders, csv, npz, torchvision")
+    layout: str = Field(
+        description="How it was read: class-folders, inner-folders, split-folders, table, file-names, arrays, torchvision, scikit-learn"
+    )
+    reading: str = Field(default="", description="A sentence that says what was taken for what")
+    unused: dict[str, int] = Field(
+        default_factory=dict, description="Files of the source that are no labelled images, counted by reason"
+    )
+    groups: int | None = Field(default=None, description="Groups that the split keeps whole, if the user gave any")
+    value_range: tuple[float, float] | None = Field(
+        default=None, description="Source values that became 0 and 255, if images hold more than 8 bits"
+    )
     directory: str
     classes: list[str]
     counts: dict[Split, list[int]] = Field(description="Images per class, in the order of `classes`")

@@ -14,6 +14,7 @@ Rule = Literal["better", "paired", "expected"]
 Strategy = Literal["iterative", "global", "zero-shot"]
 Init = Literal["unified", "bottom-up"]
 Tier = Literal["bwrap", "landlock", "none"]  # best first
+Layout = Literal["class-folders", "inner-folders", "split-folders", "table", "file-names"]
 Role = Literal["architect", "data", "model", "training", "analyst", "summariser"]
 
 TRAININGS_IN_BUDGET = 4  # a run that trains less often has nothing to compare
@@ -31,9 +32,31 @@ class Settings(Record):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         description="Name of the run: letters, digits, dots, dashes; made from the data where there is none",
     )
-    labels: str | None = Field(default=None, description="CSV of file and label, where it is not found by itself")
-    file_column: str | None = Field(default=None, description="Column of that CSV with the file names")
-    label_column: str | None = Field(default=None, description="Column of that CSV with the labels")
+    labels: str | None = Field(default=None, description="Table of file and label, if it is not found by itself")
+    file_column: str | None = Field(default=None, description="Column of that table with the file names")
+    label_column: str | None = Field(default=None, description="Column of that table with the labels")
+    layout: Layout | None = Field(
+        default=None, description="How to read the folder, if two readings are plausible (docs/dataset.md)"
+    )
+    label_pattern: str | None = Field(
+        default=None, description="Regular expression on file names whose first group is the label, e.g. ^(cat|dog)"
+    )
+    group_column: str | None = Field(
+        default=None, description="Column of the table whose equal values stay on one side of every split, e.g. patient"
+    )
+    group_pattern: str | None = Field(
+        default=None,
+        description="Regular expression on file paths; images whose first group is equal stay on one side of every split",
+    )
+    image_size: int | None = Field(
+        default=None,
+        ge=8,
+        le=2048,
+        description="Longer side of the stored images in pixels; found from the data if not given",
+    )
+    drop_rare_classes: bool = Field(
+        default=False, description="Leave out classes with too few images to be split, instead of refusing the data"
+    )
     describe: str = Field(
         default="",
         max_length=4000,
