@@ -16,7 +16,13 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def home() -> Path:
-    return Path(os.environ.get("IMPROVE_HOME") or Path.home() / ".improve").expanduser().absolute()
+    """Raises HomeError where neither IMPROVE_HOME nor the system says where it is."""
+    try:
+        return Path(os.environ.get("IMPROVE_HOME") or Path.home() / ".improve").expanduser().absolute()
+    except RuntimeError:  # HOME is not set, and this user is in no list of users
+        raise HomeError(
+            "You have no home directory to keep runs in. Say where they shall lie: export IMPROVE_HOME=/path/with/room"
+        ) from None
 
 
 def prepare_home() -> Path:

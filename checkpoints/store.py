@@ -336,6 +336,8 @@ def _run_row(row: RunTable) -> RunRow:
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    close = get_close_matches(name, known, n=3) or sorted(known)[-3:]
-    hint = f"Did you mean {', '.join(close)}?" if close else "There is no run yet: improve run FOLDER"
-    return f"No run named {name!r}. {hint} `improve runs` lists all."
+    if not known:
+        return f"No run named {name!r}. There is no run yet: improve run FOLDER"
+    near = get_close_matches(name, known, n=3)
+    hint = f"Did you mean {', '.join(near)}? " if near else ""
+    return f"No run named {name!r}. {hint}`improve runs` lists all."

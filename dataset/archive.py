@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from schema.errors import DatasetError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+OTHER_ARCHIVES = (".7z", ".rar", ".gz", ".bz2", ".xz", ".zst", ".tar.zst", ".lz4", ".cab", ".iso", ".dmg")
 LARGEST = 200 * 2**30
 MOST_FILES = 5_000_000
 RATIO = 200  # unpacked over packed bytes; image formats do not shrink
@@ -42,17 +43,26 @@ def unpack(path: Path, workdir: Path) -> Path:
 
 
 def _extract(path: Path, target: Path) -> None:
+    if path.suffix.lower() == ".zip" and not zipfile.is_zipfile(path):
+        raise DatasetError(
+            f"{path} is no whole zip archive: its end is missing. Was the download or the copy stopped early?"
+        )
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             _bounded(path, len(members), sum(m.file_size for m in members))
             for member in members:
+                if "/" not in member.filename:  # as PowerShell 5 writes them
+                    member.filename = member.filename.replace("\\", "/")
                 _safe(path, member.filename)
+                if member.flag_bits & 1:
+                    raise DatasetError(f"{path} is protected by a password. Unpack it yourself and give the folder.")
                 if (member.external_attr >> 16) & 0o170000 == 0o120000:
                     raise DatasetError(
                         f"{path} holds a link, {member.filename!r}. Unpack it yourself and give the folder."
                     )
-            archive.extractall(target)  # noqa: S202 - every name was checked
+            for member in members:
+                archive.extract(member, target)
     else:
         with tarfile.open(path) as archive:
             entries = archive.getmembers()

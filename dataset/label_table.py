@@ -1,123 +1,235 @@
-"""A CSV of file and label beside a folder of images, as on Kaggle."""
+"""Tables of labels as people have them: any delimiter, encoding and quoting, Excel, JSON lines. Nothing is dropped in silence."""
 
 import csv
 import io
-from collections import Counter
-from dataclasses import dataclass
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from dataset.listing import Listing, Sample
-from schema.dataset import SetAside, Split
+from charset_normalizer import from_bytes
+
+from dataset.inventory import natural
 from schema.errors import DatasetError
+from schema.text import one_line
 
-FILE_COLUMNS = ("file", "filename", "file_name", "image", "image_id", "image_name", "img", "path", "filepath", "id")
-LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "target", "species", "breed")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
+LARGEST = 2 * 2**30  # bytes
+NO_LABEL = frozenset({"", "nan", "na", "n/a", "#n/a", "none", "null", "<na>", "nat", "nil", "-", "?"})
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
+    """Cells as text, without the white space around them. Every row has a cell for every column."""
+
     path: Path
     columns: list[str]
-    rows: list[dict[str, str]]
-    file: str | None  # the column with the file names, where it is recognised
-    label: str | None
+    rows: list[list[str]]
+    notes: tuple[str, ...] = ()
+    bad_lines: tuple[str, ...] = ()  # `line 7 has 3 cells instead of 2`
+    problem: str = ""  # why the table cannot be believed
 
 
-def read_table(path: Path, file_column: str | None = None, label_column: str | None = None) -> Table:
-    """Raises DatasetError for a missing or unreadable file, or a column that is not there."""
+def read_table(path: Path) -> Table:
+    """Read .csv, .tsv, .txt, .xlsx, .json or .jsonl. Raises DatasetError for a file that is no table."""
+    suffix = path.suffix.lower()
     try:
+        if not path.is_file():
+            raise DatasetError(
+                f"{path}: {'is no file' if path.exists() else 'there is no such file'}. Give the table of file and label with --labels."
+            )
+        if path.stat().st_size > LARGEST:
+            raise DatasetError(
+                f"{path} has {path.stat().st_size / 2**30:.1f} GB, more than a table of labels. Give a smaller one with --labels."
+            )
+        if suffix in {".xlsx", ".xlsm"}:
+            return _from_rows(path, _excel_rows(path))
+        if suffix in {".xls", ".ods", ".parquet", ".feather", ".pkl", ".mat"}:
+            raise DatasetError(
+                f"{path}: {suffix} files are not read. Save the table as .csv and give it with --labels."
+            )
         raw = path.read_bytes()
     except OSError as error:
-        raise DatasetError(f"{path}: {error.strerror}. Give the CSV of file and label with --labels.") from None
+        raise DatasetError(f"{path}: {error.strerror}. Give the table of file and label with --labels.") from None
+    text, note = _text_of(raw)
+    if "\0" in text[:4096]:
+        raise DatasetError(
+            f"{path} is no table of text. Give a .csv, .tsv, .txt, .xlsx or .jsonl of file and label with --labels."
+        )
+    notes = (f"{path.name} was read as {note}",) if note else ()
+    if suffix in {".json", ".jsonl", ".ndjson"}:
+        return replace(_from_json(path, text), notes=notes)
+    return replace(_from_text(path, text), notes=notes)
+
+
+def _text_of(raw: bytes) -> tuple[str, str]:
+    """Decode, and say in which encoding if it is not UTF-8."""
+    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
+        if raw.startswith(mark):
+            return raw.decode(encoding, errors="replace"), "UTF-16" if encoding == "utf-16" else ""
+    head = raw[:2000]
+    if head.count(0) > len(head) // 4:  # UTF-16 without its mark
+        encoding = "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be"
+        return raw.decode(encoding, errors="replace"), "UTF-16"
     try:
-        text = raw.decode("utf-8-sig")
+        return raw.decode("utf-8"), ""
     except UnicodeDecodeError:
-        text = raw.decode("latin-1")
-    first = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
-    columns = [name.strip() for name in reader.fieldnames or []]
-    rows = [{(k or "").strip(): (v or "").strip() for k, v in row.items() if isinstance(v, str)} for row in reader]
-    for wanted, option in ((file_column, "--file-column"), (label_column, "--label-column")):
-        if wanted and wanted not in columns:
-            raise DatasetError(f"{path} has no column {wanted!r} ({option}); it has: {', '.join(columns)}")
-    return Table(
-        path,
-        columns,
-        rows,
-        file_column or _known(columns, FILE_COLUMNS),
-        label_column or _known(columns, LABEL_COLUMNS),
-    )
+        pass
+    likely = ["cp1252", "gb18030", "big5", "shift_jis", "euc_kr", "cp1251", "cp1250", "cp1253", "cp1254", "iso8859_1"]
+    best = from_bytes(_odd_lines(raw), cp_isolation=likely).best()
+    encoding = best.encoding if best else "cp1252"
+    try:
+        return raw.decode(encoding), encoding
+    except UnicodeDecodeError:
+        return raw.decode("latin-1"), "Latin-1"
 
 
-def _known(columns: list[str], names: tuple[str, ...]) -> str | None:
-    lowered = {column.lower(): column for column in columns}
-    return next((lowered[name] for name in names if name in lowered), None)
+def _odd_lines(raw: bytes) -> bytes:
+    """Keep the lines that are not plain ASCII: they alone tell the encoding."""
+    return b"\n".join([line for line in raw[: 2**20].splitlines() if not line.isascii()][:2000])
 
 
-def table_listing(root: Path, table: Table, answers: Table | None = None) -> Listing:
-    """`answers` is a second table with the labels of the test part."""
-    if table.file is None or table.label is None:
-        missing = "file names (--file-column)" if table.file is None else "labels (--label-column)"
-        raise DatasetError(f"{table.path}: which column holds the {missing}? It has: {', '.join(table.columns)}")
-    files = _image_files(root)
-    parts: list[tuple[Table, Split | None]] = [(table, "train" if answers else None)]
-    if answers:
-        parts.append((answers, "test"))
-    samples: list[Sample] = []
-    aside: list[SetAside] = []
-    warnings: list[str] = []
-    for part, split in parts:
-        found, absent, noted = _samples(part, files, split)
-        samples += found
-        aside += absent
-        warnings += noted
-        if len(absent) > len(found):
-            shown = absent[0].file
-            raise DatasetError(
-                f"{part.path}: {len(absent)} of its {len(found) + len(absent)} files are not below {root}; "
-                f"looked e.g. for {shown!r}. Is {part.file!r} the column of file names (--file-column)?"
-            )
-    classes = tuple(sorted({sample.label for sample in samples}))
-    return Listing(root.name, "csv", classes, tuple(samples), tuple(aside), tuple(warnings))
+def _excel_rows(path: Path) -> list[list[str]]:
+    from openpyxl import load_workbook  # noqa: PLC0415 - only for the few who have one
+
+    try:
+        book = load_workbook(path, read_only=True, data_only=True)
+        sheet = next((s for s in book.worksheets if s.sheet_state == "visible"), book.worksheets[0])
+        rows = [
+            ["" if cell is None else str(cell).strip() for cell in row] for row in sheet.iter_rows(values_only=True)
+        ]
+        book.close()
+    except Exception as error:  # openpyxl passes on whatever its zip and XML readers raise
+        raise DatasetError(
+            f"{path} cannot be read as an Excel table ({one_line(str(error), 100)}). Save it as .csv and give that with --labels."
+        ) from None
+    return [row for row in rows if any(row)]
 
 
-def _image_files(root: Path) -> dict[str, Path]:
-    """Every name that a row may use for a file: relative path, base name, base name without suffix."""
-    found: dict[str, Path] = {}
-    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and "__MACOSX" not in p.parts):
-        for name in (path.stem, path.name, path.relative_to(root).as_posix()):
-            found[name] = path
-    return found
-
-
-def _samples(
-    table: Table, files: dict[str, Path], split: Split | None
-) -> tuple[list[Sample], list[SetAside], list[str]]:
-    labels: dict[str, set[str]] = {}
-    counts: Counter[str] = Counter()
-    for row in table.rows:
-        name = row.get(table.file or "", "").replace("\\", "/")
-        labels.setdefault(name, set()).add(row.get(table.label or "", ""))
-        counts[name] += 1
-    samples: list[Sample] = []
-    aside: list[SetAside] = []
-    for name, given in labels.items():
-        path = files.get(name) or files.get(name.rsplit("/", 1)[-1])
-        if path is None:
-            aside.append(SetAside(file=name, reason=f"named in {table.path.name}, but there is no such image"))
-        elif len(given) > 1:
-            aside.append(
-                SetAside(file=name, reason=f"has contradicting labels in {table.path.name}: {', '.join(sorted(given))}")
-            )
-        elif not next(iter(given)):
-            aside.append(SetAside(file=name, reason=f"has no label in {table.path.name}"))
+def _from_json(path: Path, text: str) -> Table:
+    """A JSON line per image, a list of records, or one object that maps files to labels."""
+    try:
+        if path.suffix.lower() == ".json":
+            found = json.loads(text)
+            records = [{"file": k, "label": v} for k, v in found.items()] if isinstance(found, dict) else found
         else:
-            samples.append(Sample(name, next(iter(given)), split, path))
-    doubled = sum(1 for name, count in counts.items() if count > 1 and len(labels[name]) == 1)
-    return (
-        samples,
-        aside,
-        [f"{table.path.name}: {doubled} files are named more than once with the same label"] if doubled else [],
+            records = [json.loads(line) for line in text.splitlines() if line.strip()]
+    except ValueError as error:
+        raise DatasetError(f"{path} is no JSON ({one_line(str(error), 100)}).") from None
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        raise DatasetError(f"{path}: expected a record of file and label per image.")
+    flat = [record for record in records if all(not isinstance(v, dict | list) for v in record.values())]
+    if len(flat) < len(records):
+        raise DatasetError(f"{path}: its records hold lists or records, which is no table of file and label.")
+    columns = list(dict.fromkeys(str(key) for record in flat for key in record))
+    return Table(path, columns, [[_cell(record.get(column)) for column in columns] for record in flat])
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _from_text(path: Path, text: str) -> Table:
+    text = text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
+    named = re.match(r"sep=(.)\n", text, re.IGNORECASE)  # Excel's own first line
+    if named:
+        text = text[named.end() :]
+    comments = re.match(r"(?:#[^\n]*\n)+", text)
+    if comments and path.suffix.lower() != ".csv":
+        header = comments.group().rstrip("\n").split("\n")[-1].lstrip("# ")
+        text = text[comments.end() :]
+        delimiter = named.group(1) if named else _delimiter(text, path)
+        if len(_cells(header, delimiter)) == len(_cells(text.split("\n", 1)[0], delimiter)):
+            text = f"{header}\n{text}"
+    else:
+        delimiter = named.group(1) if named else _delimiter(text, path)
+    rows = list(_reader(text, delimiter))
+    table = _from_rows(path, [cells for row in rows if any(cells := [_bare(cell) for cell in row])])
+    swallowed = any("\n" in cell for row in [table.columns, *table.rows] for cell in row) or _ends_in_quote(
+        text, delimiter
     )
+    return replace(table, problem=_unclosed(path, text)) if swallowed else table
+
+
+def _bare(cell: str) -> str:
+    """Take off the white space and the quotes around a cell."""
+    cell = cell.strip()
+    return cell[1:-1].strip() if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
+
+
+def _ends_in_quote(text: str, delimiter: str) -> bool:
+    try:
+        list(_reader(text, delimiter, strict=True))
+    except csv.Error as error:
+        return "end of data" in str(error)
+    return False
+
+
+def _reader(text: str, delimiter: str, *, strict: bool = False) -> Iterable[list[str]]:
+    if delimiter == " ":
+        return (line.split() for line in text.split("\n"))
+    csv.field_size_limit(2**24)  # a picture in a cell
+    return csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=strict)
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    return next(iter(_reader(line, delimiter)), [])
+
+
+def _delimiter(text: str, path: Path) -> str:
+    """Choose the one that cuts most lines into as many cells as the first line, and that into two or more."""
+    lines = [line for line in text[: 2**20].split("\n")[:200] if line.strip()]
+    best, delimiter = 0.0, ","
+    for candidate in ",;\t|" + (" " if path.suffix.lower() == ".txt" else ""):
+        counts = [len(_cells(line, candidate)) for line in lines]
+        share = counts.count(counts[0]) / len(counts) if counts and counts[0] > 1 else 0.0
+        if share > best + 0.05:
+            best, delimiter = share, candidate
+    return delimiter
+
+
+def _unclosed(path: Path, text: str) -> str:
+    """Name the line at which a quote is opened and not closed."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.count('"') % 2:
+            return f'{path.name}, line {number}: a quote (") is opened and not closed, which swallows the lines that follow: {one_line(line, 80)!r}'
+    return f"{path.name}: cells hold line breaks"
+
+
+def _from_rows(path: Path, rows: list[list[str]]) -> Table:
+    if not rows:
+        return Table(path, [], [])
+    width = len(rows[0])
+    while width > 1 and not any(len(row) >= width and row[width - 1] for row in rows):
+        width -= 1  # a delimiter at the end of every line
+    names = [cell.strip() for cell in rows[0][:width]]
+    columns = [name or f"column {i}" for i, name in enumerate(names, 1)]
+    columns = [name if columns.index(name) == i else f"{name} ({i + 1})" for i, name in enumerate(columns)]
+    bad, kept = [], []
+    for number, row in enumerate(rows[1:], 2):
+        if len(row) < width or any(row[width:]):
+            bad.append(f"row {number} has {len(row)} cells instead of {width}: {one_line(', '.join(row), 80)}")
+        else:
+            kept.append(row[:width])
+    return Table(path, columns, kept, bad_lines=tuple(bad))
+
+
+def without_header(table: Table) -> Table:
+    """Take the first line as a row, too: the columns are then counted."""
+    columns = [f"column {i}" for i in range(1, len(table.columns) + 1)]
+    return replace(table, columns=columns, rows=[[re.sub(r" \(\d+\)$", "", c) for c in table.columns], *table.rows])
+
+
+def has_label(cell: str) -> bool:
+    """Say whether a cell is a label, not one of the ways to leave it out."""
+    return cell.strip().lower() not in NO_LABEL
+
+
+def class_order(labels: Iterable[str]) -> tuple[str, ...]:
+    """Sort numbers as numbers and names naturally: quadratic kappa depends on the order of grades."""
+    distinct = set(labels)
+    try:
+        return tuple(sorted(distinct, key=lambda label: (float(label), label)))
+    except ValueError:
+        return tuple(sorted(distinct, key=natural))

@@ -7,8 +7,8 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from dataset.discover import files_below
-from dataset.image_reader import Header, Unreadable, headers
+from dataset.image_reader import Unreadable, headers
+from dataset.inventory import TABLES, files_below
 from dataset.listing import Listing, Sample
 from schema.dataset import DatasetProfile
 
@@ -52,8 +52,11 @@ def file_of(sample: Sample, root: Path | None) -> str:
     return sample.path.relative_to(root).as_posix()
 
 
-def fingerprint(classes: Sequence[str], samples: Sequence[Sample], found: Sequence[Header]) -> str:
-    rows = sorted(f"{s.name}\0{s.label}\0{s.split}\0{h.digest}" for s, h in zip(samples, found, strict=True))
+def fingerprint(classes: Sequence[str], samples: Sequence[Sample], digests: Iterable[str]) -> str:
+    rows = sorted(
+        f"{s.name}\0{s.label}\0{s.split}\0{digest}" + ("" if s.group is None else f"\0{s.group}")
+        for s, digest in zip(samples, digests, strict=True)
+    )
     return hashlib.sha256("\n".join([*classes, *rows]).encode(errors="surrogateescape")).hexdigest()
 
 
@@ -65,7 +68,7 @@ def stamp(source: str, labels: str | None) -> str | None:
     path = Path(source).expanduser()
     if not path.exists():
         return None
-    root = path.parent if path.suffix.lower() == ".csv" else path
+    root = path.parent if path.suffix.lower() in TABLES else path
     files = files_below(root) if root.is_dir() else [root]
     found = hashlib.sha256()
     for file in chain(files, [Path(labels).expanduser()] if labels else []):
@@ -79,14 +82,16 @@ def stamp(source: str, labels: str | None) -> str | None:
 def content_changes(profile: DatasetProfile, listing: Listing) -> list[str]:
     """`file: was -> is`, one line each and few in all; none where the images and labels are those that were prepared. Reads every image."""
     pairs = [
-        (s, h) for s, h in zip(listing.samples, headers(listing.samples), strict=True) if not isinstance(h, Unreadable)
+        (sample, header.digest)
+        for sample, header in zip(listing.samples, headers(listing.samples), strict=True)
+        if not isinstance(header, Unreadable)
     ]
     rows = read_files(profile)
     if rows is None:
-        now = fingerprint(listing.classes, [s for s, _ in pairs], [h for _, h in pairs])
+        now = fingerprint(listing.classes, [s for s, _ in pairs], [digest for _, digest in pairs])
         return [] if now == profile.fingerprint else [f"images: {profile.fingerprint[:12]} -> {now[:12]}"]
     was = {row.file: (row.label, row.sha256) for row in rows if row.sha256}
-    is_ = {file_of(s, listing.root): (s.label, h.digest) for s, h in pairs}
+    is_ = {file_of(s, listing.root): (s.label, digest) for s, digest in pairs}
     lines = [line for file in sorted(was.keys() | is_.keys()) if (line := _change(file, was.get(file), is_.get(file)))]
     more = [f"and {len(lines) - MOST_TOLD} more images"] if len(lines) > MOST_TOLD else []
     return lines[:MOST_TOLD] + more

@@ -1,6 +1,8 @@
-"""Stratified splits that keep duplicates on one side, the same for the same content whatever the order of the files."""
+"""Stratified splits that keep groups on one side, the same for the same content whatever the order of the files."""
 
 import numpy as np
+
+from schema.dataset import Split
 
 TEST_SHARE = 0.2  # the paper's 80-20
 VALIDATION_SHARE = 0.2
@@ -10,30 +12,124 @@ INNER_MOST = 2000
 SMALLEST_CLASS = 5  # fewer images of a class cannot be in training, validation and test and leave two to learn from
 
 
-def carve(
-    labels: np.ndarray, groups: np.ndarray, digests: list[str], share: float, most: int | None = None
-) -> np.ndarray:
-    """bool [N]: a stratified part of about `share` of the images, whole groups only, at least one image of every class that has two groups.
+def assign(
+    labels: np.ndarray, groups: np.ndarray, lots: np.ndarray, given: np.ndarray, free: np.ndarray
+) -> dict[Split, np.ndarray]:
+    """Carve the parts that were not given: int64 indices of each split.
 
-    The order within a class follows `digests`, which come from the content, so it does not depend on file names or order.
+    Args:
+        groups: A number per image; images of equal number stay on one side.
+        lots: A number per image that is drawn from its content.
+        given: Name of the split per image, empty if it is to be carved.
+        free: bool [N], images that may be learned from or be carved.
     """
-    if most is not None and len(labels):
-        share = min(share, most / len(labels))
-    chosen = np.zeros(len(labels), dtype=bool)
-    sizes = {int(g): int(n) for g, n in zip(*np.unique(groups, return_counts=True), strict=True)}
-    key = {
-        int(g): min(digests[i] for i in np.nonzero(groups == g)[0]) if sizes[int(g)] > 1 else ""
-        for g in np.unique(groups)
+    parts: dict[Split, np.ndarray] = {
+        "test": np.nonzero(given == "test")[0],
+        "validation": np.nonzero(given == "validation")[0],
     }
-    for label in np.unique(labels):
-        members = np.nonzero(labels == label)[0]
-        own = sorted({int(groups[i]) for i in members}, key=lambda g: key[g] or digests[g])
-        wanted = max(1, round(share * len(members)))
-        taken = int(chosen[members].sum())
-        free = [g for g in own if not chosen[groups == g].any()]
-        for group in free[: max(0, len(own) - 1)]:
-            if taken >= wanted:
-                break
-            chosen[groups == group] = True
-            taken = int(chosen[members].sum())
-    return chosen
+    rest = np.nonzero(free)[0]
+    if not len(parts["test"]):
+        leave = 2 if len(parts["validation"]) else 3
+        taken = carve(labels[rest], groups[rest], lots[rest], TEST_SHARE, leave=leave)
+        parts["test"], rest = rest[taken], rest[~taken]
+    if not len(parts["validation"]):
+        taken = carve(labels[rest], groups[rest], lots[rest], VALIDATION_SHARE, VALIDATION_MOST, leave=2)
+        parts["validation"], rest = rest[taken], rest[~taken]
+    parts["train"] = rest
+    return parts
+
+
+def carve(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    lots: np.ndarray,
+    share: float,
+    most: int | None = None,
+    *,
+    leave: int = 1,
+) -> np.ndarray:
+    """bool [N]: a stratified part of about `share` of the images, whole groups only, at least one group of every class that has two.
+
+    Groups are tried in the order of their lots, rare classes first. One is taken if it brings its classes nearer to their
+    share, all in all, and leaves each of them `leave` groups (one less than it has, if it has no more). scikit-learn's
+    StratifiedGroupKFold knows only shares of 1/k, may leave a class out of a part, and takes a step in Python for every group and fold.
+    """
+    if not len(labels):
+        return np.zeros(0, dtype=bool)
+    ranks = _rank_groups(groups, lots)
+    classes = int(labels.max()) + 1
+    cells, images = np.unique(ranks * classes + labels, return_counts=True)  # a cell: the images of a class in a group
+    cell_group, cell_label = np.divmod(cells, classes)
+    totals = np.bincount(labels, minlength=classes)
+    wanted = np.maximum(1, np.rint(totals * (share if most is None else min(share, most / len(labels)))))
+    carving = _Carving(cell_group, cell_label, images, wanted, np.bincount(cell_label, minlength=classes), leave)
+    by_label = np.split(np.argsort(cell_label, kind="stable"), np.cumsum(carving.left)[:-1])
+    for label in np.argsort(carving.left, kind="stable").tolist():
+        carving.fill(label, by_label[label])
+    return np.asarray(carving.chosen[ranks])
+
+
+def _rank_groups(groups: np.ndarray, lots: np.ndarray) -> np.ndarray:
+    """int64 [N]: the place of each image's group when groups are ordered by the lowest lot of their images."""
+    order = np.lexsort((lots, groups))
+    first = np.append(True, np.diff(groups[order]) != 0)
+    place = np.empty(int(first.sum()), dtype=np.int64)
+    place[np.argsort(lots[order][first], kind="stable")] = np.arange(len(place))
+    ranks = np.empty(len(groups), dtype=np.int64)
+    ranks[order] = place[np.cumsum(first) - 1]
+    return ranks
+
+
+class _Carving:
+    """Which groups are taken so far. Cells are sorted by group."""
+
+    def __init__(  # noqa: PLR0917 - the table of cells and what is wanted of it
+        self,
+        cell_group: np.ndarray,
+        cell_label: np.ndarray,
+        images: np.ndarray,
+        wanted: np.ndarray,
+        groups: np.ndarray,
+        leave: int,
+    ) -> None:
+        self.chosen = np.zeros(int(cell_group[-1]) + 1, dtype=bool)
+        self.left = groups.tolist()  # groups per class that are not taken
+        self._least = np.maximum(1, np.minimum(leave, groups - 1)).tolist()
+        self._taken = [0] * len(groups)  # images per class
+        self._wanted = wanted.tolist()
+        self._starts = np.searchsorted(cell_group, np.arange(len(self.chosen) + 1)).tolist()
+        self._groups, self._labels, self._images = cell_group.tolist(), cell_label.tolist(), images.tolist()
+
+    def fill(self, label: int, cells: np.ndarray) -> None:
+        """Take groups until the class has its share, and one at least if it can be spared."""
+        for cell in cells.tolist():
+            if self._taken[label] >= self._wanted[label]:
+                return
+            group = self._groups[cell]
+            if not self.chosen[group] and self._can_be_spared(group) and self._cost(group) < 0:
+                self._take(group)
+        if not self._taken[label]:
+            spare = [self._groups[cell] for cell in cells.tolist() if self._can_be_spared(self._groups[cell])]
+            if spare:
+                self._take(min(spare, key=self._cost))
+
+    def _cells(self, group: int) -> range:
+        return range(self._starts[group], self._starts[group + 1])
+
+    def _can_be_spared(self, group: int) -> bool:
+        labels = [self._labels[cell] for cell in self._cells(group)]
+        return all(self.left[label] > self._least[label] for label in labels)
+
+    def _cost(self, group: int) -> float:
+        """How much further from their shares its classes would be: the growth of the squared gaps, as shares of the aims."""
+        cost = 0.0
+        for cell in self._cells(group):
+            label, images = self._labels[cell], self._images[cell]
+            cost += images * (2 * (self._taken[label] - self._wanted[label]) + images) / self._wanted[label]
+        return cost
+
+    def _take(self, group: int) -> None:
+        self.chosen[group] = True
+        for cell in self._cells(group):
+            self.left[self._labels[cell]] -= 1
+            self._taken[self._labels[cell]] += self._images[cell]

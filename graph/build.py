@@ -1,8 +1,11 @@
 """The graph: the whole control flow on one page. Node names are part of the file format: a renamed node orphans old runs."""
 
 from collections.abc import Hashable
+from typing import Any
 
+from langchain_core.runnables import RunnableLambda
 from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
 
 from graph import routes
 from graph.step import first_step, step
@@ -18,15 +21,31 @@ from nodes.review import review
 from nodes.sandbox import sandbox
 from nodes.services import Services
 from nodes.summarize import summarize
-from schema.settings import Settings
+from schema.settings import Settings, make_settings
 from schema.state import State
 
 Edges = dict[Hashable, str]
 
 
-def build_graph(services: Services, *, driven: bool = False) -> StateGraph[State, None, Settings, State]:
+class RunGraph(StateGraph[State, None, Settings, State]):
+    """A graph whose input is checked: LangGraph drops a field that it does not know, and a misspelt one would be a run of other settings."""
+
+    def compile(self, *arguments: Any, **options: Any) -> CompiledStateGraph[State, None, Settings, State]:
+        compiled = super().compile(*arguments, **options)
+        compiled.nodes[START].bound = RunnableLambda(checked_input, name=START)
+        return compiled
+
+
+def checked_input(given: Any) -> Any:
+    """Raises SettingRefused, which names the field."""
+    if isinstance(given, dict):
+        make_settings(given)
+    return given
+
+
+def build_graph(services: Services, *, driven: bool = False) -> RunGraph:
     """Every node and edge of DESIGN.md section 2, and one more: `decide` asks for another seed where the scores leave it undecided."""
-    graph = StateGraph(State, input_schema=Settings)
+    graph = RunGraph(State, input_schema=Settings)
     engineers: Edges = {component: node for component, node in routes.ENGINEERS.items()}  # noqa: C416 - a dict of another key type
 
     graph.add_node("profile", first_step(profile, services), input_schema=Settings)

@@ -24,7 +24,7 @@ from nodes.services import Services
 from sandbox.gpu import uuids
 from sandbox.isolation.tiers import choose
 from schema.errors import CheckpointsDamaged, NothingToResume, ReviewWaits, RunNameTaken, SettingsError
-from schema.events import EVENTS, Event, RunStarted
+from schema.events import EVENTS, DatasetReady, Event, RunStarted
 from schema.run import RunRow
 from schema.settings import Settings, make_settings
 from schema.team import Review, ReviewAsked
@@ -167,17 +167,21 @@ def _driven(drive: Drive) -> Iterator[Event]:
         at = Point(drive.settings.model_dump(mode="json"), thread)
         if drive.resumed:
             at = point(compiled, thread, drive.name, drive.settings, drive.data, drive.force)
-        yield _started(drive, at.notes)
+        if drive.resumed:
+            yield _started(drive, at.notes)
         yield from _events(compiled, at.inputs, at.config, control, drive)
         while asked := compiled.get_state(thread).interrupts:
             yield from _events(compiled, _answer(asked[0].value, drive), thread, control, drive)
 
 
 def _events(compiled: Any, inputs: Any, config: dict[str, Any], control: RunControl, drive: Drive) -> Iterator[Event]:
-    """To the end, or to the next question."""
+    """To the end, or to the next question. A new run has started when its images are ready."""
     for raw in compiled.stream(inputs, config, stream_mode="custom", durability="sync", control=control):
         drive.hold()
-        yield EVENTS.validate_python(raw)
+        event = EVENTS.validate_python(raw)
+        if isinstance(event, DatasetReady) and not drive.resumed:  # only now what the user gave is known to be good
+            yield _started(drive, [])
+        yield event
 
 
 def _answer(asked: dict[str, Any], drive: Drive) -> "Command[Any]":

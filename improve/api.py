@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from checkpoints.home import run_dir
 from checkpoints.store import open_store
@@ -12,6 +12,9 @@ from schema.events import Event
 from schema.score import Score
 from schema.settings import make_settings
 from schema.team import LedgerRow, Review, ReviewAsked, Spent
+
+if TYPE_CHECKING:
+    from improve.model import Model
 
 ANEW = {"iterations", "budget_seconds", "max_tokens", "max_cost", "review", "gpus", "jobs_per_gpu", "jobs_per_cpu"}
 
@@ -29,6 +32,14 @@ class Result:
     test: Score | None
     history: list[LedgerRow]
     spent: Spent  # on language models
+
+    def model(self, sandbox: str | None = None) -> "Model":
+        """The winner, ready to predict: `improve.load("first").model().predict(images)`. `sandbox`: another isolation tier than the run's.
+
+        Raises InputError where nothing has been trained yet."""
+        from improve.model import open_model  # noqa: PLC0415 - it needs what reads images and runs jobs
+
+        return open_model(self.name, sandbox)
 
 
 def run(

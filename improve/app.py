@@ -4,6 +4,15 @@ from typing import Annotated, Any
 
 import typer
 
+
+def _tell_version(*, asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"improve {version('improve')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="improve",
     help="Turns a folder of labelled images into a trained classifier, one component at a time.",
@@ -13,6 +22,21 @@ app = typer.Typer(
 )
 AsJson = Annotated[bool, typer.Option("--json", help="For machines: JSON instead of text")]
 RunName = Annotated[str, typer.Argument(help="Name of a run; `improve runs` lists them")]
+
+
+@app.callback()
+def every_command(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Tell the version, and no more",
+            is_eager=True,
+            callback=lambda asked: _tell_version(asked=asked),
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 def open_store() -> Any:

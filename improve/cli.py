@@ -8,7 +8,8 @@ import typer
 import improve.driving
 import improve.reading  # noqa: F401 - as the one above: its commands become the app's
 from improve.app import app
-from schema.errors import ImproveError, InputError, RunStopped
+from schema.errors import ImproveError, InputError, RunStopped, SettingRefused
+from schema.settings import option_of
 
 
 def main() -> None:
@@ -26,6 +27,10 @@ def main() -> None:
         if stop.run:
             offer_to_end(stop.run)
         sys.exit(stop.exit_code)
+    except SettingRefused as refused:
+        given = f" {refused.given}" if refused.given else ""
+        typer.echo(f"improve: {option_of(refused.field)}{given}: {refused.problem}", err=True)
+        sys.exit(refused.exit_code)
     except ImproveError as error:
         typer.echo(f"improve: {error}", err=True)
         sys.exit(error.exit_code)

@@ -259,6 +259,7 @@ def _go_on(
 def _conclude(name: str, *, as_json: bool) -> None:
     from improve.show import as_json as in_json
     from improve.show import final_line, ledger_table
+    from nodes.score_notes import score_notes
 
     store = open_store()
     row = store.run(name)
@@ -271,5 +272,7 @@ def _conclude(name: str, *, as_json: bool) -> None:
         from rich.console import Console
 
         Console().print(ledger_table(name, store))
+    for note in score_notes(row):
+        typer.echo(note)
     typer.echo(f"use it: improve predict {name} IMAGE...   take it home: improve export {name} --to DIR")
     typer.echo(final_line(row))

@@ -82,7 +82,7 @@ def _check(row: RunRow, *, has_split: bool) -> list[str]:
 def _reading(row: RunRow) -> tuple[str, str, str]:
     """How an image is got, what the script is given for it, and what names in `split.csv` mean."""
     layout, source = row.profile.layout if row.profile else "", row.settings.dataset.lower()
-    if layout == "npz":
+    if layout in {"arrays", "npz"}:
         return OF_ARRAYS.format(arrays=NPZ), "IMAGES.npz", "`images/17` is row 17 of the array `images`."
     if layout == "scikit-learn":
         return (

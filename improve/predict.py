@@ -1,7 +1,11 @@
 """Classes of new images with a run's winner: the images are decoded here, the generated script runs in a job."""
 
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -16,11 +20,16 @@ from sandbox.gpu import cards
 from sandbox.hardware import default_limits, hardware
 from sandbox.isolation.tiers import choose
 from sandbox.pretrained.broker import fetch, missing_in
+from schema.dataset import DatasetProfile
 from schema.errors import ImproveError, InputError
 from schema.job import JobSpec
 from schema.pipeline import Fault
 from schema.pretrained import Pretrained
 from schema.settings import Settings, Tier, make_settings
+from schema.text import one_line
+
+BATCH_BYTES = 64 * 2**20  # of decoded images that are held in memory, and predicted by one job
+SECONDS_PER_IMAGE = 1.0  # that a prediction may take at most, on top of its limit of time: a slow CPU needs a tenth
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,33 +41,82 @@ class Prediction:
     problem: str | None = None
 
 
-def predict(name: str, files: list[Path], store: Store, sandbox: str | None = None) -> list[Prediction]:
-    """Unreadable images are named, the others predicted all the same, in the run's isolation tier or the one that is named.
+@dataclass(frozen=True, slots=True)
+class Winner:
+    """A run's trained pipeline, and what it needs to predict."""
+
+    result: Result
+    profile: DatasetProfile
+    settings: Settings
+    tier: Tier
+    pretrained: Pretrained
+
+
+def winner_of(name: str, store: Store, sandbox: str | None = None) -> Winner:
+    """Find the winner, to be run in its run's isolation tier or in the one that is named.
 
     Raises InputError where the run has no trained pipeline, or where the tier does not work here.
     """
     row, result = store.run(name), load(name)
     settings = make_settings(row.settings.model_dump() | ({"tier": sandbox} if sandbox else {}))
     tier = choose(settings.tier, prepare_home())
-    profile = row.profile
-    if profile is None or not result.weights.exists():
+    if row.profile is None or not result.weights.exists():
         raise InputError(f"Run {name!r} has no trained pipeline yet. `improve show {name}` tells where it is.")
-    readable, images, problems = [], [], {}
-    for file in files:
-        try:
-            images.append(decode(file, profile.channels, profile.height, profile.width))
-            readable.append(file)
-        except (OSError, ValueError) as error:
-            problems[file] = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
-    rows = np.zeros((0, len(profile.classes)))
-    if images:
-        pretrained = pretrained_again(name, int(result.script.parent.name), store)
-        rows = _probabilities(name, result, np.stack(images), pretrained, settings, tier, len(profile.classes))
-    found = {
-        file: sorted(zip(profile.classes, map(float, p), strict=True), key=lambda c: -c[1])
-        for file, p in zip(readable, rows, strict=True)
-    }
-    return [Prediction(file, found.get(file, []), problems.get(file)) for file in files]
+    pretrained = pretrained_again(name, int(result.script.parent.name), store)
+    return Winner(result, row.profile, settings, tier, pretrained)
+
+
+def predict(
+    winner: Winner, files: Iterable[Path], told: Callable[[], None] = lambda: None
+) -> Generator[Prediction, None, None]:
+    """Yield the prediction of each file, in order; one that cannot be read is named, the others are predicted all the same.
+
+    `told` is called twice for each file: when it is decoded, and when it is predicted.
+    """
+    classes, waiting = winner.profile.classes, deque[Path]()
+
+    def decoded() -> Iterator[np.ndarray | str]:
+        for file in files:
+            waiting.append(file)
+            told()
+            yield decoded_or_problem(file, winner.profile)
+
+    with closing(probabilities(winner, decoded())) as rows:
+        for row in rows:
+            told()
+            file = waiting.popleft()
+            if isinstance(row, str):
+                yield Prediction(file, [], row)
+            else:
+                ranked = sorted(zip(classes, map(float, row), strict=True), key=lambda pair: -pair[1])
+                yield Prediction(file, ranked)
+
+
+def decoded_or_problem(file: Path | BinaryIO, profile: DatasetProfile) -> np.ndarray | str:
+    """Decode as the training images were decoded, or say in a few words why that is impossible."""
+    try:
+        return decode(file, profile.channels, profile.height, profile.width, profile.value_range)
+    except FileNotFoundError:
+        return "no such file"
+    except ValueError as error:
+        return one_line(str(error), 200)
+    except OSError as error:
+        return one_line(f"cannot be read: {error.strerror or error}", 200)
+    except Exception as error:  # a decoder may stumble in many ways over a damaged file, and the other files are fine
+        return one_line(f"cannot be read: {error}", 200)
+
+
+def probabilities(winner: Winner, images: Iterable[np.ndarray | str]) -> Generator[np.ndarray | str, None, None]:
+    """Yield the class probabilities of each image; where a problem stands in its place, the problem.
+
+    As many images as fit into BATCH_BYTES are predicted by one job. The jobs share a supervisor, and with it a warm sandbox.
+    """
+    with job_aside(winner.result.name, "predict") as folder:
+        for number, batch in enumerate(_batches(images), start=1):
+            good = [image for image in batch if isinstance(image, np.ndarray)]
+            rows = iter(_run(winner, folder.with_name(f"{number}-s0"), np.stack(good)) if good else ())
+            for image in batch:
+                yield image if isinstance(image, str) else next(rows)
 
 
 def pretrained_again(name: str, best: int, store: Store) -> Pretrained:
@@ -70,32 +128,45 @@ def pretrained_again(name: str, best: int, store: Store) -> Pretrained:
     return fetch(list(wanted), Pretrained())[0]
 
 
-def _probabilities(  # noqa: PLR0917
-    name: str, result: Result, images: np.ndarray, pretrained: Pretrained, settings: Settings, tier: Tier, classes: int
-) -> np.ndarray:
-    with job_aside(name, "predict") as folder:
-        np.save(folder / "images.npy", images)
-        machine = hardware(settings.device)
-        spec = JobSpec(
-            name=f"{name}/predict",
-            pipeline=result.script.read_text(encoding="utf-8"),
-            data="",
-            heldout={"images": str(folder / "images.npy")},
-            weights=pretrained.files,
-            cached=pretrained.cached,
-            weights_file=str(result.weights),
-            steps=("predict",),
-            device=machine.device,
-            gpus=tuple(card.uuid for card in cards() if card.uuid in settings.gpus),  # where none is left: any
-            together=settings.jobs_per_gpu,
-            threads=machine.cores,
-            tier=tier,
-            limits=default_limits(machine, 60.0),
-        )
-        job.start(folder, spec)
-        done = job.wait(folder)
-        rows = artifacts.probabilities(folder, "images", len(images), classes)
-        fault = done.fault or (rows if isinstance(rows, Fault) else None)
-        if fault or isinstance(rows, Fault):
-            raise ImproveError(f"The winner's script could not predict: {fault}")
-        return rows
+def _batches(images: Iterable[np.ndarray | str]) -> Iterator[list[np.ndarray | str]]:
+    batch: list[np.ndarray | str] = []
+    size = 0
+    for image in images:
+        batch.append(image)
+        size += image.nbytes if isinstance(image, np.ndarray) else len(image)
+        if size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _run(winner: Winner, folder: Path, images: np.ndarray) -> np.ndarray:
+    """Predict in a job. The array is written over the one before it, under one name: what a sandbox was opened for stays as it is."""
+    array, settings, machine = folder.parent / "images.npy", winner.settings, hardware(winner.settings.device)
+    np.save(array, images)
+    limits = default_limits(machine, 60.0)
+    most = BATCH_BYTES // images[0].nbytes + 1
+    spec = JobSpec(
+        name=f"{winner.result.name}/predict",
+        pipeline=winner.result.script.read_text(encoding="utf-8"),
+        data="",
+        heldout={"images": str(array)},
+        weights=winner.pretrained.files,
+        cached=winner.pretrained.cached,
+        weights_file=str(winner.result.weights),
+        steps=("predict",),
+        device=machine.device,
+        gpus=tuple(card.uuid for card in cards() if card.uuid in settings.gpus),  # where none is left: any
+        together=settings.jobs_per_gpu,
+        threads=machine.cores,
+        tier=winner.tier,
+        limits=limits.model_copy(update={"predict_seconds": limits.predict_seconds + SECONDS_PER_IMAGE * most}),
+    )
+    job.start(folder, spec)
+    done = job.wait(folder)
+    rows = artifacts.probabilities(folder, "images", len(images), winner.profile.num_classes)
+    fault = done.fault or (rows if isinstance(rows, Fault) else None)
+    if fault or isinstance(rows, Fault):
+        raise ImproveError(f"The winner's script could not predict: {fault}")
+    return rows

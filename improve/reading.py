@@ -3,9 +3,10 @@
 import json
 import os
 import sys
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -69,9 +70,10 @@ def show(
     from rich.console import Console
 
     from improve.show import as_json as in_json
-    from improve.show import final_line, ledger_table
+    from improve.show import class_lines, final_line, ledger_table
     from improve.view import dataset_lines
     from nodes.environment import described
+    from nodes.score_notes import score_notes
 
     store = open_store()
     if costs:
@@ -90,6 +92,8 @@ def show(
         typer.echo(line)
     for label in ("script", "weights", "report"):
         typer.echo(f"{label}: {facts['paths'][label] or 'not yet'}")
+    for line in [*class_lines(row), *score_notes(row)]:
+        typer.echo(line)
     typer.echo(final_line(row))
 
 
@@ -115,25 +119,46 @@ def report(name: RunName) -> None:
 @app.command()
 def predict(
     name: RunName,
-    images: Annotated[list[Path], typer.Argument(help="Image files")],
+    images: Annotated[
+        list[str], typer.Argument(help="Files, folders, patterns; - for a list of paths on standard input")
+    ],
+    csv_file: Annotated[
+        str | None, typer.Option("--csv", metavar="FILE", help="Write a table; - for standard output")
+    ] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Tell so many classes of each image, the best first")] = None,
     sandbox: Annotated[str | None, typer.Option(help="Another isolation tier than the run's")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Classes of new images, with the run's winner."""
-    from improve.predict import predict as predict_images
-    from improve.view import clean
+    from improve import prediction_text as text
+    from improve.image_files import images_given
+    from improve.predict import predict as predict_files
+    from improve.predict import winner_of
 
-    found = predict_images(name, images, open_store(), sandbox)
-    if as_json:
-        rows: list[dict[str, Any]] = [
-            {"file": str(p.file), "problem": p.problem, "classes": dict(p.classes)} for p in found
-        ]
-        typer.echo(json.dumps(rows))
-    for p in [] if as_json else found:
-        text = p.problem or "  ".join(f"{clean(label)} {share:.2f}" for label, share in p.classes[:3])
-        typer.echo(f"{p.file}  {text}")
-    if all(p.problem for p in found):
-        raise InputError("None of the images could be read.")
+    if csv_file and as_json:
+        raise InputError("--csv and --json: choose one of the two.")
+    winner = winner_of(name, open_store(), sandbox)
+    given = images_given(images, sys.stdin.buffer.read)
+    for note in given.notes:
+        typer.echo(note, err=True)
+    bad = 0
+    with (
+        text.table_at(csv_file or "-") as out,
+        text.progress_bar(len(given.files)) as told,
+        closing(predict_files(winner, given.files, told)) as found,
+    ):
+        if csv_file:
+            written = text.write_csv(found, out, winner.profile.classes, top)
+        else:
+            written = text.write_json(found, out, top) if as_json else text.write_lines(found, out, top)
+        for one in written:
+            bad += one.problem is not None
+            if one.problem and not as_json:
+                typer.echo(f"{text.shown_name(one)}: {one.problem}", err=True)
+        if bad == len(given.files):
+            raise InputError("None of the images could be read.")
+    if bad:
+        typer.echo(f"{bad:,} of {len(given.files):,} files could not be read; the others are predicted.", err=True)
 
 
 @app.command()

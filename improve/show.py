@@ -1,5 +1,6 @@
 """A run in numbers: the JSON that scripts read, and the summary that people read. From the experiment store alone."""
 
+from dataclasses import asdict
 from typing import Any
 
 from rich.markup import escape
@@ -9,6 +10,16 @@ from checkpoints.home import bytes_on_disk, run_dir
 from checkpoints.lock import is_driven
 from checkpoints.store import Store
 from improve.api import load
+from nodes.score_notes import (
+    accuracy_misleads,
+    baseline,
+    class_recalls,
+    confusion_text,
+    recall_text,
+    score_notes,
+    shown_score,
+)
+from schema.dataset import Split
 from schema.run import Final, RunRow
 from schema.settings import higher_is_better
 
@@ -66,8 +77,9 @@ def as_json(name: str, store: Store) -> dict[str, Any]:
         "sandbox": row.sandbox,
         "metric": row.settings.metric,
         "higher_is_better": higher_is_better(row.settings.metric),
-        "first": _final(row.first),
-        "best": _final(row.best),
+        "first": _final(row.first, row),
+        "best": _final(row.best, row),
+        "notes": score_notes(row),
         "iterations": [r.model_dump(mode="json", include=set(fields)) for r in ledger],
         "totals": totals.model_dump(mode="json"),
         "dataset": _dataset(row),
@@ -81,16 +93,36 @@ def as_json(name: str, store: Store) -> dict[str, Any]:
     }
 
 
-def _final(final: Final | None) -> dict[str, Any] | None:
+def _final(final: Final | None, row: RunRow) -> dict[str, Any] | None:
     if final is None:
         return None
     test = final.test
-    return {
+    facts = {
         "iteration": final.iteration,
         "validation": final.validation.value,
         "test": test.value if test else None,
         "n": test.n if test else final.validation.n,
     }
+    if row.profile is None:
+        return facts
+    split: Split = "test" if test else row.settings.select_on
+    score = test or final.validation
+    return facts | {
+        "split": split,
+        "largest_class_alone": baseline(split, row.profile),
+        "per_class": [asdict(one) for one in class_recalls(score, split, row.profile)],
+        "confusions": [one.model_dump() for one in score.confusions],
+    }
+
+
+def class_lines(row: RunRow) -> list[str]:
+    """How well each class is recognised, and what is taken for what; nothing before there is a winner."""
+    shown = shown_score(row)
+    if shown is None or row.profile is None:
+        return []
+    score, split = shown
+    mistakes = [f"mistakes ({split}): {confusion_text(score, most=5)}"] if score.confusions else []
+    return [f"recall per class ({split}): {recall_text(class_recalls(score, split, row.profile), most=12)}", *mistakes]
 
 
 def _dataset(row: RunRow) -> dict[str, Any] | None:
@@ -116,7 +148,10 @@ def final_line(row: RunRow) -> str:
         return f"no result · run {row.name}"
     metric, test, validation = row.settings.metric, row.best.test, row.best.validation
     lower = "" if higher_is_better(metric) else " (lower is better)"
-    return f"test {metric}{lower} {test.value:.4f} (n={test.n}) · validation {validation.value:.4f} · run {row.name}"
+    guess = ""
+    if row.profile and accuracy_misleads(row):
+        guess = f", the largest class alone {baseline('test', row.profile):.4f}"
+    return f"test {metric}{lower} {test.value:.4f} (n={test.n}{guess}) · validation {validation.value:.4f} · run {row.name}"
 
 
 def ledger_table(name: str, store: Store) -> Table:

@@ -25,6 +25,7 @@ from schema.events import (
     ModelAnswered,
     ModelWaits,
     NodeEntered,
+    Preparing,
     Proposed,
     RunStarted,
     Settled,
@@ -33,6 +34,9 @@ from schema.events import (
 from schema.settings import Settings
 from schema.team import LedgerRow, Spent
 from schema.text import one_line
+
+PREPARING_EVERY = 30.0  # seconds between lines about it; the live view shows a bar
+BAR = 30  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +77,21 @@ def _print_lines(lines: list[str]) -> None:
 
 
 class Lines:
-    """The plain view. A wait for a free CPU or GPU is told when it begins and when it is over, not at each of its many events."""
+    """The plain view. A wait for a free CPU or GPU is told when it begins and when it is over, not at each of its many events.
+
+    How far the preparation of the images is, is told twice a minute.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._waiting: JobProgress | None = None
+        self._preparing_told = time.monotonic()
 
     def of(self, event: Event) -> list[str]:
+        if isinstance(event, Preparing):
+            if time.monotonic() - self._preparing_told < PREPARING_EVERY:
+                return []
+            self._preparing_told = time.monotonic()
         before = self._waiting
         if isinstance(event, JobProgress):
             self._waiting = event if event.waits_for else None
@@ -99,6 +111,8 @@ def plain_line(event: Event, settings: Settings) -> str | None:
     match event:
         case RunStarted():
             return "\n".join(started_lines(event, settings))
+        case Preparing():
+            return preparing_line(event)
         case DatasetReady():
             return "\n".join(dataset_lines(event.profile))
         case Designed():
@@ -146,6 +160,11 @@ def started_lines(event: RunStarted, settings: Settings) -> list[str]:
         minutes = round(settings.longest_training / 60, 2)
         lines.append(f"note: each training may take {minutes:g} min: a quarter of --budget")
     return lines + [f"note: {clean(note)}" for note in event.notes]
+
+
+def preparing_line(event: Preparing) -> str:
+    left = "" if event.seconds_left is None else f" · {_time(event.seconds_left)} left"
+    return f"{event.stage}: {event.done:,} of {event.total:,} ({event.done / max(1, event.total):.0%}){left}"
 
 
 def dataset_lines(profile: DatasetProfile) -> list[str]:
@@ -203,13 +222,19 @@ class Screen:
                 self._spent = event.spent
             case ModelWaits():
                 self._text = plain_line(event, self._settings) or ""
+            case Preparing():
+                full = round(BAR * event.done / max(1, event.total))
+                self._text = f"{'━' * full}{'╌' * (BAR - full)} {preparing_line(event)}"
             case WeightsFetched():
                 share = f" of {event.total / 1e6:.0f}" if event.total else ""
                 self._text = f"fetching {clean(event.name)}: {event.bytes / 1e6:.1f}{share} MB"
             case Settled():
                 self._rows.append(event.row)
                 self._best, self._text = event.best_validation, ""
-            case RunStarted() | DatasetReady() | Designed() | FaultFound() | Finished():
+            case DatasetReady():
+                self._text = ""
+                self._announce(event)
+            case RunStarted() | Designed() | FaultFound() | Finished():
                 self._announce(event)
 
     def _announce(self, event: Event) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from checkpoints.home import datasets_dir, unpacked_dir
 from dataset.discover import discover
-from dataset.listing import Listing
+from dataset.listing import Listing, ReadingOptions
 from dataset.manifest import content_changes, stamp
 from dataset.prepare import is_whole, prepare
 from dataset.torchvision_sets import TORCHVISION
@@ -25,13 +25,16 @@ class Source:
 
 
 def discovered(settings: Settings) -> Listing:
-    return discover(
-        settings.dataset,
+    options = ReadingOptions(
         labels=settings.labels,
         file_column=settings.file_column,
         label_column=settings.label_column,
-        workdir=unpacked_dir(),
+        layout=settings.layout,
+        label_pattern=settings.label_pattern,
+        group_column=settings.group_column,
+        group_pattern=settings.group_pattern,
     )
+    return discover(settings.dataset, options, workdir=unpacked_dir())
 
 
 def located(settings: Settings) -> Settings:
@@ -59,7 +62,13 @@ def arrays_of(run: str, settings: Settings, profile: DatasetProfile) -> DatasetP
         raise DatasetError(
             f"{gone}, and {settings.dataset} is not there any more. Say where the images are now: --data PLACE"
         )
-    again = prepare(discovered(settings), datasets_dir())
+    # By the stored size, not by the rule that chose it: this machine may have another disk or no GPU.
+    again = prepare(
+        discovered(settings),
+        datasets_dir(),
+        image_size=max(profile.height, profile.width),
+        drop_rare_classes=settings.drop_rare_classes,
+    )
     if again.key != profile.key:
         raise DatasetError(
             f"{gone}, and {settings.dataset} has changed since: scores of before and after could not be compared. "

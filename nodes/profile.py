@@ -1,6 +1,7 @@
 """The first node: what the person gave becomes a checked, split, decoded data set, and the run gets its name and its settings."""
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,8 @@ from checkpoints.home import datasets_dir, fresh_name, prepare_home, run_dir, va
 from checkpoints.store import Store
 from dataset.manifest import stamp
 from dataset.prepare import prepare
+from dataset.stored_size import USUAL
+from dataset.survey import Progress
 from nodes.calls import team_before
 from nodes.context import job_spec
 from nodes.data import discovered, located
@@ -24,11 +27,14 @@ from sandbox.isolation.tiers import choose
 from sandbox.pretrained.disk import hub_answers, in_cache, on_disk
 from schema.dataset import DatasetProfile
 from schema.errors import RunNameTaken
-from schema.events import DatasetReady
+from schema.events import DatasetReady, Preparing
 from schema.pretrained import Pretrained
 from schema.settings import Settings
 from schema.state import SCHEMA_VERSION, State
 from schema.team import Hardware
+
+LARGEST_ON_GPU = 512  # pixels of the longer side; on a CPU no training has time for more than USUAL
+TOLD_EVERY = 0.25  # seconds
 
 
 def profile(settings: Settings, services: Services) -> dict[str, Any]:
@@ -47,7 +53,14 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
     machine = hardware(settings.device, settings.gpus)
     settings = settings.model_copy(update={"tier": choose(settings.tier, prepare_home()), "gpus": uuids(settings.gpus)})
     read = stamp(settings.dataset, settings.labels)
-    prepared = prepare(discovered(settings), datasets_dir()).model_copy(update={"stamp": read})
+    prepared = prepare(
+        discovered(settings),
+        datasets_dir(),
+        image_size=settings.image_size,
+        largest=LARGEST_ON_GPU if machine.device == "cuda" else USUAL,
+        drop_rare_classes=settings.drop_rare_classes,
+        on_progress=_progress(),
+    ).model_copy(update={"stamp": read})
     store = services.store()
     thread = get_config().get("configurable", {}).get("thread_id")
     name = _named(settings, prepared, thread, store)
@@ -63,6 +76,22 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
     services.jobs.warm(run_dir(name), first.access)  # it imports torch while the first pipeline is designed
     tell(DatasetReady(profile=prepared))
     return dict(opening(name, settings, machine, weights))
+
+
+def _progress() -> Progress:
+    """Tell how far the images are, a few times a second; nothing of what is done at once."""
+    stage, began, told = "", 0.0, 0.0
+
+    def show(now_in: str, done: int, total: int) -> None:
+        nonlocal stage, began, told
+        now = time.monotonic()
+        if now_in != stage:
+            stage, began, told = now_in, now, now
+        if now - told >= TOLD_EVERY:
+            told = now
+            tell(Preparing(stage=stage, done=done, total=total, seconds_left=(now - began) / done * (total - done)))
+
+    return show
 
 
 def weights_for(settings: Settings) -> Pretrained:

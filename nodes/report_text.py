@@ -1,15 +1,20 @@
 """What `report.md` says: plain Markdown from the store's numbers."""
 
 from nodes.environment import described
+from nodes.score_notes import baseline, class_recalls, score_notes, shown_score
 from schema.dataset import DatasetProfile
 from schema.run import Environment, Final, RunRow, Totals
 from schema.score import Score
 from schema.settings import higher_is_better
 from schema.team import LedgerRow
+from schema.text import one_line
+
+MOST_CLASSES = 50  # rows of the table of classes, the most missed first
 
 
 def report_text(run: RunRow, ledger: list[LedgerRow], totals: Totals) -> str:
     parts = [f"# {run.name}", _headline(run), *([_dataset(run.profile)] if run.profile else [])]
+    parts += [part for part in [_classes(run)] if part]
     parts += [_ledger(ledger), _gains(ledger), _costs(run, totals)]
     parts += [_environment(run.environment)] if run.environment else []
     return "\n\n".join(parts) + "\n"
@@ -31,6 +36,7 @@ def _headline(run: RunRow) -> str:
             "",
             "**The test split decided which changes were kept (`--select-on test`), so both scores are optimistic.**",
         ]
+    lines += [line for note in score_notes(run) for line in ("", f"**{_cell(note, 2000)}**")]
     return "\n".join(lines)
 
 
@@ -52,14 +58,49 @@ def _dataset(profile: DatasetProfile) -> str:
     sizes = ", ".join(f"{split} {profile.size(split)}" for split in ("train", "validation", "test"))
     lines = [
         "## Data",
-        f"{profile.name}: {len(profile.classes)} classes, {sizes}; stored at {profile.width}x{profile.height}, "
+        f"{_cell(profile.name)}: {len(profile.classes)} classes, {sizes}; stored at {profile.width}x{profile.height}, "
         f"{'grey' if profile.channels == 1 else 'colour'}; largest class {profile.imbalance:.1f} times the smallest.",
         f"Duplicates: {profile.duplicates.exact} exact, {profile.duplicates.near} near, "
         f"{profile.duplicates.across_splits} across the given splits, {profile.duplicates.contradicting} with contradicting labels. "
         f"Set aside: {profile.set_aside_total}.",
     ]
-    lines += [f"- `{aside.file}`: {aside.reason}" for aside in profile.set_aside[:10]]
+    lines += [f"- {_cell(aside.file, 200)}: {_cell(aside.reason, 200)}" for aside in profile.set_aside[:10]]
     return "\n\n".join(lines[:3]) + ("\n" + "\n".join(lines[3:]) if lines[3:] else "")
+
+
+def _classes(run: RunRow) -> str:
+    """The classes with their recall, and the most frequent mistakes, of the split that the headline ends with."""
+    shown, profile = shown_score(run), run.profile
+    if shown is None or profile is None:
+        return ""
+    score, split = shown
+    recalls = class_recalls(score, split, profile)
+    lines = [
+        f"## Classes ({split})",
+        "",
+        f"Recall: of the images of a class, the share that was recognised. Naming the largest class every time would give an accuracy of {baseline(split, profile):.4f}.",
+        "",
+        "| class | images | recall |",
+        "|---|---|---|",
+        *(f"| {_cell(one.name)} | {one.n} | {one.recall:.4f} |" for one in recalls[:MOST_CLASSES]),
+    ]
+    if len(recalls) > MOST_CLASSES:
+        lines += [
+            "",
+            f"And {len(recalls) - MOST_CLASSES:,} more classes, with higher recall: `improve show {run.name} --json`.",
+        ]
+    if score.confusions:
+        lines += ["", "| true class | taken for | images |", "|---|---|---|"]
+        lines += [f"| {_cell(c.truth)} | {_cell(c.predicted)} | {c.count} |" for c in score.confusions]
+    return "\n".join(lines)
+
+
+def _cell(text: str, limit: int = 60) -> str:
+    """Text from outside as one line of Markdown that is shown, and not obeyed."""
+    line = one_line(text, limit)
+    for mark, shown in (("&", "&amp;"), ("<", "&lt;"), ("|", "&#124;"), ("`", "&#96;"), ("*", "&#42;"), ("[", "&#91;")):
+        line = line.replace(mark, shown)
+    return line
 
 
 def _ledger(ledger: list[LedgerRow]) -> str:
@@ -70,7 +111,7 @@ def _ledger(ledger: list[LedgerRow]) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row.iteration} | {row.component} | {row.move} | {row.verdict} | {_number(row.validation)} | {_signed(row.delta)} "
+        f"| {row.iteration} | {row.component} | {_cell(row.move, 200)} | {row.verdict} | {_number(row.validation)} | {_signed(row.delta)} "
         f"| {_expected(row)} | {row.attempts} | {row.seconds / 60:.1f} |"
         for row in ledger
     ]

@@ -115,6 +115,8 @@ def _defaults(state: State, store: Store, training: TrainingEvidence | None) -> 
     """What the pipeline was trained with, so that a bare `python pipeline.py train` at home does the same again."""
     profile, settings = profile_of(state, store), settings_of(state)
     known = {"seed": settings.seed, "channels": profile.channels, "size": [profile.height, profile.width]}
+    if profile.value_range:
+        known["value_range"] = profile.value_range
     if training is None or training.plan is None:
         return known
     return known | training.plan.model_dump(include={"epochs", "precision", "channels_last"}) | {"seconds": DAY}

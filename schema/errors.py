@@ -4,6 +4,7 @@ ImproveError                  exit code 1: a fault of ours or of the machine
 ├── InputError                exit code 2: the person can mend it by typing something else
 │   ├── DatasetError          the images or labels cannot be used as they are
 │   ├── SettingsError         an option has a value that we do not know
+│   │   └── SettingRefused    a field of Settings, which the command and Python spell in different ways
 │   ├── RunNameTaken          a run of that name exists
 │   ├── UnknownRun            no run of that name exists
 │   ├── RunBusy               another process drives that run
@@ -40,6 +41,14 @@ class DatasetError(InputError):
 
 class SettingsError(InputError):
     pass
+
+
+class SettingRefused(SettingsError):
+    """Reads as Python spells it, `iterations=-1: expected ...`; the command puts its option there instead."""
+
+    def __init__(self, field: str, given: str, problem: str) -> None:
+        super().__init__(f"{field}{f'={given}' if given else ''}: {problem}")
+        self.field, self.given, self.problem = field, given, problem
 
 
 class RunNameTaken(InputError):

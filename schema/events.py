@@ -22,6 +22,16 @@ class RunStarted(Record):
     notes: list[str] = Field(default_factory=list, description="What is not as it was, when resumed")
 
 
+class Preparing(Record):
+    """How far the images are, at most a few times a second."""
+
+    kind: Literal["preparing"] = "preparing"
+    stage: str = Field(description="What is done, e.g. reading images")
+    done: int = Field(description="Images")
+    total: int
+    seconds_left: float | None = Field(description="Of this stage, at the speed so far")
+
+
 class DatasetReady(Record):
     kind: Literal["dataset_ready"] = "dataset_ready"
     profile: DatasetProfile
@@ -120,6 +130,7 @@ class Finished(Record):
 
 Event = Annotated[
     RunStarted
+    | Preparing
     | DatasetReady
     | NodeEntered
     | Designed

@@ -1,13 +1,16 @@
 """What a person asks for: frozen into the run at its start, so that a resume needs no arguments."""
 
-from typing import Any, Literal
+from difflib import get_close_matches
+from math import inf
+from typing import Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
-from schema.errors import SettingsError
+from schema.errors import SettingRefused
 from schema.record import Record
-from schema.text import plain
+from schema.text import one_line, plain
 
 Metric = Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc", "log_loss", "quadratic_kappa"]
 Rule = Literal["better", "paired", "expected"]
@@ -16,6 +19,22 @@ Init = Literal["unified", "bottom-up"]
 Tier = Literal["bwrap", "landlock", "none"]  # best first
 Layout = Literal["class-folders", "inner-folders", "split-folders", "table", "file-names"]
 Role = Literal["architect", "data", "model", "training", "analyst", "summariser"]
+
+# How the command spells a field, if not as the field with dashes.
+OPTIONS = {
+    "dataset": "DATA",
+    "group_column": "--group",
+    "budget_seconds": "--budget",
+    "train_seconds": "--train-limit",
+    "tier": "--sandbox",
+    "role_models": "--ROLE-model",
+}
+# What other tools call a choice of ours.
+ALSO_CALLED = {"f1": "macro_f1", "acc": "accuracy", "auc": "auroc", "roc_auc": "auroc", "kappa": "quadratic_kappa",
+               "loss": "log_loss", "cross_entropy": "log_loss", "gpu": "cuda", "csv": "table"}  # fmt: skip
+NUMBERS = {int: "a whole number", float: "a number"}
+LIMITS = ("gt", "ge", "lt", "le", "max_length")  # as pydantic keeps them
+MOST_SHOWN = 60  # characters of a wrong value in a message
 
 TRAININGS_IN_BUDGET = 4  # a run that trains less often has nothing to compare
 
@@ -151,11 +170,87 @@ def higher_is_better(metric: Metric) -> bool:
 
 
 def make_settings(values: dict[str, Any]) -> Settings:
-    """Raises SettingsError, which names the option, what was given and what is known."""
+    """Raises SettingRefused, which says what was given and what was expected."""
     try:
-        return Settings.model_validate(values)
+        settings = Settings.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        option = str(first["loc"][0]) if first["loc"] else "settings"
-        given = "" if option == "base_url" else f" = {first.get('input')!r}"  # it may hold a key
-        raise SettingsError(f"{option}{given}: {first['msg'].removeprefix('Value error, ')}.") from None
+        raise _refused(error.errors()[0]) from None
+    _check_target(settings)
+    return settings
+
+
+def option_of(field: str) -> str:
+    """Spell a field as the command does."""
+    return OPTIONS.get(field, f"--{field.replace('_', '-')}")
+
+
+def _refused(error: ErrorDetails) -> SettingRefused:
+    field = str(error["loc"][0]) if error["loc"] else "settings"
+    given = "" if field == "base_url" else one_line(repr(error["input"]), MOST_SHOWN)  # an address may hold a key
+    if error["type"] == "extra_forbidden":
+        return SettingRefused(field, given, f"there is no such setting. {_near_field(field)}")
+    if error["type"] == "missing":
+        return SettingRefused(field, "", f"is missing. Expected: {_expected(field)}.")
+    if error["type"] == "value_error":
+        return SettingRefused(field, given, f"{error['ctx']['error']}.")
+    return SettingRefused(field, given, f"expected {_expected(field)}.{_near_choice(field, error['input'])}")
+
+
+def _check_target(settings: Settings) -> None:
+    """A target that no score can reach would let the run go on to its last iteration. Raises SettingRefused."""
+    metric, target = settings.metric, settings.target
+    low, high = {"log_loss": (0.0, inf), "quadratic_kappa": (-1.0, 1.0)}.get(metric, (0.0, 1.0))
+    if target is None or low <= target <= high:
+        return
+    expected = f"is never below {low:g}" if high == inf else f"lies between {low:g} and {high:g}"
+    meant = f" Did you mean {target / 100:g}?" if 2 < target <= 100 and high == 1 else ""
+    raise SettingRefused("target", f"{target:g}", f"{metric} {expected}.{meant}")
+
+
+def _expected(field: str) -> str:
+    """What a field takes: its choices, its range, or its description."""
+    known = Settings.model_fields[field]
+    if choices := _choices(known.annotation):
+        return f"{', '.join(choices[:-1])} or {choices[-1]}"
+    kinds = {known.annotation, *get_args(known.annotation)}
+    limits = {name: getattr(limit, name) for limit in known.metadata for name in LIMITS if hasattr(limit, name)}
+    if bool in kinds:
+        return "True or False"
+    if number := next((text for kind, text in NUMBERS.items() if kind in kinds), None):
+        return f"{number}{_range(limits)}"
+    if longest := limits.get("max_length"):
+        return f"text of at most {longest} characters"
+    description = known.description or "text"
+    return description if description[:2].isupper() else description[0].lower() + description[1:]
+
+
+def _range(limits: dict[str, Any]) -> str:
+    if "gt" in limits:
+        return f" above {limits['gt']:g}"
+    highest = limits["lt"] - 1 if "lt" in limits else limits.get("le")
+    if "ge" not in limits:
+        return ""
+    return f" of {limits['ge']} or more" if highest is None else f" from {limits['ge']} to {highest}"
+
+
+def _choices(annotation: Any) -> list[str]:
+    """Of a Literal, wherever it stands in an annotation."""
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [choice for part in get_args(annotation) for choice in _choices(part)]
+
+
+def _near_choice(field: str, given: Any) -> str:
+    choices = _choices(Settings.model_fields[field].annotation)
+    text = str(given).lower().replace("-", "_")
+    inside = [choice for choice in choices if len(text) > 1 and text in choice.replace("-", "_")]
+    near = [ALSO_CALLED[text]] if ALSO_CALLED.get(text) in choices else inside or get_close_matches(text, choices, n=1)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def _near_field(field: str) -> str:
+    """The setting that was likely meant, also where it was spelt as the command's option."""
+    spelt = {option_of(name).removeprefix("--").replace("-", "_"): name for name in Settings.model_fields}
+    spelt |= {name: name for name in Settings.model_fields}
+    near = get_close_matches(field.lower(), spelt, n=1)
+    return f"Did you mean {spelt[near[0]]}?" if near else f"There are: {', '.join(Settings.model_fields)}."

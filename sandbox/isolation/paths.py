@@ -55,6 +55,6 @@ def outermost(paths: list[str]) -> list[str]:
 
 def _libraries() -> list[str]:
     """Directories of LD_LIBRARY_PATH (clusters keep CUDA there), save those that would show a home directory."""
-    home = Path.home()
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises where a user has none
     named = [Path(part) for part in os.environ.get("LD_LIBRARY_PATH", "").split(":") if part.startswith("/")]
     return [str(path) for path in named if path.is_dir() and path != home and path not in home.parents]

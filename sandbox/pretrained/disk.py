@@ -58,7 +58,7 @@ def hub_cache() -> Path:
     ):
         if folder := os.environ.get(variable):
             return Path(folder).expanduser() / below
-    return Path.home() / ".cache" / "huggingface" / "hub"
+    return Path(os.path.expanduser("~")) / ".cache" / "huggingface" / "hub"  # noqa: PTH111 - a user may have no home
 
 
 def hub_answers(seconds: float = 3.0) -> bool:

@@ -52,6 +52,7 @@ class Info:
     channels_last: bool = False
     weights: dict[str, str] = field(default_factory=dict)  # timm name -> safetensors file on disk
     restoring: bool = False  # trained weights will be loaded next, so pretrained ones are not needed
+    value_range: tuple[float, float] | None = None  # source values that became 0 and 255, of images of more than 8 bits
 
     @property
     def num_classes(self) -> int:

@@ -19,7 +19,7 @@ from torch import nn
 
 from sandbox.script.checkpoint import BeginAnew, Checkpoint
 from sandbox.script.clock import Clock
-from sandbox.script.components import build_model, build_transforms, decode, train
+from sandbox.script.components import build_model, build_transforms, decode, file_extent, shared_range, train
 from sandbox.script.info import ContractError, Info, OutOfTime, Transforms
 from sandbox.script.loaders import Data, make_loaders, on_device, transformed
 from sandbox.script.logbook import Log, metadata_of
@@ -28,7 +28,6 @@ from sandbox.script.toolbox import autocast, place
 
 DEFAULTS: dict[str, Any] = {}
 IN_MEMORY = 4 * 2**30
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 
 
 def read_data(folder: Path) -> Data:
@@ -47,30 +46,51 @@ def read_data(folder: Path) -> Data:
 
 
 def read_class_folders(folder: Path) -> Data:
+    """Read every file that is an image, whatever its suffix; the others are skipped, and told."""
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    files = [
-        (p, i)
-        for i, name in enumerate(classes)
-        for p in sorted((folder / name).iterdir())
-        if p.suffix.lower() in SUFFIXES
-    ]
-    if len(classes) < 2 or not files:
-        sys.exit(f"{folder}: expected a folder with at least two class folders of images")
-    size = DEFAULTS.get("size") or max((decode(path, 3, None, None).shape[1:] for path, _ in files[:20]))
-    height, width = (min(256, side) for side in size)
+    files = [(p, i) for i, name in enumerate(classes) for p in sorted((folder / name).iterdir()) if not p.is_dir()]
+    extents, native = [], list[tuple[int, ...]]()
+    skipped: dict[Path, str] = {}
+    for path, _ in files:
+        try:
+            extents.append(file_extent(path))
+            if len(native) < 20 and "size" not in DEFAULTS:
+                native.append(decode(path, 1, None, None).shape[1:])
+        except (OSError, ValueError) as error:
+            skipped[path] = str(error)
+    value_range = DEFAULTS.get("value_range") or shared_range(extent for extent in extents if extent)
+    height, width = (min(256, side) for side in DEFAULTS.get("size") or max(native, default=(1, 1)))
     channels = DEFAULTS.get("channels", 3)
-    images = np.stack([decode(path, channels, height, width) for path, _ in files])
-    labels = np.array([label for _, label in files])
+    images, labels = [], []
+    for path, label in files:
+        try:
+            if path not in skipped:
+                images.append(decode(path, channels, height, width, value_range))
+                labels.append(label)
+        except (OSError, ValueError) as error:
+            skipped[path] = str(error)
+    if skipped:
+        shown = "; ".join(f"{path} {reason}" for path, reason in list(skipped.items())[:3])
+        print(f"skipped {len(skipped)} of {len(files)} files that cannot be read as images: {shown}", flush=True)
+    if len(set(labels)) < 2:
+        sys.exit(f"{folder}: expected a folder with at least two class folders of images")
+    return plain_data(np.stack(images), np.array(labels), classes, value_range)
+
+
+def plain_data(
+    images: np.ndarray, labels: np.ndarray, classes: list[str], value_range: tuple[float, float] | None
+) -> Data:
     inner = np.random.default_rng(0).random(len(labels)) < 0.1
     train_pixels = images[~inner].astype(np.float32) / 255
     facts = {
         "classes": classes,
-        "channels": channels,
-        "height": height,
-        "width": width,
+        "channels": images.shape[1],
+        "height": images.shape[2],
+        "width": images.shape[3],
         "mean": train_pixels.mean((0, 2, 3)).tolist(),
         "std": (train_pixels.std((0, 2, 3)) + 1e-6).tolist(),
         "counts": np.bincount(labels[~inner], minlength=len(classes)).tolist(),
+        "value_range": value_range,
     }
     return Data(torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(inner), facts)
 
@@ -90,6 +110,7 @@ def make_info(facts: dict[str, Any], config: dict[str, Any]) -> Info:
         channels_last=bool(config.get("channels_last")),
         weights=config.get("weights") or {},
         restoring=bool(config.get("restoring")),
+        value_range=tuple(facts["value_range"]) if facts.get("value_range") else None,  # older weights do not say it
     )
 
 
@@ -190,13 +211,14 @@ def predict_files(weights: Path, files: list[Path], config: dict[str, Any]) -> I
     model, transforms, info = restored(weights, config)
     for file in files:
         try:
-            image = decode(file, info.channels, info.height, info.width)
+            image = decode(file, info.channels, info.height, info.width, info.value_range)
         except (OSError, ValueError) as error:
             yield f"{file}\tcannot be read: {error}"
             continue
         row = probabilities(model, transforms, image[None], info)[0]
         top = row.argsort()[::-1][:3]
-        yield "\t".join([str(file), *(f"{info.classes[i]} {row[i]:.3f}" for i in top)])
+        names = ["".join(c for c in " ".join(info.classes[i].split()) if c.isprintable()) for i in top]
+        yield "\t".join([str(file), *(f"{name}: {row[i]:.3f}" for name, i in zip(names, top, strict=True))])
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from dataset.discover import discover
-from dataset.listing import Listing
+from dataset.listing import Listing, ReadingOptions
 from schema.errors import DatasetError
 from tests.scripted import image_folder
 
 
 def found(source: Path | str, tmp_path: Path, **options: str) -> Listing:
-    return discover(str(source), workdir=tmp_path / "unpacked", **options)  # type: ignore[arg-type]
+    return discover(str(source), ReadingOptions(**options), workdir=tmp_path / "unpacked")  # type: ignore[arg-type]
 
 
 def picture(path: Path) -> Path:
@@ -35,7 +35,7 @@ def table(path: Path, rows: list[list[str]], delimiter: str = ",") -> Path:
 
 def test_class_folders(tmp_path: Path) -> None:
     listing = found(image_folder(tmp_path / "photos", per_class=3), tmp_path)
-    assert (listing.layout, listing.classes, len(listing.samples)) == ("class folders", ("left", "right"), 6)
+    assert (listing.layout, listing.classes, len(listing.samples)) == ("class-folders", ("left", "right"), 6)
     assert {sample.split for sample in listing.samples} == {None}
 
 
@@ -43,7 +43,7 @@ def test_split_folders_keep_their_splits(tmp_path: Path) -> None:
     for split in ("Train", "val", "test"):
         image_folder(tmp_path / "photos" / split, per_class=2)
     listing = found(tmp_path / "photos", tmp_path)
-    assert listing.layout == "split folders"
+    assert listing.layout == "split-folders"
     assert {sample.split for sample in listing.samples} == {"train", "validation", "test"}
 
 
@@ -73,7 +73,7 @@ def test_a_table_beside_a_folder_of_images(tmp_path: Path) -> None:
         picture(tmp_path / "set" / "images" / f"{i}.jpg")
     table(tmp_path / "set" / "labels.csv", [["id", "label"], *([str(i), "ab"[i % 2]] for i in range(4))], ";")
     listing = found(tmp_path / "set", tmp_path)
-    assert (listing.layout, listing.classes, len(listing.samples)) == ("csv", ("a", "b"), 4)
+    assert (listing.layout, listing.classes, len(listing.samples)) == ("table", ("a", "b"), 4)
 
 
 def test_a_table_that_is_not_recognised_by_itself(tmp_path: Path) -> None:
@@ -109,18 +109,19 @@ def test_doubled_rows_are_one_image_and_contradicting_ones_none(tmp_path: Path) 
 def test_arrays(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=np.zeros((4, 8, 8), np.uint8), labels=np.array([0, 1, 0, 1]))
     listing = found(tmp_path / "a.npz", tmp_path)
-    assert (listing.layout, listing.classes, len(listing.samples)) == ("npz", ("0", "1"), 4)
+    assert (listing.layout, listing.classes, len(listing.samples)) == ("arrays", ("0", "1"), 4)
 
 
 def test_digits_come_without_a_download(tmp_path: Path) -> None:
     assert len(found("digits", tmp_path).samples) == 1797
 
 
-def test_other_files_in_class_folders_are_set_aside(tmp_path: Path) -> None:
+def test_other_files_in_class_folders_are_counted(tmp_path: Path) -> None:
     photos = image_folder(tmp_path / "photos", per_class=2)
     (photos / "left" / "notes.txt").write_text("hello")
     (photos / "left" / ".DS_Store").write_text("")
-    assert [aside.file for aside in found(photos, tmp_path).set_aside] == ["left/notes.txt"]
+    unused = found(photos, tmp_path).unused
+    assert unused == {"no images (.txt)": 1, "leftovers of file managers, archives and network drives": 1}
 
 
 def test_odd_names_and_link_loops_are_no_trouble(tmp_path: Path) -> None:
@@ -154,8 +155,9 @@ def ambiguous(root: Path) -> Path:
 
 def two_tables(root: Path) -> Path:
     picture(root / "a.jpg")
-    for name in ("one.csv", "two.csv"):
-        table(root / name, [["file", "label"], ["a.jpg", "x"]])
+    picture(root / "b.jpg")
+    table(root / "one.csv", [["file", "label"], ["a.jpg", "x"], ["b.jpg", "y"]])
+    table(root / "two.csv", [["file", "label"], ["a.jpg", "y"], ["b.jpg", "y"]])
     return root
 
 
@@ -192,9 +194,9 @@ def object_array(root: Path) -> Path:
         (one_class, "one class only, 'cat'"),
         (no_labels, "no class folders.*--labels FILE.csv"),
         (ambiguous, "ambiguous.*'train'.*'left'"),
-        (two_tables, "not clear which CSV.*one.csv.*two.csv.*--labels"),
-        (wrong_folder, "5 of its 5 files are not below.*--file-column"),
-        (broken_archive, "cannot be unpacked"),
+        (two_tables, "can be read in 2 ways.*--labels [^ ]*one.csv.*--labels [^ ]*two.csv"),
+        (wrong_folder, "names no image that is there.*0.png, x.*a.jpg.*--file-column"),
+        (broken_archive, "no whole zip archive"),
         (escaping_archive, "outside its folder"),
         (object_array, "cannot be read"),
     ],

@@ -1,27 +1,62 @@
 """From a listing to arrays on disk: decoded once, audited, split, and shared."""
 
+import hashlib
 import json
 import os
+import shutil
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
+from dataset import arrays
 from dataset.decode import decode
 from dataset.discover import discover
-from dataset.duplicates import content_digest
-from dataset.prepare import load_labels, load_names, prepare
-from dataset.splits import carve
+from dataset.image_reader import Unreadable
+from dataset.listing import ReadingOptions
+from dataset.manifest import read_files
+from dataset.prepare import load_labels, prepare
 from schema.dataset import DatasetProfile
 from schema.errors import DatasetError
 from tests.scripted import image_folder
 
 
-def prepared(source: Path | str, tmp_path: Path) -> DatasetProfile:
-    return prepare(discover(str(source), workdir=tmp_path / "unpacked"), tmp_path / "datasets")
+def prepared(
+    source: Path | str,
+    tmp_path: Path,
+    *,
+    image_size: int | None = None,
+    drop_rare_classes: bool = False,
+    group_pattern: str | None = None,
+) -> DatasetProfile:
+    listing = discover(str(source), ReadingOptions(group_pattern=group_pattern), workdir=tmp_path / "unpacked")
+    return prepare(listing, tmp_path / "datasets", image_size=image_size, drop_rare_classes=drop_rare_classes)
+
+
+def digest(image: np.ndarray) -> str:
+    return hashlib.sha256(image.tobytes()).hexdigest()
+
+
+def names_of(profile: DatasetProfile, split: str) -> list[str]:
+    return [row.file for row in read_files(profile) or [] if row.split == split]
+
+
+def save(pixels: np.ndarray, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(file)
+
+
+def save_random(folder: Path, count: int, shape: tuple[int, int] = (12, 12), seed: int = 0) -> None:
+    random = np.random.default_rng(seed)
+    for i in range(count):
+        save(random.integers(0, 256, (*shape, 3), dtype=np.uint8), folder / f"{i}.png")
+
+
+def content(image: np.ndarray) -> str:
+    return hashlib.sha256(image.tobytes()).hexdigest()
 
 
 def test_the_arrays_are_what_a_job_reads(tmp_path: Path) -> None:
@@ -42,7 +77,7 @@ def test_without_a_given_split_a_fifth_is_for_the_test(tmp_path: Path) -> None:
 
 def test_held_out_images_carry_no_hint(tmp_path: Path) -> None:
     profile = prepared(image_folder(tmp_path / "photos", per_class=60), tmp_path)
-    names = load_names(profile, "test")
+    names = names_of(profile, "test")
     assert names != sorted(names)
     heldout = Path(profile.directory) / "heldout"
     assert {path.stat().st_mtime for path in heldout.iterdir()} == {0.0}
@@ -65,9 +100,9 @@ def test_what_the_images_themselves_tell_says_nothing_about_the_split(tmp_path: 
     profile = prepared(image_folder(tmp_path / "photos", per_class=250), tmp_path)
     folder = Path(profile.directory)
     images, labels = np.load(folder / "train/images.npy"), np.load(folder / "train/labels.npy")
-    heldout = sorted(content_digest(image) for image in np.load(folder / "heldout/test.npy"))
+    heldout = [content(image) for image in np.load(folder / "heldout/test.npy")]
     for label in (0, 1):
-        first = min(content_digest(image) for image in images[labels == label])
+        first = min(content(image) for image in images[labels == label])
         assert np.searchsorted(heldout, first) < 0.2 * len(heldout)
 
 
@@ -123,12 +158,6 @@ def test_files_that_cannot_be_read_are_set_aside_and_the_run_goes_on(tmp_path: P
     assert sum(profile.size(split) for split in ("train", "validation", "test")) == 60
 
 
-def test_a_decompression_bomb_is_a_value_error_for_whoever_decodes_it(tmp_path: Path) -> None:
-    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
-    with pytest.raises(ValueError, match="more pixels than is decoded"):
-        decode(tmp_path / "bomb.png", 3, 32, 32)
-
-
 def test_a_decompression_bomb_is_set_aside(tmp_path: Path) -> None:
     photos = image_folder(tmp_path / "photos")
     Image.new("1", (20_000, 20_000)).save(photos / "left" / "bomb.png")
@@ -141,8 +170,187 @@ def test_a_class_with_too_few_images_is_named(tmp_path: Path) -> None:
     photos = image_folder(tmp_path / "photos")
     (photos / "rare").mkdir()
     Image.new("RGB", (12, 12)).save(photos / "rare" / "a.png")
-    with pytest.raises(DatasetError, match="'rare' has 1; at least 5 per class.*Add images"):
+    with pytest.raises(
+        DatasetError, match="1 of 3 classes.*'rare' has 1; at least 5 per class.*Add images.*--drop-rare-classes"
+    ):
         prepared(photos, tmp_path)
+
+
+def test_rare_classes_are_left_out_if_that_is_asked_for(tmp_path: Path) -> None:
+    photos = image_folder(tmp_path / "photos")
+    for label in ("alone", "rare"):
+        save_random(photos / label, 2, seed=ord(label[0]))
+    profile = prepared(photos, tmp_path, drop_rare_classes=True)
+    assert profile.classes == ["left", "right"]
+    assert sum(profile.size(split) for split in ("train", "validation", "test")) == 60
+    assert {aside.file.split("/")[0] for aside in profile.set_aside} == {"alone", "rare"}
+    assert "2 of 4 classes were left out as too rare, with 4 images" in " ".join(profile.warnings)
+    labels = np.load(Path(profile.directory) / "train/labels.npy")
+    assert set(labels.tolist()) == {0, 1}
+
+
+def test_rare_classes_are_not_left_out_if_one_class_would_stay(tmp_path: Path) -> None:
+    save_random(tmp_path / "photos" / "many", 20)
+    save_random(tmp_path / "photos" / "few", 2, seed=1)
+    with pytest.raises(DatasetError, match="without these classes 1 would be left"):
+        prepared(tmp_path / "photos", tmp_path, drop_rare_classes=True)
+
+
+def test_a_black_data_set_is_refused(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        for i in range(10):
+            save(np.zeros((12, 12, 3), np.uint8), tmp_path / "photos" / label / f"{i}.png")
+    with pytest.raises(DatasetError, match="All 20 images are the same picture"):
+        prepared(tmp_path / "photos", tmp_path)
+
+
+def test_a_class_of_one_picture_is_learned_but_not_tested_and_that_is_told(tmp_path: Path) -> None:
+    photos = image_folder(tmp_path / "photos")
+    for i in range(30):
+        save(np.full((12, 12, 3), 7, np.uint8), photos / "burst" / f"{i}.png")
+    profile = prepared(photos, tmp_path)
+    burst = profile.classes.index("burst")
+    assert profile.counts["train"][burst] == 30
+    assert any("'burst' has one picture only (30 copies of it)" in warning for warning in profile.warnings)
+
+
+def test_images_that_leave_no_validation_part_are_refused(tmp_path: Path) -> None:
+    for value, label in ((0, "a"), (200, "b")):
+        for i in range(10):
+            save(np.full((12, 12, 3), value, np.uint8), tmp_path / "photos" / label / f"{i}.png")
+    with pytest.raises(
+        DatasetError, match="No image is left for the test part: the 20 images are 2 different pictures"
+    ):
+        prepared(tmp_path / "photos", tmp_path)
+
+
+def test_classes_that_the_given_test_part_lacks_are_named(tmp_path: Path) -> None:
+    image_folder(tmp_path / "photos" / "train")
+    save_random(tmp_path / "photos" / "test" / "left", 4, seed=9)
+    warnings = prepared(tmp_path / "photos", tmp_path).warnings
+    assert any("1 of 2 classes have no image in the given test part" in w and "'right'" in w for w in warnings)
+
+
+def test_images_of_one_group_stay_on_one_side(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        for clip in range(8):
+            save_random(tmp_path / "photos" / label / f"clip{clip}", 4, seed=100 * ord(label) + clip)
+    profile = prepared(tmp_path / "photos", tmp_path, group_pattern=r"^(.*)/\d+$")
+    assert profile.groups == 16
+    sides = {
+        split: {name.rsplit("/", 1)[0] for name in names_of(profile, split)}
+        for split in ("train", "validation", "test")
+    }
+    assert sum(len(clips) for clips in sides.values()) == 16
+    inner = {row.file.rsplit("/", 1)[0] for row in read_files(profile) or [] if row.inner}
+    learned = {
+        row.file.rsplit("/", 1)[0] for row in read_files(profile) or [] if row.split == "train" and not row.inner
+    }
+    assert not inner & learned
+
+
+def test_groups_that_the_given_split_tears_apart_are_counted(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        save_random(tmp_path / "photos" / "train" / label, 10, seed=ord(label))
+        save_random(tmp_path / "photos" / "test" / label, 4, seed=10 + ord(label))
+    profile = prepared(tmp_path / "photos", tmp_path, group_pattern=r"([ab]/\d+)$")
+    assert profile.size("test") == 8
+    assert any("8 groups lie in your test part and elsewhere: 8 images" in w for w in profile.warnings)
+
+
+@pytest.mark.parametrize(
+    ("source", "image_size", "stored"),
+    [
+        ((300, 600), None, (128, 256)),
+        ((300, 600), 100, (50, 100)),
+        ((300, 600), 2000, (300, 600)),  # never enlarged
+        ((5, 5), None, (8, 8)),  # but for what no network takes
+        ((1, 64), None, (8, 64)),
+    ],
+)
+def test_the_stored_size(
+    source: tuple[int, int], image_size: int | None, stored: tuple[int, int], tmp_path: Path
+) -> None:
+    for label in ("a", "b"):
+        save_random(tmp_path / "photos" / label, 6, source, seed=ord(label))
+    profile = prepared(tmp_path / "photos", tmp_path, image_size=image_size)
+    assert (profile.height, profile.width) == stored
+    assert any("the shorter side is enlarged" in w for w in profile.warnings) == (source == (1, 64))
+
+
+def test_larger_images_are_stored_if_the_caller_allows_and_they_fit(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        save_random(tmp_path / "photos" / label, 6, (400, 600), seed=ord(label))
+    listing = discover(str(tmp_path / "photos"), workdir=tmp_path / "unpacked")
+    profile = prepare(listing, tmp_path / "datasets", largest=512)
+    assert (profile.height, profile.width) == (341, 512)
+
+
+def test_shapes_that_differ_much_are_told(tmp_path: Path) -> None:
+    photos = image_folder(tmp_path / "photos")
+    save_random(photos / "left" / "long", 2, (12, 90))
+    assert any("2 images are more than 3 times as wide" in w for w in prepared(photos, tmp_path).warnings)
+
+
+def test_arrays_that_are_made_again_at_the_stored_size_are_the_same(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        save_random(tmp_path / "photos" / label, 8, (301, 403), seed=ord(label))
+    first = prepared(tmp_path / "photos", tmp_path)
+    shutil.rmtree(first.directory)
+    again = prepared(tmp_path / "photos", tmp_path, image_size=max(first.height, first.width))
+    assert (again.key, again.files) == (first.key, first.files)
+
+
+def test_the_split_does_not_depend_on_the_stored_size(tmp_path: Path) -> None:
+    photos = image_folder(tmp_path / "photos", size=40)
+    assert prepared(photos, tmp_path, image_size=32).files == prepared(photos, tmp_path, image_size=20).files
+
+
+def test_an_image_that_vanishes_between_the_passes_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = discover(str(image_folder(tmp_path / "photos")), workdir=tmp_path / "unpacked")
+    monkeypatch.setattr(arrays, "pixels", lambda samples, *_: (Unreadable("does not exist") for _ in samples))
+    with pytest.raises(DatasetError, match=r"(left|right)/\d+.png was readable a moment ago.*does not exist"):
+        prepare(listing, tmp_path / "datasets")
+    assert not [path for path in (tmp_path / "datasets").iterdir() if path.is_dir()]
+
+
+def test_progress_is_told_for_both_passes(tmp_path: Path) -> None:
+    listing = discover(str(image_folder(tmp_path / "photos")), workdir=tmp_path / "unpacked")
+    told: list[tuple[str, int, int]] = []
+    prepare(listing, tmp_path / "datasets", on_progress=lambda *now: told.append(now))
+    assert [stage for stage, done, total in told if done == total] == ["reading images", "storing images"]
+    assert all(a[1] < b[1] for a, b in pairwise(told) if a[0] == b[0])
+
+
+def test_no_more_disk_is_taken_than_the_arrays_need(tmp_path: Path) -> None:
+    listing = discover(str(image_folder(tmp_path / "photos")), workdir=tmp_path / "unpacked")
+    images = 60 * 3 * 12 * 12
+    most = 0
+
+    def look(*_: object) -> None:
+        nonlocal most
+        files = [file for file in (tmp_path / "datasets").rglob("*") if file.is_file()]
+        most = max(most, sum(file.stat().st_size for file in files))
+
+    prepare(listing, tmp_path / "datasets", on_progress=look)
+    assert most < images + 4000
+
+
+def test_the_profile_takes_over_what_was_read_and_what_was_not_used(tmp_path: Path) -> None:
+    listing = discover(str(image_folder(tmp_path / "photos")), workdir=tmp_path / "unpacked")
+    found = replace(listing, reading="one folder per class", unused={"is a table": 2})
+    profile = prepare(found, tmp_path / "datasets")
+    assert (profile.reading, profile.unused) == ("one folder per class", {"is a table": 2})
+
+
+def test_deep_images_share_one_range_of_values(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for label in ("a", "b"):
+        for i in range(10):
+            save(random.integers(0, 60_000, (16, 16), dtype=np.uint16), tmp_path / "photos" / label / f"{i}.png")
+    profile = prepared(tmp_path / "photos", tmp_path)
+    assert profile.value_range == (0.0, 65535.0)
+    assert any("more than 8 bits" in warning for warning in profile.warnings)
 
 
 def test_training_images_that_recur_in_the_given_test_part_leave_the_training_part(tmp_path: Path) -> None:
@@ -196,25 +404,3 @@ def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     assert decode(tmp_path / "a.gif", 3, None, None)[0].min() > 200
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), min_size=8, max_size=60), st.randoms())
-def test_a_group_of_duplicates_stays_on_one_side(pairs: list[tuple[int, int]], random: object) -> None:
-    labels = np.array([label for label, _ in pairs])
-    first: dict[int, int] = {}
-    groups = np.array([first.setdefault(group, i) for i, (_, group) in enumerate(pairs)])
-    digests = [f"{i:03d}" for i in range(len(pairs))]
-    chosen = carve(labels, groups, digests, 0.2)
-    assert all(len(set(chosen[groups == group].tolist())) == 1 for group in groups)
-
-
-@given(st.integers(2, 5), st.integers(4, 30), st.permutations(range(8)))
-def test_every_class_is_on_both_sides_whatever_the_order(classes: int, each: int, _order: list[int]) -> None:
-    labels = np.repeat(np.arange(classes), each)
-    digests = [f"{i * 7919 % 10007:05d}" for i in range(len(labels))]
-    chosen = carve(labels, np.arange(len(labels)), digests, 0.2)
-    shuffled = np.random.default_rng(1).permutation(len(labels))
-    again = carve(labels[shuffled], np.arange(len(labels)), [digests[i] for i in shuffled], 0.2)
-    assert {digests[i] for i in np.nonzero(chosen)[0]} == {digests[shuffled[i]] for i in np.nonzero(again)[0]}
-    for label in range(classes):
-        assert 0 < chosen[labels == label].sum() < each

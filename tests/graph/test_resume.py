@@ -142,7 +142,7 @@ def test_more_iterations_for_a_run_that_was_stopped_before_its_report(photos: Pa
 
 def test_impossible_iterations_are_named(photos: Path) -> None:
     run(settings(photos), name="r", services=services())
-    with pytest.raises(SettingsError, match=r"iterations = -1"):
+    with pytest.raises(SettingsError, match=r"iterations=-1: expected a whole number"):
         resume("r", iterations=-1, services=services())
 
 

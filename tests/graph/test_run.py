@@ -132,7 +132,10 @@ def test_the_json_of_show_has_what_scripts_read(finished: Finished) -> None:
         "dataset",
         "paths",
     } <= shown.keys()
-    assert shown["first"].keys() == shown["best"].keys() == {"iteration", "validation", "test", "n"}
+    final = {"iteration", "validation", "test", "n", "split", "largest_class_alone", "per_class", "confusions"}
+    assert shown["first"].keys() == shown["best"].keys() == final
+    assert {one["name"] for one in shown["best"]["per_class"]} == {"left", "right"}
+    assert sum(one["n"] for one in shown["best"]["per_class"]) == shown["best"]["n"]
     wanted = {"iteration", "component", "verdict", "validation", "delta", "attempts", "seconds", "summary"}
     assert all(wanted <= row.keys() for row in shown["iterations"])
     assert {"seconds", "training_seconds", "jobs", "tokens", "cost"} <= shown["totals"].keys()

@@ -139,6 +139,8 @@ def test_the_form_the_picture_and_what_is_wrong_with_the_input(server: Server, p
     thread = server.client.threads.create()
     with pytest.raises(Exception, match="iterations"):
         server.client.runs.wait(thread["thread_id"], "improve", input=asked(photos, iterations=-1))
+    with pytest.raises(Exception, match="Did you mean iterations"):
+        server.client.runs.wait(thread["thread_id"], "improve", input=asked(photos, iteration=1))
 
 
 @pytest.mark.slow

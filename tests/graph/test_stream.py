@@ -11,7 +11,7 @@ from checkpoints.saver import open_checkpointer
 from checkpoints.store import open_store
 from graph.build import build_graph
 from graph.run import begun, resume, resumed
-from schema.errors import SettingsError, UnknownRun
+from schema.errors import DatasetError, SettingsError, UnknownRun
 from schema.events import Finished, RunStarted, Settled
 from tests.graph.test_resume import photos, services, settings  # noqa: F401 - a fixture
 
@@ -45,6 +45,19 @@ def test_the_graph_runs_in_an_event_loop_and_is_resumed_outside_of_it(photos: Pa
     assert open_store().run("r").status == "finished"
     resume("r", iterations=2, services=services())
     assert [row.iteration for row in open_store().ledger("r")] == [0, 1, 2]
+
+
+def test_a_run_has_started_when_its_images_are_known_to_be_good(photos: Path) -> None:  # noqa: F811
+    told = [event.kind for event in begun(settings(photos), name="r", services=services())]
+    assert [kind for kind in told if kind != "preparing"][:2] == ["run_started", "dataset_ready"]
+    events = begun(settings(photos.parent / "misspelt"), name="s", services=services())
+    with pytest.raises(DatasetError):
+        next(events)
+
+
+def test_a_setting_that_does_not_exist_is_refused_with_the_near_one() -> None:
+    with pytest.raises(SettingsError, match="iteration=1: there is no such setting. Did you mean iterations"):
+        improve.run("photos/", iteration=1)
 
 
 def test_what_a_run_keeps_as_it_began_is_said() -> None:

@@ -3,15 +3,18 @@
 import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import improve
 from checkpoints.home import experiments_url, home
 from checkpoints.store import open_store
 from graph.run import run
 from improve.api import load
-from improve.predict import predict
+from improve.predict import predict, winner_of
 from nodes.services import Services
-from schema.errors import ImproveError
+from schema.errors import ImproveError, InputError
 from schema.settings import Settings
 from tests.scripted import ScriptedTeam, image_folder
 
@@ -52,4 +55,36 @@ def test_a_hostile_winner_gets_nothing_when_it_predicts(tmp_path: Path) -> None:
             script.read_text().replace("def build_transforms(info):\n", hostile + "\n\ndef _before(info):\n")
         )
         with pytest.raises(ImproveError, match=r"RAN got=\[\]"):
-            predict(name, [next(photos.rglob("*.png"))], store)
+            list(predict(winner_of(name, store), [next(photos.rglob("*.png"))]))
+
+
+@pytest.mark.slow
+def test_the_model_says_the_same_of_a_path_a_picture_and_an_array_in_one_batch_or_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = image_folder(tmp_path / "photos")
+    settings = Settings(dataset=str(photos), iterations=0, train_seconds=20, device="cpu")
+    run(settings, name="winner", services=Services(team=lambda *_: ScriptedTeam([])))
+    file, other = photos / "left" / "0.png", photos / "right" / "0.png"
+    model = improve.load("winner").model()
+    found = model.predict([str(file), Image.open(file), np.asarray(Image.open(file)), other])
+    assert found.classes == ("left", "right")
+    assert found.probabilities.shape == (4, 2)
+    assert np.array_equal(found.probabilities[0], found.probabilities[1])
+    assert np.array_equal(found.probabilities[0], found.probabilities[2])
+    assert found.labels == tuple(found.classes[best] for best in found.probabilities.argmax(axis=1))
+    assert model.predict([]).probabilities.shape == (0, 2)
+    monkeypatch.setattr("improve.predict.BATCH_BYTES", 1)  # a job for each image
+    again = model.predict([file, other])
+    assert np.allclose(again.probabilities, found.probabilities[[0, 3]], atol=1e-6)
+    (tmp_path / "broken.png").write_bytes(file.read_bytes()[:80])
+    told = list(predict(winner_of("winner", open_store()), [tmp_path / "broken.png", file, tmp_path / "absent.png"]))
+    assert [bool(one.problem) for one in told] == [True, False, True]
+    for images, message in (
+        ([file, tmp_path / "absent.png"], r"Image 1 \(.*absent.png\): no such file"),
+        ([np.zeros((3, 12, 12), np.uint8)], r"Image 0 is uint8 \[3, 12, 12\].*transpose\(1, 2, 0\)"),
+        ([np.zeros((12, 12), np.float32)], r"Image 0 is float32.*255"),
+        ([7], "Image 0 is int"),
+    ):
+        with pytest.raises(InputError, match=message):
+            model.predict(images)

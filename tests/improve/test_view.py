@@ -2,8 +2,8 @@
 
 import pytest
 
-from improve.view import Lines, Screen, plain_line
-from schema.events import Event, JobProgress, NodeEntered, RunStarted
+from improve.view import PREPARING_EVERY, Lines, Screen, plain_line
+from schema.events import Event, JobProgress, NodeEntered, Preparing, RunStarted
 from schema.settings import Settings
 
 NOTE = "note: each training may take 7.5 min: a quarter of --budget"
@@ -72,3 +72,14 @@ def test_the_live_view_counts_the_seconds_of_a_wait() -> None:
     with screen.console.capture() as shown:
         screen.console.print(screen.draw())
     assert "waiting for a free CPU since 40 s · other trainings come first" in shown.get()
+
+
+def test_a_long_preparation_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("improve.view.time.monotonic", lambda: now)
+    lines = Lines(Settings(dataset="digits"))
+    event = Preparing(stage="reading images", done=2500, total=10_000, seconds_left=120.0)
+    assert lines.of(event) == []
+    now = PREPARING_EVERY + 1
+    assert lines.of(event) == ["reading images: 2,500 of 10,000 (25%) · 2 min left"]
+    assert lines.of(event) == []

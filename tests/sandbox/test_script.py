@@ -9,8 +9,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dataset.decode import SOURCE
 from sandbox.assemble import assemble, sections
@@ -237,6 +239,47 @@ def test_a_training_that_float32_spoils_too_fails(
     monkeypatch.setattr(script, "build_model", lambda _: spoilt())
     with pytest.raises(FloatingPointError):
         script.run_training(small_data(script), BFLOAT16, tmp_path)
+
+
+def twelve_bits(folder: Path, script: ModuleType) -> Any:
+    """Class folders of 12-bit images whose suffix says nothing, beside a file that is none."""
+    for label, top in (("dark", 1000), ("bright", 4095)):
+        (folder / label).mkdir(parents=True)
+        for i in range(3):
+            ramp = np.linspace(0, top - i, 64).reshape(8, 8).astype(np.uint16)
+            Image.fromarray(ramp).save(folder / label / str(i), "PNG")
+        (folder / label / "notes.txt").write_text("no image")
+    return script.read_class_folders(folder)
+
+
+def test_at_home_deep_images_are_scaled_by_one_range_for_all(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = twelve_bits(tmp_path / "photos", script)
+    assert data.facts["value_range"] == (0, 4095)
+    assert sorted(data.images.amax((1, 2, 3)).tolist()) == [62, 62, 62, 255, 255, 255]
+    assert "skipped 2 of 8 files that cannot be read as images" in capsys.readouterr().out
+
+
+def test_the_weights_know_the_range_that_new_images_are_decoded_with(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data = twelve_bits(tmp_path / "photos", script)
+    weights = script.run_training(data, {"epochs": 1, "precision": "float32", "device": "cpu"}, tmp_path)
+    assert script.restored(weights, {"device": "cpu"})[2].value_range == (0, 4095)
+    decoded = []
+    monkeypatch.setattr(
+        script, "probabilities", lambda _model, _transforms, images, _info: decoded.append(images) or np.ones((1, 2))
+    )
+    lines = list(
+        script.predict_files(weights, [tmp_path / "photos" / "dark" / "0", tmp_path / "absent"], {"device": "cpu"})
+    )
+    assert decoded[0].max() == 62
+    assert "cannot be read" in lines[1]
+
+
+def test_weights_that_know_of_no_range_are_restored(script: ModuleType) -> None:
+    assert script.make_info(small_data(script).facts, {"device": "cpu"}).value_range is None
 
 
 @pytest.mark.slow

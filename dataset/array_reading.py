@@ -1,0 +1,177 @@
+"""Images in arrays: an .npz of images and labels, or a table with a row of pixels per image."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from dataset.label_table import Table, class_order
+from dataset.listing import Listing, Sample
+from dataset.split_names import split_of
+from dataset.table_columns import LABEL_NAMES, normal, split_column, split_of_cell
+from schema.dataset import Split
+from schema.errors import DatasetError
+from schema.text import name_list
+
+IMAGES = ("images", "image", "x", "data", "imgs", "features", "arr_0")
+LABELS = ("labels", "label", "y", "targets", "target", "classes", "arr_1")
+EXPECTED = (
+    "Expected arrays such as images [N, H, W] or [N, H, W, C] and labels [N], or x_train, y_train, x_test, y_test"
+)
+
+
+def read_arrays(path: Path) -> Listing:
+    """Read an .npz. Raises DatasetError for arrays that are no images and labels."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DatasetError(f"{path} holds one array only. {EXPECTED}, saved with numpy.savez.")
+            arrays = {key.lower(): archive[key] for key in archive.files}
+    except (OSError, ValueError, EOFError, KeyError) as error:
+        raise DatasetError(
+            f"{path} cannot be read: {error}. Save it with numpy.savez(images=..., labels=...), without objects."
+        ) from None
+    except Exception as error:  # a damaged archive raises whatever zipfile and zlib do
+        raise DatasetError(f"{path} cannot be read: {error}. Is the download complete?") from None
+    samples: list[Sample] = []
+    notes: list[str] = []
+    pairs = list(_pairs(arrays))
+    for image_key, label_key, split in pairs:
+        images, note = _images(path, image_key, arrays[image_key])
+        labels = _labels(path, label_key, arrays[label_key], len(images))
+        notes += [note] if note and note not in notes else []
+        samples += [
+            Sample(f"{image_key}/{i}", t, split, None, x) for i, (x, t) in enumerate(zip(images, labels, strict=True))
+        ]
+    if not samples:
+        found = name_list([f"{key} {list(value.shape)}" for key, value in arrays.items()])
+        raise DatasetError(f"{path} holds {found or 'nothing'}. {EXPECTED}.")
+    used = {key for pair in pairs for key in pair[:2]}
+    left = [key for key in arrays if key not in used]
+    notes += [f"arrays that were not used: {name_list(left)}"] if left else []
+    said = ", ".join(f"{image} and {label}{f' ({split})' if split else ''}" for image, label, split in pairs)
+    classes = class_order(sample.label for sample in samples)
+    text = f"the arrays {said}: {len(samples):,} images of {len(classes)} classes"
+    return Listing(path.stem, "arrays", classes, tuple(samples), (), tuple(notes), None, text)
+
+
+def _pairs(arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, str, Split | None]]:
+    """Yield the names of arrays that belong together: x_train with y_train, test_images with test_labels."""
+    found = []
+    for key in arrays:
+        words = [word for word in re.split(r"[^a-z0-9]+", key) if word]
+        split = next((s for word in words if (s := split_of(word))), None)
+        base = "_".join(word for word in words if not split_of(word))
+        found.append((key, base, split))
+    for key, base, split in found:
+        if base in IMAGES and arrays[key].ndim >= 3:
+            labels = [k for k, b, s in found if s == split and b in LABELS and k != key]
+            if labels:
+                yield key, labels[0], split
+
+
+def _images(path: Path, key: str, images: np.ndarray) -> tuple[np.ndarray, str]:
+    """[N, H, W] or [N, H, W, C]; arrays with channels first are turned, and that is told."""
+    wrong = f"{path}: {key} is {images.dtype} {list(images.shape)}; expected numbers [N, H, W] or [N, H, W, C] with 1 to 4 channels"
+    if images.ndim not in {3, 4} or images.dtype.kind not in "buif":
+        raise DatasetError(f"{wrong}.")
+    if images.dtype.kind == "b":
+        images = images.astype(np.uint8) * 255
+    if images.ndim == 3 or images.shape[-1] in {1, 2, 3, 4}:
+        return images, ""
+    if images.shape[1] in {1, 2, 3, 4}:
+        return np.moveaxis(
+            images, 1, -1
+        ), f"{key} has its channels first: {list(images.shape)} was read as [N, C, H, W]"
+    raise DatasetError(f"{wrong}.")
+
+
+def _labels(path: Path, key: str, labels: np.ndarray, wanted: int) -> list[str]:
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        ones = labels.astype(bool).sum(1) if labels.dtype.kind in "buif" else np.zeros(len(labels))
+        if not (ones == 1).all():
+            raise DatasetError(
+                f"{path}: {key} {list(labels.shape)} gives several labels per image, or none; IMPROVE gives each image one class."
+            )
+        labels = labels.argmax(1)
+    labels = labels.reshape(-1)
+    if len(labels) != wanted:
+        raise DatasetError(f"{path}: {key} has {len(labels):,} labels beside {wanted:,} images.")
+    if labels.dtype.kind == "S":
+        return [label.decode("utf-8", errors="replace") for label in labels.tolist()]
+    if labels.dtype.kind == "f" and np.isfinite(labels).all() and (labels == labels.round()).all():
+        labels = labels.astype(np.int64)
+    return [str(label) for label in labels.tolist()]
+
+
+def pixel_columns(table: Table) -> list[int]:
+    """List the columns that hold one pixel each, or the one that holds them all; empty if the table has no pixels."""
+    if not table.rows:
+        return []
+    listed = [i for i, cell in enumerate(table.rows[0]) if len(cell) > 100 and re.fullmatch(r"[\d\s]+", cell)]
+    if len(listed) == 1:
+        return listed
+    named = [
+        i
+        for i, column in enumerate(table.columns)
+        if re.fullmatch(r"(pixel|px|p|x|\d+x)?[_ ]?\d+(x\d+)?", column.lower())
+    ]
+    return named if len(named) >= 49 and _side(len(named)) else []
+
+
+def _side(pixels: int) -> tuple[int, int] | None:
+    """Side and channels of a square image of so many values."""
+    for channels in (1, 3):
+        side = round((pixels / channels) ** 0.5)
+        if side * side * channels == pixels:
+            return side, channels
+    return None
+
+
+def read_pixels(table: Table, label_column: str | None) -> Listing:
+    """Read a table of pixels, as Kaggle's digit recognizer and FER2013 are. Raises DatasetError."""
+    pixels = pixel_columns(table)
+    rest = [i for i in range(len(table.columns)) if i not in set(pixels)]
+    split = split_column(table, -1)
+    named = [
+        i
+        for i in rest
+        if i != split
+        and (table.columns[i] == label_column if label_column else normal(table.columns[i]) in LABEL_NAMES)
+    ]
+    others = [i for i in rest if i != split]
+    if not named and len(others) == 1:
+        named = others
+    if len(named) != 1:
+        raise DatasetError(
+            f"{table.path} holds pixels; which column holds the labels? It has: {name_list([table.columns[i] for i in rest]) or 'pixels only'}. Say so: --label-column NAME"
+        )
+    rows = [row[pixels[0]].split() if len(pixels) == 1 else [row[i] for i in pixels] for row in table.rows]
+    square = _side(len(rows[0]))
+    if square is None or any(len(row) != len(rows[0]) for row in rows):
+        raise DatasetError(
+            f"{table.path}: {len(rows[0]):,} pixels in the first row are no square image, or the rows differ."
+        )
+    try:
+        values = np.array(rows, dtype=np.float32)
+    except ValueError as error:
+        raise DatasetError(f"{table.path} holds pixels that are no numbers ({error}).") from None
+    side, channels = square
+    scaled = values if values.max() > 1 else values * 255
+    images = scaled.clip(0, 255).round().astype(np.uint8).reshape(-1, side, side, channels)
+    samples = tuple(
+        Sample(
+            f"row/{i}",
+            row[named[0]],
+            split_of_cell(table.columns[split], row[split]) if split is not None else None,
+            None,
+            image.squeeze(-1) if channels == 1 else image,
+        )
+        for i, (row, image) in enumerate(zip(table.rows, images, strict=True))
+    )
+    classes = class_order(sample.label for sample in samples)
+    text = f"{table.path.name} holds the pixels of {len(samples):,} images of {side} x {side}; its column {table.columns[named[0]]} gives the labels"
+    if split is not None:
+        text += f", {table.columns[split]} the splits"
+    return Listing(table.path.stem, "arrays", classes, samples, (), table.notes, None, text)

@@ -1,0 +1,242 @@
+"""Which image goes into which part, decided from the survey alone: duplicates, classes, groups, splits, and what the user should know."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from dataset import splits
+from dataset.duplicates import SIDE, find_duplicates
+from dataset.groups import join_groups, number_groups, suggest_groups
+from dataset.listing import Listing
+from dataset.manifest import file_of
+from dataset.survey import Survey
+from schema.dataset import Duplicates, SetAside, Split
+from schema.errors import DatasetError
+
+SHOWN = 5  # names in a sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Indices into the samples of the survey, in the order of the arrays."""
+
+    classes: tuple[str, ...]
+    labels: np.ndarray  # int64 [N]; -1 if its class was left out
+    parts: dict[Split, np.ndarray]
+    inner: np.ndarray  # bool, parallel to the training part: its inner validation images
+    duplicates: Duplicates
+    groups: int | None
+    set_aside: list[SetAside]
+    warnings: list[str]
+
+
+def make_plan(listing: Listing, survey: Survey, *, drop_rare_classes: bool) -> Plan:
+    """Decide on everything before a pixel is stored. Raises DatasetError for what cannot be split and learned from."""
+    samples = survey.samples
+    number = {name: i for i, name in enumerate(listing.classes)}
+    labels = np.array([number[sample.label] for sample in samples], dtype=np.int64)
+    given = np.array([sample.split or "" for sample in samples], dtype="U10")
+    comparable = np.minimum(survey.widths, survey.heights) >= SIDE
+    pictures, exact = find_duplicates(survey.contents, survey.thumbnails, comparable)
+    if len(samples) > 1 and not pictures.any():
+        raise DatasetError(
+            f"All {len(samples)} images are the same picture as {samples[0].name}: nothing can be learned from them. "
+            "Look at some of the files: were they exported or converted wrongly?"
+        )
+    free = (given == "") | (given == "train")
+    recurring, aside = _recurring(survey, given, pictures, free)
+    free[recurring] = False
+    classes, labels, left_out, warnings = _choose_classes(listing, survey, labels, given, free, drop_rare_classes)
+    aside += left_out
+    free &= labels >= 0
+    given[labels < 0] = "none"
+
+    numbers = number_groups(samples)
+    groups = join_groups(pictures, numbers)
+    secret = _secret(survey)
+    lots = _lots(survey.digests, f"{secret} split")
+    parts = splits.assign(labels, groups, lots, given, free)
+    _check_parts(parts, groups)
+    train = parts["train"]
+    inner = splits.carve(labels[train], groups[train], lots[train], splits.INNER_SHARE, splits.INNER_MOST)
+    order = _lots(survey.digests, f"{secret} order")  # unlike the lots of the split: an image's place tells nothing
+    for split in ("validation", "test"):
+        parts[split] = parts[split][np.argsort(order[parts[split]], kind="stable")]
+    warnings += _class_warnings(classes, labels, parts, given, pictures, groups)
+    warnings += _group_warnings(listing, survey, labels, given, numbers, pictures, free)
+    return Plan(
+        classes=classes,
+        labels=labels,
+        parts=parts,
+        inner=inner,
+        duplicates=_count(survey, labels, pictures, exact, len(recurring)),
+        groups=len(np.unique(numbers[numbers >= 0])) if (numbers >= 0).any() else None,
+        set_aside=aside,
+        warnings=warnings,
+    )
+
+
+def _recurring(
+    survey: Survey, given: np.ndarray, pictures: np.ndarray, free: np.ndarray
+) -> tuple[np.ndarray, list[SetAside]]:
+    """Training images that recur in a given held-out part leave the training part: the held-out side stays as given."""
+    heldout = np.nonzero(~free)[0]
+    recurring = np.nonzero(free & np.isin(pictures, pictures[heldout]))[0]
+    twins = dict(zip(pictures[heldout].tolist(), heldout.tolist(), strict=True))
+    aside = []
+    for i in recurring.tolist():
+        twin = twins[int(pictures[i])]
+        reason = f"is the same picture as {survey.samples[twin].name} of the {given[twin]} part"
+        aside.append(SetAside(file=survey.samples[i].name, reason=reason))
+    return recurring, aside
+
+
+def _choose_classes(  # noqa: PLR0917 - the classes depend on all that is known so far
+    listing: Listing, survey: Survey, labels: np.ndarray, given: np.ndarray, free: np.ndarray, drop: bool
+) -> tuple[tuple[str, ...], np.ndarray, list[SetAside], list[str]]:
+    """Every class needs enough images for training and for what is carved from it: those that stay, with new labels."""
+    counts = np.bincount(labels[free], minlength=len(listing.classes))
+    both_given = (given == "test").any() and (given == "validation").any()
+    least = 2 if both_given else splits.SMALLEST_CLASS
+    rare = counts < least
+    if not rare.any():
+        return listing.classes, labels, [], []
+    names = [f"{listing.classes[i]!r} has {counts[i]}" for i in np.nonzero(rare)[0]]
+    shown = _some(names)
+    stay = tuple(name for name, is_rare in zip(listing.classes, rare, strict=True) if not is_rare)
+    if not drop or len(stay) < 2:
+        aside = survey.set_aside
+        hint = f" ({len(aside)} files were set aside, e.g. {aside[0].file} {aside[0].reason})" if aside else ""
+        way = (
+            "Add images, or leave these classes out with --drop-rare-classes."
+            if len(stay) >= 2
+            else f"Add images: without these classes {len(stay)} would be left, and a classifier needs two."
+        )
+        raise DatasetError(
+            f"{len(names)} of {len(rare)} classes have too few usable images to split and learn from: {shown}; "
+            f"at least {least} per class are needed{hint}. {way}"
+        )
+    gone = np.nonzero(rare[labels])[0].tolist()
+    reason = f"its class has fewer than {least} images to learn from and was left out (--drop-rare-classes)"
+    left_out = [SetAside(file=survey.samples[i].name, reason=reason) for i in gone]
+    warning = f"{len(names)} of {len(rare)} classes were left out as too rare, with {len(gone)} images: {shown}"
+    return stay, np.where(rare, -1, np.cumsum(~rare) - 1)[labels], left_out, [warning]
+
+
+def _secret(survey: Survey) -> str:
+    """The same for the same labelled files, whatever their names; nobody knows it who does not know all labels and all files.
+
+    From the images alone a job could work out which of them the split takes first, per class: an image that comes later than the last one
+    taken of a class is none of that class.
+    """
+    rows = sorted(f"{s.label}\0{d.decode()}" for s, d in zip(survey.samples, survey.digests.tolist(), strict=True))
+    return hashlib.sha256("\n".join(rows).encode(errors="surrogateescape")).hexdigest()
+
+
+def _lots(digests: np.ndarray, secret: str) -> np.ndarray:
+    """uint64 [N]: drawn from the content, equal for equal files."""
+    drawn = b"".join(hashlib.sha256(f"{secret} ".encode() + digest).digest()[:8] for digest in digests.tolist())
+    return np.frombuffer(drawn, dtype=">u8").astype(np.uint64)
+
+
+def _check_parts(parts: dict[Split, np.ndarray], groups: np.ndarray) -> None:
+    """Each part needs an image, which whole groups may not allow."""
+    for split, part in parts.items():
+        if not len(part):
+            everything = np.concatenate(list(parts.values()))
+            kept = len(np.unique(groups[everything]))
+            raise DatasetError(
+                f"No image is left for the {split} part: the {len(everything)} images are {kept} different pictures or groups, and "
+                "copies and groups stay on one side. Add images that are no copies, or give a test part of your own."
+            )
+
+
+def _class_warnings(  # noqa: PLR0917 - told of everything
+    classes: Sequence[str],
+    labels: np.ndarray,
+    parts: dict[Split, np.ndarray],
+    given: np.ndarray,
+    pictures: np.ndarray,
+    groups: np.ndarray,
+) -> list[str]:
+    """Classes that a part cannot measure, and why."""
+    warnings = []
+    carvable = np.concatenate([parts[split] for split in parts if split == "train" or not (given == split).any()])
+    counts = np.bincount(labels[carvable], minlength=len(classes))
+    of_pictures, of_groups = (_distinct(labels[carvable], kind[carvable], len(classes)) for kind in (pictures, groups))
+    whole = [
+        f"{classes[i]!r} has one picture only ({counts[i]} copies of it)"
+        if of_pictures[i] == 1
+        else f"all {counts[i]} images of class {classes[i]!r} are in one group"
+        for i in np.nonzero(of_groups == 1)[0].tolist()
+    ]
+    carved = [split for split in ("test", "validation") if not (given == split).any()]
+    if whole and carved:
+        warnings.append(f"class {_some(whole)}: learned from, but not tested, since a group stays on one side")
+    for split in ("test", "validation"):
+        absent = np.bincount(labels[parts[split]], minlength=len(classes)) == 0
+        missing = [i for i in np.nonzero(absent)[0].tolist() if split not in carved or of_groups[i] > 1]
+        if missing:
+            whose = "carved" if split in carved else "given"
+            warnings.append(
+                f"{len(missing)} of {len(classes)} classes have no image in the {whose} {split} part, so its scores say nothing of them: "
+                + _some([repr(classes[i]) for i in missing])
+            )
+    return warnings
+
+
+def _distinct(labels: np.ndarray, groups: np.ndarray, classes: int) -> np.ndarray:
+    """int64 [classes]: how many different groups each class has."""
+    pairs = np.unique(groups * classes + labels)
+    return np.bincount(pairs % classes, minlength=classes)
+
+
+def _group_warnings(  # noqa: PLR0917 - told of everything
+    listing: Listing,
+    survey: Survey,
+    labels: np.ndarray,
+    given: np.ndarray,
+    numbers: np.ndarray,
+    pictures: np.ndarray,
+    free: np.ndarray,
+) -> list[str]:
+    """Groups of the user that their own split tears apart, or groups that they may want to give."""
+    if (numbers >= 0).any():
+        warnings = []
+        for split in ("test", "validation"):
+            both = np.intersect1d(numbers[free], numbers[given == split])
+            both = both[both >= 0]
+            images = int((np.isin(numbers, both) & free).sum())
+            if images:
+                warnings.append(
+                    f"{len(both)} groups lie in your {split} part and elsewhere: {images} images to learn from belong to "
+                    f"groups of the {split} part, so its scores will be too high. Your split is used as it is"
+                )
+        return warnings
+    used = np.nonzero(free)[0]
+    if any(survey.samples[i].path is None for i in used[:1]):
+        return []
+    paths = [PurePosixPath(file_of(survey.samples[i], listing.root)).with_suffix("").as_posix() for i in used.tolist()]
+    thumbnails = survey.thumbnails.of(used)
+    suggestion = suggest_groups(paths, labels[used], pictures[used], thumbnails)
+    return [suggestion] if suggestion else []
+
+
+def _count(survey: Survey, labels: np.ndarray, pictures: np.ndarray, exact: np.ndarray, across: int) -> Duplicates:
+    copies = np.nonzero(pictures != np.arange(len(pictures)))[0]
+    names = [sample.name for sample in survey.samples]
+    return Duplicates(
+        exact=int(exact.sum()),
+        near=int(len(copies) - exact.sum()),
+        across_splits=across,
+        contradicting=int((labels[copies] != labels[pictures[copies]]).sum()),
+        examples=[f"{names[i]} = {names[pictures[i]]} ({'exact' if exact[i] else 'near'})" for i in copies[:20]],
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,113 @@
+"""A source that gives no labels: said with what was found there and what to type or to do instead."""
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import NoReturn
+
+from dataset.folder_reading import FolderReadings, with_images
+from dataset.inventory import ARCHIVES, Folder, folders_below, foreign_below, images_below
+from dataset.name_reading import suggest_pattern
+from dataset.split_names import is_mask_folder
+from dataset.table_reading import Found
+from schema.errors import DatasetError
+from schema.text import name_list, one_line
+
+WAYS = "Sort the images into one folder per class, or give a table of file and label: --labels FILE.csv --file-column NAME --label-column NAME"
+BOXES = re.compile(r"^\d+( [-\d.e]+){4,}\s*$")
+
+
+def refuse(root: Path, tree: Folder, found: Found, folders: FolderReadings) -> NoReturn:
+    """Raise DatasetError for images without labels."""
+    doubt = next((table.columns.doubt for table in found.tables if table.columns.doubt), "")
+    if doubt:
+        raise DatasetError(f"{root}: {doubt}")
+    if problem := _detection(root, tree, found):
+        raise DatasetError(f"{root} {problem}: that is object detection, and IMPROVE classifies whole images. {WAYS}")
+    images = f"{root} holds {tree.total:,} images"
+    tables = [*found.unusable, *(table.name for table in found.tables)]
+    reasons = [f"{name} {reason}" if not reason.startswith("/") else reason for name, reason in found.unusable.items()]
+    reasons += [f"{table.name} names {table.named:,} of its {table.rows:,} files" for table in found.tables]
+    if tables and any(not reason.endswith("labels") for reason in reasons):
+        raise DatasetError(
+            f"{images} and no class folders, and no table there gives their labels: {'; '.join(reasons[:4])}; an image there: {next(images_below(tree), 'none')}. Say which does: --labels FILE.csv --file-column NAME --label-column NAME"
+        )
+    pattern, classes = suggest_pattern(tree)
+    if pattern:
+        shown = name_list([f"{name} ({n})" for name, n in classes.most_common(6)])
+        raise DatasetError(
+            f"{images} and no class folders, so their labels are unknown. If the file names tell them ({shown}): --label-pattern {pattern}. {WAYS}"
+        )
+    level = folders.level or tree
+    if folders.generic and folders.readings:
+        names = name_list([f"{folder.name}/" for folder in with_images(level)], 5)
+        raise DatasetError(
+            f"{images} in {names}, which are not names of classes, so their labels are unknown. {WAYS}. If these folders are the classes: --layout class-folders"
+        )
+    if level is not tree and not is_mask_folder(level.name):
+        raise DatasetError(
+            f"{root} has one class only, {level.name!r}, and no class folders beside it. A classifier needs at least two. {WAYS}"
+        )
+    raise DatasetError(f"{images} and no class folders, so their labels are unknown. {WAYS}")
+
+
+def refuse_without_images(root: Path, tree: Folder) -> NoReturn:
+    """Raise DatasetError for a source without a single image."""
+    names = [folder.inside(name) for folder in folders_below(tree) for name in [*folder.tables, *folder.others]]
+    foreign = list(foreign_below(tree))
+    if not names and not foreign:
+        raise DatasetError(
+            f"{root} is empty. Expected one folder of images per class, or a table of file and label beside the images."
+        )
+    archives = [name for name in names if PurePosixPath(name).suffix.lower() in ARCHIVES]
+    arrays = [
+        name
+        for name in names
+        if name.lower().endswith((".npz", ".parquet", ".pkl", ".tfrecord", ".arrow", "-ubyte", "-ubyte.gz"))
+    ]
+    if foreign:
+        path, reason = foreign[0]
+        raise DatasetError(
+            f"{root} holds no image that can be read: {len(foreign):,} files such as {one_line(path, 60)}, which {reason}."
+        )
+    if archives:
+        kinds = {PurePosixPath(name).suffix.lower() for name in archives}
+        way = "Give the archive itself" if kinds & {".zip", ".tar", ".tgz", ".gz"} else "Unpack it"
+        raise DatasetError(
+            f"{root} holds no images, but archives: {name_list(archives, 4)}. {way}, e.g. {root / archives[0]}."
+        )
+    if arrays:
+        npz = next((name for name in arrays if name.endswith(".npz")), None)
+        way = f"Give {root / npz}" if npz else "Export them as image files, or save an .npz of images and labels"
+        raise DatasetError(f"{root} holds no images, but arrays: {name_list(arrays, 4)}. {way}.")
+    raise DatasetError(
+        f"{root} holds no images in class folders (found: {name_list(names, 5)}). Expected one folder of images per class."
+    )
+
+
+def _detection(root: Path, tree: Folder, found: Found) -> str:
+    """Say what draws boxes or outlines here, or nothing."""
+    if found.boxes:
+        return f"has boxes in {name_list(found.boxes, 2)}"
+    texts, drawings = 0, 0
+    stems = {PurePosixPath(path).stem for path in images_below(tree)}
+    for folder in folders_below(tree):
+        names = [*folder.tables, *folder.others]
+        if any(
+            name.lower() in {"_annotations.coco.json", "annotations.coco.json"} or re.match(r"instances_.*\.json", name)
+            for name in names
+        ):
+            return "has COCO annotations"
+        boxes = [name for name in names if name.endswith(".txt") and PurePosixPath(name).stem in stems]
+        texts += len(boxes) if boxes and _draws_boxes(root / folder.path / boxes[0]) else 0
+        drawings += sum(name.endswith(".xml") and PurePosixPath(name).stem in stems for name in names)
+    if texts > len(stems) / 3:
+        return f"has a text file of boxes for {texts:,} images (YOLO)"
+    return f"has an XML file of boxes for {drawings:,} images (Pascal VOC)" if drawings > len(stems) / 3 else ""
+
+
+def _draws_boxes(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return bool(BOXES.match(file.readline()))
+    except OSError:
+        return False

@@ -1,0 +1,342 @@
+"""Images labelled by tables: which tables of the source give labels, and what they say of each image."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dataset.file_index import FileIndex, find_image, find_images
+from dataset.inventory import Folder, folders_below
+from dataset.label_table import Table, class_order, has_label, read_table
+from dataset.listing import ReadingOptions, Sample
+from dataset.reading import Reading, count
+from dataset.split_names import split_of
+from dataset.table_columns import (
+    Columns,
+    choose_columns,
+    column_index,
+    describes_boxes,
+    file_column,
+    split_of_cell,
+    with_header,
+)
+from schema.dataset import SetAside, Split
+from schema.errors import DatasetError
+from schema.text import name_list, one_line
+
+MOST_TABLES = 12  # in one folder: more are notes beside images, such as the boxes of a detection set
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTable:
+    """A table that names images, and which of its columns say what."""
+
+    table: Table
+    columns: Columns
+    home: str  # relative folder of the table; '' for the source itself or a table from elsewhere
+    split: Split | None  # what the name of the table or of its folder says
+    named: int  # rows that name an image which is there
+    rows: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.home}/{self.table.path.name}" if self.home else self.table.path.name
+
+
+@dataclass(slots=True)
+class Found:
+    """What a search for tables came to."""
+
+    tables: list[LabelTable] = field(default_factory=list)
+    unusable: dict[str, str] = field(default_factory=dict)  # name -> why it gives no labels
+    boxes: list[str] = field(default_factory=list)
+
+
+def find_tables(root: Path, tree: Folder, index: FileIndex) -> Found:
+    """Read every table of the source that may be one of labels."""
+    found = Found()
+    for folder in folders_below(tree):
+        names = [n for n in folder.tables if not n.lower().startswith(("readme", "license", "licence", "requirements"))]
+        if len(names) > MOST_TABLES and len(folder.images) + len(names) > 2 * MOST_TABLES:
+            names = [n for n in names if not n.lower().endswith((".txt", ".json"))][:MOST_TABLES]
+        for name in names[: 2 * MOST_TABLES]:
+            _look_at(root, folder, name, index, found)
+    return found
+
+
+def _look_at(root: Path, folder: Folder, name: str, index: FileIndex, found: Found) -> None:
+    shown = folder.inside(name)
+    try:
+        table = with_header(read_table(root / folder.path / name), index, folder.path)
+    except DatasetError as error:
+        if not name.lower().endswith((".txt", ".json")):
+            found.unusable[shown] = str(error)
+        return
+    file = file_column(table, index, folder.path) if len(table.columns) > 1 else None
+    if file is None:
+        if table.columns and not name.lower().endswith((".txt", ".json")):
+            found.unusable[shown] = _why_unusable(table)
+        return
+    if describes_boxes(table) and not any(c.lower().startswith("label") for c in table.columns):
+        found.boxes.append(shown)
+        return
+    if "submission" in name.lower():
+        found.unusable[shown] = "is a sample submission, not a table of labels"
+        return
+    columns = choose_columns(table, file, None)
+    if columns.label is None and not columns.one_hot and len(table.columns) == 1:
+        found.unusable[shown] = "has no labels"
+        return
+    split = split_of(Path(name).stem) or next(
+        (s for part in reversed(folder.path.split("/")) if (s := split_of(part))), None
+    )
+    found.tables.append(label_table(table, columns, folder.path, split, index))
+
+
+def label_table(table: Table, columns: Columns, home: str, split: Split | None, index: FileIndex) -> LabelTable:
+    named = sum(1 for row in table.rows if find_image(index, row[columns.file], home, split).reason != "absent")
+    return LabelTable(table, columns, home, split, named, len(table.rows))
+
+
+def _why_unusable(table: Table) -> str:
+    if not table.rows:
+        return f"has a header ({name_list(table.columns)}) and no rows"
+    if len(table.columns) == 1:
+        return "has one column only and no labels"
+    return f"names no image that is there (columns: {name_list(table.columns)}; first row: {one_line(', '.join(table.rows[0]), 80)})"
+
+
+def given_table(root: Path, options: ReadingOptions, tables: list[Path], index: FileIndex) -> LabelTable:
+    """Read the table that the user named, with the columns that they named. Raises DatasetError with what is missing."""
+    path = Path(options.labels).expanduser() if options.labels else tables[0]
+    home = path.resolve().parent
+    inside = home.relative_to(root.resolve()).as_posix() if home.is_relative_to(root.resolve()) else ""
+    home_path = "" if inside == "." else inside
+    table = with_header(read_table(path), index, home_path)
+    if not table.rows:
+        raise DatasetError(
+            f"{path} has {'a header and ' if table.columns else ''}no rows. Expected a row of file and label per image."
+        )
+    if options.file_column:
+        file = column_index(table, options.file_column, "--file-column")
+    elif (chosen := file_column(table, index, home_path)) is not None:
+        file = chosen
+    else:
+        raise DatasetError(
+            f"{path}: no column names images below {root} (columns: {name_list(table.columns)}; first row: "
+            f"{one_line(', '.join(table.rows[0]), 80)}; an image there: {_an_image(index)}). Say which does: --file-column NAME, or give the folder that holds them."
+        )
+    columns = choose_columns(table, file, options.label_column)
+    if columns.doubt:
+        raise DatasetError(
+            f"{path}: {columns.doubt}"
+            if "Say" in columns.doubt
+            else f"{path}: {columns.doubt}. Say which: --label-column NAME"
+        )
+    return label_table(table, columns, home_path, split_of(path.stem), index)
+
+
+def _an_image(index: FileIndex) -> str:
+    return next((paths[0] for paths in index.names.values()), "none")
+
+
+def read_tables(root: Path, tables: list[LabelTable], index: FileIndex, group_column: str | None = None) -> Reading:
+    """Give every image the label of its rows. Rows that contradict each other or name no image are set aside."""
+    rows = _Rows()
+    for table in tables:
+        _collect(table, index, rows, group_column)
+    reading = Reading("table", option=f"--labels {tables[0].name}")
+    _settle(root, tables, rows, reading)
+    labels = {sample.label for sample in reading.samples}
+    reading.classes = _hot_classes(tables, labels) or class_order(labels)
+    reading.used_tables = {table.name for table in tables}
+    reading.notes += [note for table in tables for note in (*table.table.notes, table.columns.note) if note]
+    reading.notes += _notes(tables, rows, labels)
+    reading.text = _sentence(tables, reading)
+    _complain(root, tables, rows, reading, index)
+    return reading
+
+
+@dataclass(slots=True)
+class _Rows:
+    """What all rows say, by image."""
+
+    labels: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))  # path -> label -> table
+    names: dict[str, dict[str, int]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )  # path -> given name -> shared folders
+    splits: dict[str, set[Split | None]] = field(default_factory=lambda: defaultdict(set))
+    groups: dict[str, str] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    loosely: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
+    aside: list[SetAside] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    ambiguous: list[str] = field(default_factory=list)
+    unlabelled: Counter[str] = field(default_factory=Counter)
+    without: dict[str, str] = field(default_factory=dict)  # image -> why its row gives no label
+
+
+def _collect(table: LabelTable, index: FileIndex, rows: _Rows, group_column: str | None) -> None:
+    columns, source = table.columns, table.table
+    group = column_index(source, group_column, "--group") if group_column else None
+    rows.aside += [SetAside(file=table.name, reason=line) for line in source.bad_lines]
+    for row in source.rows:
+        name = row[columns.file]
+        match = find_image(index, name, table.home, table.split)
+        if match.path is None:
+            reason = f"named in {table.name}, but there is no such image"
+            if match.reason == "ambiguous":
+                reason = f"named in {table.name}, but several images are called so: give more of their path"
+                rows.ambiguous.append(name)
+            else:
+                rows.absent.append(name)
+            rows.aside.append(SetAside(file=name or "(no name)", reason=reason))
+            continue
+        label, problem = _label_of(row, columns, source)
+        if problem:
+            rows.unlabelled[label] += 1
+            rows.without[match.path] = f"{problem} in {table.name}" + (f" ({label!r})" if label else "")
+            continue
+        rows.labels[match.path][label] = table.name
+        rows.names[match.path][name] = match.shared
+        split = (
+            split_of_cell(source.columns[columns.split], row[columns.split])
+            if columns.split is not None
+            else table.split
+        )
+        rows.splits[match.path].add(split)
+        rows.counts[match.path] += 1
+        if group is not None:
+            rows.groups[match.path] = row[group]
+        if match.loosely:
+            rows.loosely[match.loosely].append((name, match.path))
+
+
+def _label_of(row: list[str], columns: Columns, table: Table) -> tuple[str, str]:
+    """The label of a row; or why it has none."""
+    if columns.label is not None:
+        cell = row[columns.label]
+        return (cell, "") if has_label(cell) else (cell, "has no label")
+    hot = [table.columns[i] for i in columns.one_hot if row[i] in {"1", "1.0", "True"}]
+    if len(hot) == 1:
+        return hot[0], ""
+    return ", ".join(hot), "has several labels" if hot else "has no label"
+
+
+def _settle(root: Path, tables: list[LabelTable], rows: _Rows, reading: Reading) -> None:
+    single = {table.split for table in tables} if all(t.columns.split is None for t in tables) else {None, "train"}
+    keep_split = len(single) > 1
+    for path, labels in rows.labels.items():
+        names = rows.names[path]
+        most = max(names.values())
+        claims = [name for name, shared in names.items() if shared == most]
+        if len(names) > 1 and len({_plain(name) for name in claims}) > 1:
+            for name in names:
+                rows.aside.append(
+                    SetAside(
+                        file=name,
+                        reason=f"could be {path}, as could {next(n for n in names if n != name)}: give their paths in the table",
+                    )
+                )
+        elif len(labels) > 1:
+            table = next(iter(labels.values()))
+            rows.aside.append(
+                SetAside(file=path, reason=f"has contradicting labels in {table}: {name_list(sorted(labels))}")
+            )
+        else:
+            splits = rows.splits[path]
+            split = next(iter(splits)) if keep_split and len(splits) == 1 else None
+            if keep_split and len(splits) > 1:
+                rows.aside.append(SetAside(file=path, reason="is in two splits of the table"))
+                continue
+            reading.samples.append(Sample(path, next(iter(labels)), split, root / path, None, rows.groups.get(path)))
+            reading.used.add(path)
+    rows.aside += [
+        SetAside(file=path, reason=reason) for path, reason in rows.without.items() if path not in rows.labels
+    ]
+    reading.used |= {*rows.labels, *rows.without}
+    reading.set_aside = rows.aside
+
+
+def _plain(name: str) -> str:
+    return name.replace("\\", "/").removeprefix("./").lower()
+
+
+def _hot_classes(tables: list[LabelTable], labels: set[str]) -> tuple[str, ...]:
+    hot = tables[0].columns.one_hot
+    return tuple(name for i in hot if (name := tables[0].table.columns[i]) in labels)
+
+
+def _notes(tables: list[LabelTable], rows: _Rows, labels: set[str]) -> list[str]:
+    listed = name_list([table.name for table in tables])
+    notes = []
+    doubled = sum(1 for path, n in rows.counts.items() if n > 1 and len(rows.labels[path]) == 1)
+    if doubled:
+        notes.append(f"{listed}: {count(doubled, 'file is', 'files are')} named more than once with the same label")
+    for how, pairs in rows.loosely.items():
+        name, path = pairs[0]
+        what = {"number": "by their number", "suffix": "with another suffix"}[how]
+        notes.append(f"{listed}: {count(len(pairs), 'name was', 'names were')} matched {what}, e.g. {name} with {path}")
+    if rows.absent:
+        notes.append(
+            f"{listed}: {count(len(rows.absent), 'row names', 'rows name')} images that are not there, e.g. {one_line(rows.absent[0], 60)}"
+        )
+    if rows.unlabelled:
+        cells = name_list([cell or "an empty cell" for cell in rows.unlabelled])
+        notes.append(
+            f"{listed}: {count(sum(rows.unlabelled.values()), 'row has', 'rows have')} no label of their own ({cells}) and were set aside"
+        )
+    parts = {
+        label: parts
+        for label in labels
+        if len(parts := set(label.replace(",", " ").replace("|", " ").replace(";", " ").split())) > 1
+    }
+    combined = [label for label, words in parts.items() if words <= labels]
+    if combined:
+        notes.append(
+            f"combined labels such as {combined[0]!r} were taken as classes of their own ({len(combined)} of {len(labels)}): IMPROVE gives each image one class"
+        )
+    return notes
+
+
+def _sentence(tables: list[LabelTable], reading: Reading) -> str:
+    listed = name_list([table.name for table in tables])
+    first = tables[0]
+    columns = first.table.columns
+    what = (
+        columns[first.columns.label]
+        if first.columns.label is not None
+        else f"one column per class: {name_list([columns[i] for i in first.columns.one_hot], 4)}"
+    )
+    folders = sorted({sample.name.rpartition("/")[0] for sample in reading.samples})
+    where = f" in {name_list([f'{f}/' for f in folders], 3)}" if folders and folders != [""] else ""
+    text = f"{listed} {'gives' if len(tables) == 1 else 'give'} the labels ({columns[first.columns.file]} -> {what}) of {len(reading.samples):,} images{where}"
+    if first.columns.split is not None:
+        text += f"; its column {columns[first.columns.split]} gives the splits"
+    elif any(sample.split for sample in reading.samples):
+        text += "; the names of the tables give the splits"
+    return text
+
+
+def _complain(root: Path, tables: list[LabelTable], rows: _Rows, reading: Reading, index: FileIndex) -> None:
+    """Refuse a table that cannot be believed, or that fits none of the images."""
+    problem = next((table.table.problem for table in tables if table.table.problem), "")
+    if problem:
+        raise DatasetError(f"{problem}. Close the quote, or save the table anew.")
+    if not reading.samples:
+        raise DatasetError(_nothing_fits(root, tables[0], rows, index))
+
+
+def _nothing_fits(root: Path, table: LabelTable, rows: _Rows, index: FileIndex) -> str:
+    path = table.name if table.home or not table.table.path.is_relative_to(root) else table.table.path.name
+    if rows.ambiguous:
+        found = find_images(index, rows.ambiguous[0])
+        return (
+            f"{path} cannot be used: {count(len(rows.ambiguous), 'name is', 'names are')} those of several images, e.g. {one_line(rows.ambiguous[0], 60)} "
+            f"of {name_list(found, 3)}. Give more of the path in the table."
+        )
+    if not rows.absent:
+        return f"{path} cannot be used: none of its {table.rows:,} rows has one label that can be used (column {table.table.columns[table.columns.label or 0]}). Say which column holds them: --label-column NAME"
+    return (
+        f"{path}: {len(rows.absent):,} of its {table.rows:,} files are not below {root} (e.g. {one_line(rows.absent[0], 60)}; an image there: {_an_image(index)}). "
+        "Give the folder that holds the images, or another column: --file-column NAME --label-column NAME"
+    )

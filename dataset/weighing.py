@@ -1,0 +1,283 @@
+"""Several readings of one source: taken if one is clearly meant, refused with both if two are plausible."""
+
+import shlex
+from collections import Counter, defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+from dataset.file_index import FileIndex, find_image, fold, index_files, split_of_path
+from dataset.folder_reading import FolderReadings, read_folders
+from dataset.inventory import Folder, images_below
+from dataset.listing import ReadingOptions, Sample
+from dataset.reading import Reading, count
+from dataset.refusal import refuse
+from dataset.split_names import GENERIC
+from dataset.table_columns import column_index, normal
+from dataset.table_reading import Found, LabelTable, find_tables, given_table, read_tables
+from schema.dataset import Split
+from schema.errors import DatasetError
+from schema.text import name_list
+
+AGREE = 0.98  # share of the images on which two readings have to say the same
+FEW = 0.5  # a table that names a smaller share of its rows and of the images is about something else
+
+
+def weigh(root: Path, tree: Folder, options: ReadingOptions) -> Reading:
+    """Choose the one reading that the evidence is for. Raises DatasetError with what was found and what to type."""
+    index = index_files(images_below(tree))
+    if options.labels:
+        return read_tables(root, [given_table(root, options, [], index)], index, options.group_column)
+    found = find_tables(root, tree, index)
+    if options.file_column or options.label_column or options.layout == "table":
+        return _chosen_table(root, options, found, index)
+    folders = read_folders(root, tree, options.layout)
+    if options.layout:
+        return _with_groups_of(found, folders.readings[0], options, index)
+    named = bool(folders.readings) and not folders.generic and not _numbered(folders)
+    tables = [table for table in found.tables if not table.columns.doubt and _names_enough(table, index)]
+    readings = folders.readings if named else []
+    if readings:
+        tables += [
+            told for table in found.tables if table.columns.doubt and (told := _told_by_folders(table, readings[0]))
+        ]
+        tables = _complete(root, tables, found, readings[0], index)
+    by_table = _table_readings(root, tables, found, index, options.group_column, strict=not readings)
+    if not readings and not by_table:
+        refuse(root, tree, found, folders)
+    chosen = _decide(root, readings, by_table)
+    _mention(found, chosen, index)
+    return _with_groups_of(found, chosen, options, index)
+
+
+def _told_by_folders(table: LabelTable, folders: Reading) -> LabelTable | None:
+    """Let the class folders tell which column of a table holds the labels: the one whose cells are their names."""
+    classes = {fold(name) for name in folders.classes}
+    for i in range(len(table.table.columns)):
+        cells = [fold(row[i]) for row in table.table.rows if row[i]]
+        if cells and i != table.columns.file and sum(cell in classes for cell in cells) >= 0.9 * len(cells):
+            return replace(table, columns=replace(table.columns, label=i, one_hot=(), doubt=""))
+    return None
+
+
+def _names_enough(table: LabelTable, index: FileIndex) -> bool:
+    return table.named >= FEW * table.rows or table.named >= FEW * index.size
+
+
+def _numbered(folders: FolderReadings) -> bool:
+    """Say whether the folders are parts of one another by their names: HAM10000_images_part_1 and _2."""
+    names = list(folders.readings[0].classes)
+    stems = {name.rstrip("0123456789").lower() for name in names}
+    return len(names) > 1 and len(stems) == 1 and bool(GENERIC & set(normal(next(iter(stems))).split("_")))
+
+
+def _chosen_table(root: Path, options: ReadingOptions, found: Found, index: FileIndex) -> Reading:
+    """Read the table that has the columns which the user named."""
+    wanted = [
+        (name, option)
+        for name, option in ((options.file_column, "--file-column"), (options.label_column, "--label-column"))
+        if name
+    ]
+    fitting = [table for table in found.tables if all(_has(table, name) for name, _ in wanted)]
+    if not fitting and len(found.tables) == 1 and wanted:
+        column_index(found.tables[0].table, *wanted[0])
+        column_index(found.tables[0].table, *wanted[-1])
+    if not fitting:
+        listed = "; ".join(f"{table.name} ({name_list(table.table.columns)})" for table in found.tables[:5])
+        said = " ".join(f"{option} {name!r}" for name, option in wanted) or "--layout table"
+        raise DatasetError(
+            f"{root}: {said}: no table there has such columns and names images that are there. Found: {listed or 'no table'}. Give one with --labels FILE.csv"
+        )
+    tables = [given_table(root, replace(options, labels=str(table.table.path)), [], index) for table in fitting]
+    readings = _table_readings(root, tables, found, index, options.group_column, strict=True)
+    return _decide(root, [], readings)
+
+
+def _has(table: LabelTable, name: str) -> bool:
+    return any(normal(column) == normal(name) or column == name for column in table.table.columns)
+
+
+def _table_readings(
+    root: Path, tables: list[LabelTable], found: Found, index: FileIndex, group: str | None, *, strict: bool
+) -> list[Reading]:
+    """Read tables that belong together as one; a table that repeats another is mentioned, one that contradicts it is a reading of its own."""
+    singles: list[tuple[LabelTable, dict[str, str]]] = []
+    for table in sorted(tables, key=lambda t: (t.split is None, -t.rows)):
+        try:
+            reading = read_tables(root, [table], index)
+        except DatasetError as error:
+            if strict and len(tables) == 1:
+                raise
+            found.unusable[table.name] = str(error)
+            continue
+        singles.append((table, {sample.name: sample.label for sample in reading.samples}))
+    families: list[list[tuple[LabelTable, dict[str, str]]]] = []
+    repeated: list[str] = []
+    for table, labels in singles:
+        for family in families:
+            known = {path: label for _, one in family for path, label in one.items()}
+            common = known.keys() & labels.keys()
+            if not common and _same_columns(table, family[0][0]):
+                family.append((table, labels))
+                break
+            if common and sum(known[path] == labels[path] for path in common) >= AGREE * len(common):
+                if len(common) >= AGREE * len(labels):
+                    repeated.append(table.name)
+                else:
+                    family[:] = [(table, labels)]
+                break
+        else:
+            families.append([(table, labels)])
+    readings = [
+        read_tables(root, [table for table, _ in family], index, _group_in(family[0][0], group)) for family in families
+    ]
+    for reading in readings:
+        reading.used_tables |= set(repeated)
+        reading.notes += (
+            [f"{name_list(repeated)} {'says' if len(repeated) == 1 else 'say'} the same of fewer images"]
+            if repeated
+            else []
+        )
+    return readings
+
+
+def _group_in(table: LabelTable, group: str | None) -> str | None:
+    return group if group and _has(table, group) else None
+
+
+def _same_columns(a: LabelTable, b: LabelTable) -> bool:
+    def names(table: LabelTable) -> list[str]:
+        wanted = [table.columns.label] if table.columns.label is not None else list(table.columns.one_hot)
+        return [normal(table.table.columns[i]) for i in wanted]
+
+    return names(a) == names(b)
+
+
+def _complete(root: Path, tables: list[LabelTable], found: Found, first: Reading, index: FileIndex) -> list[LabelTable]:
+    """Let tables label the split folders that have no class folders (TinyImageNet's val/); return the other tables."""
+    left = []
+    for table in tables:
+        try:
+            more = read_tables(root, [table], index)
+        except DatasetError as error:
+            found.unusable[table.name] = str(error)
+            continue
+        fits = sum(sample.label in first.classes for sample in more.samples)
+        inside = [sample for sample in more.samples if sample.name in first.used]
+        splits = {sample.name: _split_of_sample(sample, table) for sample in more.samples}
+        if first.layout != "split-folders" or inside or fits < 0.9 * len(more.samples) or None in splits.values():
+            left.append(table)
+            continue
+        added = [replace(sample, split=splits[sample.name]) for sample in more.samples if sample.label in first.classes]
+        first.samples += added
+        first.used |= {sample.name for sample in added}
+        first.set_aside += more.set_aside
+        first.used_tables.add(table.name)
+        first.unused = {
+            reason: n
+            for reason, n in first.unused.items()
+            if not any(f"{folder}/" in reason for folder in _top_folders(added))
+        }
+        first.notes = [
+            note
+            for note in first.notes
+            if not any(note.startswith(f"{folder}/ has no") for folder in _top_folders(added))
+        ]
+        first.text += f"; {table.name} gives the labels of {len(added):,} images more ({splits[added[0].name]})"
+    return left
+
+
+def _top_folders(samples: list[Sample]) -> set[str]:
+    """Every folder above the images, so that what was said of them can be taken back."""
+    return {
+        "/".join(parts[:i]) for s in samples for parts in [s.name.split("/")[:-1]] for i in range(1, len(parts) + 1)
+    }
+
+
+def _split_of_sample(sample: Sample, table: LabelTable) -> Split | None:
+    return sample.split or split_of_path(sample.name) or table.split
+
+
+def _decide(root: Path, folders: list[Reading], tables: list[Reading]) -> Reading:
+    """Return the one reading that the others agree with. Raises DatasetError that lists those that differ."""
+    plausible = [*tables]
+    for folder in folders:
+        agreeing = [table for table in tables if _agree(folder, table)]
+        for table in agreeing:
+            plausible.remove(table) if table in plausible else None
+            folder.used_tables |= table.used_tables
+            folder.notes.append(
+                f"{name_list(sorted(table.used_tables))} {'says' if len(table.used_tables) == 1 else 'say'} the same as the folders"
+            )
+            if folder.layout != "split-folders" and any(sample.split for sample in table.samples):
+                _take_splits(folder, table)
+        plausible.append(folder)
+    if not plausible:
+        raise DatasetError(f"{root}: no table there gives labels that can be used.")
+    if len(plausible) == 1:
+        return plausible[0]
+    ways = "; ".join(f"({i}) {reading.text}: type {_option(root, reading)}" for i, reading in enumerate(plausible, 1))
+    raise DatasetError(f"{root} can be read in {len(plausible)} ways, and which of them is meant is not clear. {ways}.")
+
+
+def _take_splits(folder: Reading, table: Reading) -> None:
+    splits = {sample.name: sample.split for sample in table.samples}
+    folder.samples = [replace(sample, split=splits.get(sample.name, sample.split)) for sample in folder.samples]
+    folder.text += f"; {name_list(sorted(table.used_tables))} gives the splits"
+
+
+def _option(root: Path, reading: Reading) -> str:
+    """What the user types; the path of a table as it is from where they are."""
+    option, _, name = reading.option.partition(" ")
+    return f"--labels {shlex.quote(str(root / name))}" if option == "--labels" else reading.option
+
+
+def _agree(folder: Reading, table: Reading) -> bool:
+    """Say whether folder and table sort the images that both know in the same way, whatever they call the classes."""
+    own = {sample.name: sample.label for sample in folder.samples}
+    pairs = Counter((own[sample.name], sample.label) for sample in table.samples if sample.name in own)
+    if not pairs:
+        return False
+    there: dict[str, Counter[str]] = defaultdict(Counter)
+    for (a, b), n in pairs.items():
+        there[a][b] += n
+    best = {a: counts.most_common(1)[0] for a, counts in there.items()}
+    one_to_one = len({b for b, _ in best.values()}) == len(best)
+    return one_to_one and sum(n for _, n in best.values()) >= AGREE * sum(pairs.values())
+
+
+def _mention(found: Found, chosen: Reading, index: FileIndex) -> None:
+    """Say of every table that was not used why."""
+    for table in found.tables:
+        if table.name in chosen.used_tables or table.name in found.unusable:
+            continue
+        if table.columns.doubt or not _names_enough(table, index):
+            what = f"names {count(table.named, 'image', 'images')} (columns: {name_list(table.table.columns)}) and is not used"
+            chosen.notes.append(
+                f"{table.name} {what}; to take labels from it: --labels {shlex.quote(table.name)} --label-column NAME"
+            )
+    for name, reason in found.unusable.items():
+        if name not in chosen.used_tables:
+            chosen.notes.append(
+                f"{name} is not used: it {reason}" if not reason.startswith(("/", name)) else f"not used: {reason}"
+            )
+
+
+def _with_groups_of(found: Found, reading: Reading, options: ReadingOptions, index: FileIndex) -> Reading:
+    """Take --group COLUMN from a table, also if the labels come from elsewhere. Raises DatasetError if no table has it."""
+    if not options.group_column or any(sample.group is not None for sample in reading.samples):
+        return reading
+    for table in found.tables:
+        if _has(table, options.group_column):
+            column = column_index(table.table, options.group_column, "--group")
+            groups = {
+                match.path: row[column]
+                for row in table.table.rows
+                if (match := find_image(index, row[table.columns.file], table.home)).path
+            }
+            reading.samples = [replace(sample, group=groups.get(sample.name)) for sample in reading.samples]
+            return reading
+    listed = "; ".join(f"{table.name} ({name_list(table.table.columns)})" for table in found.tables[:5])
+    raise DatasetError(
+        f"--group {options.group_column!r}: no table that names the images has such a column. Found: {listed or 'no table'}. "
+        "If file names tell the groups: --group-pattern '^(.*)_[0-9]+$'"
+    )

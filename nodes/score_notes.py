@@ -1,0 +1,115 @@
+"""What a score does not say by itself: what guessing would give, which classes are missed, and whether validation and test agree."""
+
+import math
+from dataclasses import dataclass
+
+from schema.dataset import DatasetProfile, Split
+from schema.run import Final, RunRow
+from schema.score import Score
+from schema.text import one_line
+
+IMBALANCED = 3.0  # largest class over smallest, from where on accuracy alone misleads
+BY_CHANCE = 0.01  # validation and test that differ less often than this by chance are said to differ
+NORMAL_95 = 1.96
+LONGEST_NAME = 40  # of a class in a line of text
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRecall:
+    """Of the images of a class, the share that was recognised."""
+
+    name: str
+    n: int
+    recall: float
+
+
+def shown_score(run: RunRow) -> tuple[Score, Split] | None:
+    """Return the score that speaks for the winner: that of the test part if there is one."""
+    if run.best is None:
+        return None
+    return (run.best.test, "test") if run.best.test else (run.best.validation, run.settings.select_on)
+
+
+def class_recalls(score: Score, split: Split, profile: DatasetProfile) -> list[ClassRecall]:
+    """List the classes that the split has images of, the most missed first."""
+    rows = zip(profile.classes, profile.counts[split], score.per_class, strict=True)
+    found = [ClassRecall(name, n, recall) for name, n, recall in rows if n]
+    return sorted(found, key=lambda one: (one.recall, one.name))
+
+
+def baseline(split: Split, profile: DatasetProfile) -> float:
+    """Return the accuracy of naming the split's largest class every time."""
+    return max(profile.counts[split]) / profile.size(split)
+
+
+def accuracy_misleads(run: RunRow) -> bool:
+    return run.settings.metric == "accuracy" and run.profile is not None and run.profile.imbalance >= IMBALANCED
+
+
+def score_notes(run: RunRow) -> list[str]:
+    """Say in whole sentences what the reader of the final score should know besides."""
+    shown = shown_score(run)
+    if shown is None or run.best is None or run.profile is None:
+        return []
+    notes = []
+    if accuracy_misleads(run):
+        recalls = recall_text(class_recalls(*shown, run.profile), most=5)
+        notes.append(
+            f"Some classes are rare: the largest one alone would give an accuracy of {baseline(shown[1], run.profile):.4f}. "
+            f"Share recognised of each class ({shown[1]}): {recalls}. "
+            "A score that weighs all classes alike: --metric balanced_accuracy"
+        )
+    return notes + ([] if run.settings.select_on == "test" else _gap(run.best, run.profile))
+
+
+def recall_text(recalls: list[ClassRecall], most: int) -> str:
+    more = f", and {len(recalls) - most:,} more" if len(recalls) > most else ""
+    return ", ".join(f"{one_line(c.name, LONGEST_NAME)}: {c.recall:.2f} of {c.n}" for c in recalls[:most]) + more
+
+
+def confusion_text(score: Score, most: int) -> str:
+    named = [
+        f"{one_line(c.truth, LONGEST_NAME)} taken for {one_line(c.predicted, LONGEST_NAME)} ({c.count})"
+        for c in score.confusions[:most]
+    ]
+    return ", ".join(named)
+
+
+def _gap(best: Final, profile: DatasetProfile) -> list[str]:
+    """A sentence if the two scores differ by more than chance allows, with what is likely behind it."""
+    validation, test = best.validation, best.test
+    p = None if test is None else chance_of_gap(validation, test)
+    if test is None or p is None or p >= BY_CHANCE:
+        return []
+    worse = test.value > validation.value if test.metric == "log_loss" else test.value < validation.value
+    causes = []
+    if worse and profile.groups is None:
+        causes.append(
+            "images of one subject, place or video lie both in the training and in the validation part "
+            "(keep them together: --group COLUMN or --group-pattern REGEX)"
+        )
+    if "test" in profile.given_splits:
+        causes.append("the test images come from another source than the training images")
+    if not causes:
+        causes.append("the test part holds other groups or kinds of images than the validation part")
+    told = "p < 0.0001" if p < 0.0001 else f"p = {p:.4f}"
+    return [
+        f"Validation {validation.value:.4f} and test {test.value:.4f} differ by more than chance allows ({told}). "
+        f"First suspect: {'; then: '.join(causes)}."
+    ]
+
+
+def chance_of_gap(one: Score, other: Score) -> float:
+    """Return the two-sided p of equal true scores on two independent sets of images.
+
+    Accuracy: two proportions, with Yates's correction for small sets. Other metrics: a normal test whose errors are
+    those of the 95 % intervals.
+    """
+    if one.metric == "accuracy":
+        pooled = (one.value * one.n + other.value * other.n) / (one.n + other.n)
+        error = math.sqrt(pooled * (1 - pooled) * (1 / one.n + 1 / other.n))
+        difference = max(0.0, abs(one.value - other.value) - (1 / one.n + 1 / other.n) / 2)
+    else:
+        error = math.hypot(one.high - one.low, other.high - other.low) / (2 * NORMAL_95)
+        difference = abs(one.value - other.value)
+    return 1.0 if error == 0.0 else math.erfc(difference / error / math.sqrt(2))

@@ -1,0 +1,175 @@
+"""Folders: which of them are classes, which are splits, and what is said of the rest."""
+
+from pathlib import Path
+
+import pytest
+
+from schema.errors import DatasetError
+from tests.dataset.trees import counts, plant, read, several
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out", "split"),
+    [
+        ("Train_Set", "eval", "validation"),
+        ("seg_train", "seg_test", "test"),
+        ("training", "testing", "test"),
+        ("train2017", "val2017", "validation"),
+        ("train_images", "dev", "validation"),
+        ("TrainImages", "TestImages", "test"),
+    ],
+)
+def test_splits_are_known_by_their_names_and_by_equal_class_names(
+    train: str, held_out: str, split: str, tmp_path: Path
+) -> None:
+    files = [f for part in (train, held_out) for label in ("cat", "dog") for f in several(f"{part}/{label}")]
+    listing = read(plant(tmp_path / "set", *files))
+    assert listing.layout == "split-folders"
+    assert counts(listing) == {"train/cat": 6, "train/dog": 6, f"{split}/cat": 6, f"{split}/dog": 6}
+
+
+def test_splits_may_lie_in_folders_of_the_same_name(tmp_path: Path) -> None:
+    files = [
+        f
+        for part in ("seg_train/seg_train", "seg_test/seg_test")
+        for c in ("sea", "ice")
+        for f in several(f"{part}/{c}")
+    ]
+    listing = read(plant(tmp_path / "set", *files, *several("seg_pred/seg_pred", 3)))
+    assert counts(listing) == {"test/ice": 6, "test/sea": 6, "train/ice": 6, "train/sea": 6}
+    assert sum(listing.unused.values()) == 3
+
+
+def test_splits_inside_class_folders(tmp_path: Path) -> None:
+    files = [f for label in ("cat", "dog") for part in ("train", "test") for f in several(f"{label}/{part}")]
+    assert counts(read(plant(tmp_path / "set", *files))) == {
+        "test/cat": 6,
+        "test/dog": 6,
+        "train/cat": 6,
+        "train/dog": 6,
+    }
+
+
+@pytest.mark.parametrize(
+    "names", [("bus", "car", "train"), ("license", "passport"), ("test", "control"), ("readme", "spam")]
+)
+def test_a_class_may_have_the_name_of_a_split_or_of_a_note(names: tuple[str, ...], tmp_path: Path) -> None:
+    listing = read(plant(tmp_path / "set", *(f for name in names for f in several(name))))
+    assert set(listing.classes) == set(names)
+
+
+def test_two_folders_named_after_splits_without_classes_are_no_classes(tmp_path: Path) -> None:
+    root = plant(tmp_path / "set", *several("train"), *several("test"))
+    with pytest.raises(DatasetError, match=r"not names of classes.*--layout class-folders"):
+        read(root)
+    assert set(read(root, layout="class-folders").classes) == {"train", "test"}
+
+
+def test_class_folders_one_level_down_beside_notes(tmp_path: Path) -> None:
+    listing = read(
+        plant(tmp_path / "set", *several("images/cat"), *several("images/dog"), "meta/classes.txt", "README.md")
+    )
+    assert counts(listing) == {"cat": 6, "dog": 6}
+    assert listing.unused == {"no images (.txt)": 1, "no images (.md)": 1}
+
+
+def test_parts_of_a_data_set_are_joined(tmp_path: Path) -> None:
+    files = [f for part in ("part1", "part2") for c in ("cat", "dog") for f in several(f"{part}/{c}")]
+    assert counts(read(plant(tmp_path / "set", *files))) == {"cat": 12, "dog": 12}
+
+
+def test_folders_that_may_be_classes_or_sources_are_asked_about(tmp_path: Path) -> None:
+    files = [f for outer in ("museum", "web") for c in ("cat", "dog") for f in several(f"{outer}/{c}")]
+    root = plant(tmp_path / "set", *files)
+    with pytest.raises(DatasetError, match=r"2 ways.*--layout class-folders.*--layout inner-folders"):
+        read(root)
+    assert set(read(root, layout="inner-folders").classes) == {"cat", "dog"}
+    assert set(read(root, layout="class-folders").classes) == {"museum", "web"}
+
+
+def test_a_taxonomy_is_merged_and_that_is_said(tmp_path: Path) -> None:
+    listing = read(
+        plant(tmp_path / "set", *(f for n in ("animals/cat", "animals/dog", "plants/oak") for f in several(n)))
+    )
+    assert counts(listing) == {"animals": 12, "plants": 6}
+    assert any("animals = cat, dog" in note and "--layout inner-folders" in note for note in listing.warnings)
+
+
+def test_sessions_inside_class_folders_are_no_classes(tmp_path: Path) -> None:
+    files = [f for c in ("cat", "dog") for day in ("day1", "day2") for f in several(f"{c}/{day}")]
+    assert counts(read(plant(tmp_path / "set", *files))) == {"cat": 12, "dog": 12}
+
+
+@pytest.mark.parametrize("masks", ["masks", "annotations/trimaps", "ground_truth"])
+def test_masks_beside_images_are_no_class(masks: str, tmp_path: Path) -> None:
+    files = [f for label in ("cat", "dog") for part in ("images", masks) for f in several(f"{label}/{part}")]
+    listing = read(plant(tmp_path / "set", *files))
+    assert counts(listing) == {"cat": 6, "dog": 6}
+    assert sum(listing.unused.values()) == 12
+
+
+def test_masks_named_after_their_image_are_no_images(tmp_path: Path) -> None:
+    files = [
+        f"{c}/{c} ({i}){end}.png" for c in ("benign", "normal") for i in range(4) for end in ("", "_mask", "_mask_1")
+    ]
+    listing = read(plant(tmp_path / "set", *files))
+    assert counts(listing) == {"benign": 4, "normal": 4}
+    assert listing.unused == {"masks beside their images": 16}
+
+
+def test_a_class_called_mask_is_a_class(tmp_path: Path) -> None:
+    assert counts(read(plant(tmp_path / "set", *several("mask"), *several("no_mask")))) == {"mask": 6, "no_mask": 6}
+
+
+def test_a_class_of_files_that_are_not_read_does_not_vanish(tmp_path: Path) -> None:
+    root = plant(tmp_path / "set", *several("cat"), *several("dog"), *(f"bird/{i}.cr2" for i in range(3)))
+    listing = read(root)
+    assert listing.classes == ("bird", "cat", "dog")
+    assert {aside.reason for aside in listing.set_aside} == {"is a camera raw file: export it as JPEG or PNG"}
+
+
+def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
+    root = plant(tmp_path / "set", *several("cat"), *several("dog"), "bird/notes.txt")
+    assert any("'bird' holds no images" in note for note in read(root).warnings)
+
+
+def test_accents_of_another_system_are_the_same_class(tmp_path: Path) -> None:
+    root = plant(tmp_path / "set", *several("train/caf\u00e9"), *several("train/th\u00e9"), *several("test/cafe\u0301"))
+    assert counts(read(root)) == {"test/caf\u00e9": 6, "train/caf\u00e9": 6, "train/th\u00e9": 6}
+
+
+def test_leftovers_of_other_systems_are_counted_and_not_read(tmp_path: Path) -> None:
+    junk = [
+        "__MACOSX/cat/._000.png",
+        "cat/@eaDir/000.png",
+        "$RECYCLE.BIN/x.png",
+        "cat/Thumbs.db",
+        ".ipynb_checkpoints/a.png",
+    ]
+    listing = read(plant(tmp_path / "set", *several("cat"), *several("dog"), *junk))
+    assert counts(listing) == {"cat": 6, "dog": 6}
+    assert listing.unused == {"leftovers of file managers, archives and network drives": 5}
+
+
+def test_every_file_is_an_image_in_use_or_set_aside_or_counted(tmp_path: Path) -> None:
+    files = [
+        *several("train/cat"),
+        *several("train/dog"),
+        *several("test", 4),
+        *several("extra", 3),
+        "a.png",
+        "train/b.png",
+        "notes.md",
+    ]
+    listing = read(plant(tmp_path / "set", *files))
+    assert len(listing.samples) + len(listing.set_aside) + sum(listing.unused.values()) == len(files)
+
+
+def test_a_detection_set_is_refused_as_one(tmp_path: Path) -> None:
+    root = plant(tmp_path / "set", *several("images/train"), *several("images/val"))
+    for part in ("train", "val"):
+        (root / "labels" / part).mkdir(parents=True)
+        for i in range(6):
+            (root / "labels" / part / f"{i:03d}.txt").write_text("0 .5 .5 .2 .2\n")
+    with pytest.raises(DatasetError, match="object detection"):
+        read(root)

@@ -1,0 +1,123 @@
+"""Tables as people save them: one text, whatever the encoding, the delimiter and the quotes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openpyxl import Workbook
+
+from dataset.label_table import class_order, read_table
+from schema.errors import DatasetError
+
+ROWS = [["a.png", "cat"], ["b.png", "dog"], ["c.png", "cat"]]
+TEXT = "file,label\na.png,cat\nb.png,dog\nc.png,cat\n"
+
+
+def rows_of(path: Path, content: bytes) -> list[list[str]]:
+    path.write_bytes(content)
+    table = read_table(path)
+    assert table.columns == ["file", "label"]
+    return table.rows
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TEXT.encode(),
+        TEXT.encode("utf-8-sig"),
+        TEXT.encode("utf-16"),
+        TEXT.encode("utf-16-le"),
+        TEXT.replace(",", "\t").encode("utf-16"),
+        TEXT.replace("\n", "\r\n").encode(),
+        TEXT.replace("\n", "\r").encode(),
+        TEXT.replace(",", ";").encode(),
+        TEXT.replace(",", "|").encode(),
+        f"sep=;\n{TEXT.replace(',', ';')}".encode(),
+        TEXT.replace("cat", '"cat" ').replace(",", " , ").encode(),
+        TEXT.replace("\n", ",\n").encode(),
+        TEXT.replace("\n", "\n\n").encode(),
+    ],
+    ids=[
+        "plain",
+        "bom",
+        "utf16",
+        "utf16-without-mark",
+        "utf16-tabs",
+        "crlf",
+        "cr",
+        "semicolons",
+        "bars",
+        "sep",
+        "quotes",
+        "trailing-commas",
+        "empty-lines",
+    ],
+)
+def test_the_same_table_in_many_dresses(content: bytes, tmp_path: Path) -> None:
+    assert rows_of(tmp_path / "labels.csv", content) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [("Müller, Käfer, Größe", "cp1252"), ("玫瑰花 郁金香 向日葵 蒲公英", "gb18030"), ("кошка собака", "cp1251")],
+)
+def test_an_older_encoding_is_read_and_said(text: str, encoding: str, tmp_path: Path) -> None:
+    words = text.replace(",", "").split()
+    content = "file,label\n" + "".join(f"{i}.png,{word}\n" for i, word in enumerate(words * 5))
+    path = tmp_path / "labels.csv"
+    path.write_bytes(content.encode(encoding))
+    table = read_table(path)
+    assert {row[1] for row in table.rows} == set(words)
+    assert table.notes and "was read as" in table.notes[0]
+
+
+def test_an_excel_table(tmp_path: Path) -> None:
+    book = Workbook()
+    for row in [["file", "label"], *ROWS]:
+        book.active.append(row)
+    book.save(tmp_path / "labels.xlsx")
+    assert read_table(tmp_path / "labels.xlsx").rows == ROWS
+
+
+def test_json_lines_and_a_mapping(tmp_path: Path) -> None:
+    lines = "\n".join(json.dumps({"file": file, "label": label}) for file, label in ROWS)
+    assert rows_of(tmp_path / "metadata.jsonl", lines.encode()) == ROWS
+    assert rows_of(tmp_path / "labels.json", json.dumps(dict(ROWS)).encode()) == ROWS
+
+
+def test_a_line_with_too_many_cells_is_named(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("file,label\na.png,cat\nb.png,black, white\n")
+    assert read_table(tmp_path / "labels.csv").bad_lines == ("row 3 has 3 cells instead of 2: b.png, black, white",)
+
+
+def test_a_quote_that_is_not_closed_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text('file,label\na.png,cat\nb.png,"dog\nc.png,cat\n')
+    assert "line 3: a quote" in read_table(tmp_path / "labels.csv").problem
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("labels.xls", b"\xd0\xcf\x11\xe0", "Save the table as .csv"),
+        ("labels.xlsx", b"not a zip", "cannot be read as an Excel table"),
+        ("labels.csv", b"\0\0\0\1" * 50, "no table of text"),
+        ("labels.json", b"{", "no JSON"),
+    ],
+)
+def test_what_is_no_table_is_refused(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DatasetError, match=message):
+        read_table(tmp_path / name)
+
+
+def test_grades_are_in_the_order_of_their_numbers() -> None:
+    assert class_order(["10", "2", "1.5", "-1"]) == ("-1", "1.5", "2", "10")
+    assert class_order(["grade10", "grade2"]) == ("grade2", "grade10")
+
+
+@given(st.lists(st.text(min_size=1, max_size=5), min_size=1))
+def test_the_order_of_classes_does_not_depend_on_that_of_the_rows(labels: list[str]) -> None:
+    assert class_order(labels) == class_order(reversed(labels))
+    assert set(class_order(labels)) == set(labels)

@@ -1,0 +1,134 @@
+"""Several readings of one source: the clear one is taken, of two plausible ones the user is asked."""
+
+from pathlib import Path
+
+import pytest
+
+from schema.errors import DatasetError
+from tests.dataset.trees import counts, plant, read, several, table
+
+
+def rows(*files: str, header: tuple[str, str] = ("file", "label")) -> list[list[str]]:
+    return [list(header), *([file, "ab"[i % 2]] for i, file in enumerate(files))]
+
+
+def test_a_competition_with_two_image_folders_and_three_tables(tmp_path: Path) -> None:
+    train, test = several("train_images"), several("test_images", start=50)
+    root = plant(tmp_path / "set", *train, *test)
+    table(root / "train.csv", rows(*(f"{i:03d}" for i in range(6)), header=("id_code", "diagnosis")))
+    table(root / "test.csv", [["id_code"], *([f"{i:03d}"] for i in range(50, 56))])
+    table(root / "sample_submission.csv", [["id_code", "diagnosis"], *([f"{i:03d}", "0"] for i in range(50, 56))])
+    listing = read(root)
+    assert counts(listing) == {"a": 3, "b": 3}
+    assert listing.reading == "train.csv gives the labels (id_code -> diagnosis) of 6 images in train_images/"
+    assert listing.unused["images in test_images/ that no table names"] == 6
+    assert any("test.csv is not used" in note for note in listing.warnings)
+
+
+def test_numbered_parts_are_no_classes_if_a_table_labels_them(tmp_path: Path) -> None:
+    root = plant(tmp_path / "set", *several("SKIN_images_part_1", 4), *several("SKIN_images_part_2", 4, start=4))
+    table(
+        root / "metadata.csv",
+        [["lesion", "image_id", "dx", "sex"], *([f"L{i}", f"{i:03d}", "ab"[i % 2], "fm"[i // 4]] for i in range(8))],
+    )
+    assert counts(read(root)) == {"a": 4, "b": 4}
+
+
+def test_a_table_of_its_own_for_each_split(tmp_path: Path) -> None:
+    root = plant(tmp_path / "set", *several("images", 12))
+    for i, name in enumerate(("train", "val", "test")):
+        table(root / f"{name}.csv", rows(*(f"{n:03d}.png" for n in range(4 * i, 4 * i + 4))))
+    assert counts(read(root)) == {f"{s}/{c}": 2 for s in ("test", "train", "validation") for c in "ab"}
+
+
+def test_a_table_in_each_split_folder_with_the_same_file_names(tmp_path: Path) -> None:
+    root = plant(tmp_path / "set", *several("train"), *several("test"))
+    table(root / "train/metadata.csv", rows(*(f"{i:03d}.png" for i in range(6))))
+    table(root / "test/metadata.csv", rows(*(f"{i:03d}.png" for i in range(1, 6))))
+    assert counts(read(root)) == {"test/a": 3, "test/b": 2, "train/a": 3, "train/b": 3}
+
+
+def test_a_table_labels_the_split_folder_that_has_no_class_folders(tmp_path: Path) -> None:
+    """As in Tiny ImageNet: val_annotations.txt."""
+    root = plant(
+        tmp_path / "set", *several("train/n01/images"), *several("train/n02/images"), *several("val/images", start=60)
+    )
+    lines = [f"{i:03d}.png\tn0{i % 2 + 1}\t0\t0\t62\t62" for i in range(60, 66)]
+    (root / "val/val_annotations.txt").write_text("\n".join(lines), encoding="utf-8")
+    assert counts(read(root)) == {"train/n01": 6, "train/n02": 6, "validation/n01": 3, "validation/n02": 3}
+
+
+def test_a_table_that_says_the_same_as_the_folders_is_no_second_reading(tmp_path: Path) -> None:
+    root = plant(tmp_path / "set", *several("cat"), *several("dog", start=20))
+    table(
+        root / "labels.csv",
+        [
+            ["file", "label"],
+            *([f"{c}/{i:03d}.png", c.upper()] for c, s in (("cat", 0), ("dog", 20)) for i in range(s, s + 6)),
+        ],
+    )
+    listing = read(root)
+    assert counts(listing) == {"cat": 6, "dog": 6}
+    assert any("says the same as the folders" in note for note in listing.warnings)
+
+
+def test_a_table_that_contradicts_the_folders_is_asked_about(tmp_path: Path) -> None:
+    root = plant(tmp_path / "set", *several("oak"), *several("elm", start=20))
+    table(root / "health.csv", rows(*(f"{i:03d}.png" for i in [*range(6), *range(20, 26)])))
+    with pytest.raises(DatasetError, match=r"2 ways.*--labels [^ ]*health.csv.*--layout class-folders"):
+        read(root)
+    assert set(read(root, layout="class-folders").classes) == {"elm", "oak"}
+    assert set(read(root, labels=str(root / "health.csv")).classes) == {"a", "b"}
+
+
+def test_a_table_without_a_clear_column_of_labels_does_not_disturb_class_folders(tmp_path: Path) -> None:
+    root = plant(tmp_path / "set", *several("oak"), *several("elm", start=20))
+    table(
+        root / "photos.csv",
+        [["file", "camera", "weather"], *([f"{i:03d}.png", "c1", "sun"] for i in [*range(6), *range(20, 26)])],
+    )
+    listing = read(root)
+    assert set(listing.classes) == {"elm", "oak"}
+    assert any("photos.csv names 12 images" in note for note in listing.warnings)
+
+
+def test_a_label_column_that_was_named_wins_over_the_folders(tmp_path: Path) -> None:
+    root = plant(tmp_path / "set", *several("oak"), *several("elm", start=20))
+    table(
+        root / "photos.csv",
+        [["file", "camera", "weather"], *([f"{i:03d}.png", "c1", "ab"[i % 2]] for i in [*range(6), *range(20, 26)])],
+    )
+    assert set(read(root, label_column="weather").classes) == {"a", "b"}
+
+
+def test_a_group_column_of_a_table_beside_class_folders(tmp_path: Path) -> None:
+    root = plant(tmp_path / "set", *several("oak"), *several("elm", start=20))
+    table(
+        root / "photos.csv",
+        [["file", "tree", "weather"], *([f"{i:03d}.png", f"t{i // 2}", "sun"] for i in [*range(6), *range(20, 26)])],
+    )
+    assert len({sample.group for sample in read(root, group_column="tree").samples}) == 6
+
+
+def test_labels_in_file_names_are_suggested_and_read_when_asked_for(tmp_path: Path) -> None:
+    root = plant(tmp_path / "set", *(f"{c}.{i}.png" for c in ("cat", "dog") for i in range(6)))
+    with pytest.raises(DatasetError, match=r"cat \(6\), dog \(6\)\): --label-pattern '\^\(\.\+\?\)"):
+        read(root)
+    assert counts(read(root, label_pattern=r"^(.+?)[._ -]*\d+")) == {"cat": 6, "dog": 6}
+
+
+def test_names_of_a_camera_suggest_no_labels(tmp_path: Path) -> None:
+    root = plant(tmp_path / "set", *(f"{c}_{i}.png" for c in ("IMG", "DSC") for i in range(6)))
+    with pytest.raises(DatasetError) as error:
+        read(root)
+    assert "--label-pattern" not in str(error.value)
+
+
+def test_groups_in_file_names(tmp_path: Path) -> None:
+    root = plant(
+        tmp_path / "set", *(f"{c}/clip{k}_{i}.png" for c in ("cat", "dog") for k in range(2) for i in range(3))
+    )
+    listing = read(root, group_pattern=r"^(.*)_\d+$")
+    assert {sample.group for sample in listing.samples} == {f"{c}/clip{k}" for c in ("cat", "dog") for k in range(2)}
+    with pytest.raises(DatasetError, match="fits none of the file names"):
+        read(root, group_pattern="patient")
