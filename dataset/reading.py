@@ -1,6 +1,5 @@
 """One way to read a source: which images have which label, and what is left over."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from dataset.listing import Sample
@@ -26,7 +25,3 @@ class Reading:
 def count(number: int, one: str, many: str) -> str:
     """Write `1 row has` or `1,234 rows have`."""
     return f"{number:,} {one if number == 1 else many}"
-
-
-def shown(names: Iterable[str]) -> str:
-    return ", ".join(repr(name) for name in names)
