@@ -157,7 +157,7 @@ def _count_unused(tree: Folder, reading: Reading, masks: dict[str, int]) -> dict
         found[f"images{where} {beside}"] += 1
     for path, reason in foreign_below(tree):
         if path not in reading.used:
-            found[f"pictures that are not read ({reason})"] += 1
+            found[f"pictures that are not read (each {reason})"] += 1
     return {**found, **count_others(tree, reading.used_tables)}
 
 

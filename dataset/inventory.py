@@ -195,7 +195,11 @@ def count_others(tree: Folder, used_tables: set[str]) -> dict[str, int]:
                 continue
             suffix = _suffix(name)
             archive = suffix in ARCHIVES
-            kind = f"archives that were not unpacked ({suffix})" if archive else f"no images ({suffix or 'no suffix'})"
+            kind = (
+                f"archives that were not unpacked ({suffix})"
+                if archive
+                else f"files that are no images ({suffix or 'no suffix'})"
+            )
             found[kind] += 1
     return dict(found)
 

@@ -25,6 +25,8 @@ class FileRow(NamedTuple):
     inner: str  # `yes`: a training image of the inner validation part
     sha256: str  # of the file, or of the pixels of an array
     reason: str
+    copy_of: str = ""  # the first image of the same picture
+    copy: str = ""  # `exact`: equal pixels, `near`: looks the same
 
 
 def write_files(folder: Path, rows: Iterable[FileRow]) -> str:

@@ -27,6 +27,8 @@ class Plan:
     labels: np.ndarray  # int64 [N]; -1 if its class was left out
     parts: dict[Split, np.ndarray]
     inner: np.ndarray  # bool, parallel to the training part: its inner validation images
+    pictures: np.ndarray  # int64 [N], the first image of the same picture
+    exact: np.ndarray  # bool [N], whether an earlier image has equal pixels
     duplicates: Duplicates
     groups: int | None
     set_aside: list[SetAside]
@@ -72,6 +74,8 @@ def make_plan(listing: Listing, survey: Survey, *, drop_rare_classes: bool) -> P
         labels=labels,
         parts=parts,
         inner=inner,
+        pictures=pictures,
+        exact=exact,
         duplicates=_count(survey, labels, pictures, exact, len(recurring)),
         groups=len(np.unique(numbers[numbers >= 0])) if (numbers >= 0).any() else None,
         set_aside=aside,

@@ -21,7 +21,7 @@ from dataset.survey import Progress, Survey, survey
 from schema.dataset import DatasetProfile, ImageSizes, Split
 from schema.errors import HomeError
 
-VERSION = 4  # of the layout on disk: a new one makes new keys
+VERSION = 5  # of the layout on disk: a new one makes new keys
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 MOST_SET_ASIDE = 200  # in the profile; the list of images has all
 
@@ -50,7 +50,7 @@ def prepare(
     shape, warnings = choose_size(read, datasets_dir, image_size, largest)
     read.warnings.extend(warnings)
     found = fingerprint(listing.classes, read.samples, (digest.decode() for digest in read.digests.tolist()))
-    key = _key(found, shape, read.value_range, drop_rare_classes=drop_rare_classes)
+    key = _key(found, shape, read, drop_rare_classes=drop_rare_classes)
     folder = datasets_dir / key
     seconds = 0.0
     try:
@@ -69,8 +69,9 @@ def prepare(
             f"{datasets_dir} cannot take the decoded images: {error.strerror}. Make room or set IMPROVE_HOME elsewhere."
         ) from None
     profile = DatasetProfile.model_validate_json((folder / "profile.json").read_bytes())
-    given = {"name": listing.name, "reading": listing.reading, "unused": listing.unused}  # may differ for equal images
-    return profile.model_copy(update={"directory": str(folder), "seconds": seconds} | given)
+    told = {"name": listing.name, "reading": listing.reading, "unused": listing.unused}  # may differ for equal images
+    told |= {"warnings": read.warnings + profile.warnings}
+    return profile.model_copy(update={"directory": str(folder), "seconds": seconds} | told)
 
 
 def load_labels(profile: DatasetProfile, split: Split) -> np.ndarray:
@@ -91,11 +92,12 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def _key(
-    found: str, shape: tuple[int, int, int], value_range: tuple[float, float] | None, *, drop_rare_classes: bool
-) -> str:
+def _key(found: str, shape: tuple[int, int, int], read: Survey, *, drop_rare_classes: bool) -> str:
+    """Files that were set aside count: a cached list of them would pass over one that has come since."""
     rest = " without rare classes" if drop_rare_classes else ""
-    return hashlib.sha256(f"{VERSION} {shape} {value_range} {found}{rest}".encode()).hexdigest()[:24]
+    aside = "".join(sorted(f"\0{one.file}" for one in read.set_aside))
+    told = f"{VERSION} {shape} {read.value_range} {found}{rest}{aside}"
+    return hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()[:24]
 
 
 @contextmanager
@@ -153,7 +155,7 @@ def _write(  # noqa: PLR0917 - everything comes together
         duplicates=plan.duplicates,
         set_aside=aside[:MOST_SET_ASIDE],
         set_aside_total=len(aside),
-        warnings=read.warnings + plan.warnings,
+        warnings=plan.warnings,  # those of the survey are told by whoever reads the source
         seconds=0.0,
     )
 
@@ -175,9 +177,14 @@ def _file_rows(listing: Listing, read: Survey, plan: Plan) -> Iterator[FileRow]:
     for split in SPLITS:
         inner = plan.inner if split == "train" else np.zeros(len(plan.parts[split]), dtype=bool)
         for i, held in zip(plan.parts[split].tolist(), inner.tolist(), strict=True):
-            sample = read.samples[i]
-            file = file_of(sample, listing.root)
-            yield FileRow(file, sample.label, split, "yes" if held else "", read.digests[i].decode(), "")
+            sample, first = read.samples[i], int(plan.pictures[i])
+            row = FileRow(
+                file_of(sample, listing.root), sample.label, split, "yes" if held else "", read.digests[i].decode(), ""
+            )
+            if first != i:
+                copy_of, kind = file_of(read.samples[first], listing.root), "exact" if plan.exact[i] else "near"
+                row = row._replace(copy_of=copy_of, copy=kind)
+            yield row
     aside = read.set_aside + plan.set_aside
     names = {one.file for one in aside}
     known = {sample.name: sample for sample in listing.samples if sample.name in names}

@@ -5,6 +5,7 @@ import time
 
 import typer
 
+import improve.data_commands
 import improve.driving
 import improve.reading  # noqa: F401 - as the one above: its commands become the app's
 from improve.app import app

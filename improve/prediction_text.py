@@ -6,39 +6,26 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TextIO
 
+from improve.output_file import output_file
 from improve.predict import Prediction
-from schema.errors import InputError
 from schema.text import one_line
 
 SHOWN = 3  # classes of an image, for people
 LONGEST_NAME = 60  # of a class, for people
 NO_LIMIT = 10_000  # characters of a name in a table
-TABLES = {".csv", ".tsv", ".txt"}
+TABLES = (".csv", ".tsv", ".txt")
 
 
 @contextmanager
 def table_at(file: str) -> Iterator[TextIO]:
-    """Open a table for writing; `-` is standard output. The file is there when all of it is. Raises InputError."""
+    """Open a table for writing; `-` is standard output. Raises InputError."""
     if file == "-":
         yield sys.stdout
         return
-    path = Path(file)
-    if path.exists() and path.suffix.lower() not in TABLES:  # it may be an image: --csv takes the next word
-        raise InputError(f"--csv {file}: it exists, and is no table by its name. Give e.g. --csv predictions.csv")
-    partial = path.with_name(path.name + ".partial")
-    try:
-        out = partial.open("w", encoding="utf-8", newline="")
-    except OSError as error:
-        raise InputError(f"--csv {file} cannot be written: {error.strerror}.") from None
-    try:
-        with out:
-            yield out
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with output_file("--csv", file, TABLES) as out:
+        yield out
 
 
 @contextmanager

@@ -69,9 +69,9 @@ def show(
     """One run: scores, what was tried, where things are."""
     from rich.console import Console
 
+    from improve.data_summary import summary_lines
     from improve.show import as_json as in_json
     from improve.show import class_lines, final_line, ledger_table
-    from improve.view import dataset_lines
     from nodes.environment import described
     from nodes.score_notes import score_notes
 
@@ -85,7 +85,7 @@ def show(
         return
     row = store.run(name)
     typer.echo(f"run {name}: {facts['status']}{f' ({row.reason})' if row.reason else ''} · sandbox {row.sandbox}")
-    for line in dataset_lines(row.profile) if row.profile else []:
+    for line in summary_lines(row.profile) if row.profile else []:
         typer.echo(line)
     Console(width=None if sys.stdout.isatty() else 180).print(ledger_table(name, store))
     for line in described(row.environment) if row.environment else []:

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from schema.dataset import DatasetProfile
+from improve.data_summary import summary_lines
 from schema.events import (
     ComponentWritten,
     DatasetReady,
@@ -114,7 +114,7 @@ def plain_line(event: Event, settings: Settings) -> str | None:
         case Preparing():
             return preparing_line(event)
         case DatasetReady():
-            return "\n".join(dataset_lines(event.profile))
+            return "\n".join(summary_lines(event.profile))
         case Designed():
             return f"design: {clean(event.text, 1000)}"
         case WeightsFetched() if event.bytes == 0:
@@ -167,21 +167,26 @@ def preparing_line(event: Preparing) -> str:
     return f"{event.stage}: {event.done:,} of {event.total:,} ({event.done / max(1, event.total):.0%}){left}"
 
 
-def dataset_lines(profile: DatasetProfile) -> list[str]:
-    sizes = " · ".join(f"{split} {profile.size(split)}" for split in ("train", "validation", "test"))
-    colour = "grey" if profile.channels == 1 else "colour"
-    lines = [
-        f"data {clean(profile.name)}: {len(profile.classes)} classes · {sizes} · {profile.width} x {profile.height} {colour} ({profile.layout})"
-    ]
-    d = profile.duplicates
-    if d.exact or d.near:
-        lines.append(
-            f"duplicates: {d.exact} exact, {d.near} near, {d.across_splits} across splits, {d.contradicting} with contradicting labels"
-        )
-    if profile.set_aside_total:
-        shown = "; ".join(f"{clean(a.file, 80)} {clean(a.reason, 80)}" for a in profile.set_aside[:3])
-        lines.append(f"set aside: {profile.set_aside_total} ({shown})")
-    return lines + [f"note: {clean(warning)}" for warning in profile.warnings]
+def preparing_bar(event: Preparing) -> str:
+    full = round(BAR * event.done / max(1, event.total))
+    return f"{'━' * full}{'╌' * (BAR - full)} {preparing_line(event)}"
+
+
+@contextmanager
+def preparing_shown(settings: Settings) -> Iterator[Callable[[Preparing], None]]:
+    """Show how far the images are on standard error: a bar on a terminal, a line twice a minute elsewhere."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with console.status("reading images") as status:
+            yield lambda event: status.update(preparing_bar(event))
+    else:
+        lines = Lines(settings)
+
+        def show(event: Preparing) -> None:
+            for line in lines.of(event):
+                print(line, file=sys.stderr, flush=True)  # noqa: T201 - the output
+
+        yield show
 
 
 def settled_line(row: LedgerRow, reason: str, best: float | None) -> str:
@@ -223,8 +228,7 @@ class Screen:
             case ModelWaits():
                 self._text = plain_line(event, self._settings) or ""
             case Preparing():
-                full = round(BAR * event.done / max(1, event.total))
-                self._text = f"{'━' * full}{'╌' * (BAR - full)} {preparing_line(event)}"
+                self._text = preparing_bar(event)
             case WeightsFetched():
                 share = f" of {event.total / 1e6:.0f}" if event.total else ""
                 self._text = f"fetching {clean(event.name)}: {event.bytes / 1e6:.1f}{share} MB"

@@ -1,5 +1,7 @@
 """The images of a run that goes on, or is repeated: its arrays as they were, and what has become of the files that they were made from."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,11 +10,18 @@ from dataset.discover import discover
 from dataset.listing import Listing, ReadingOptions
 from dataset.manifest import content_changes, stamp
 from dataset.prepare import is_whole, prepare
+from dataset.stored_size import USUAL
+from dataset.survey import Progress
 from dataset.torchvision_sets import TORCHVISION
 from schema.dataset import DatasetProfile
 from schema.errors import DatasetError
+from schema.events import Preparing
 from schema.settings import Settings
+from schema.team import Hardware
 from schema.text import one_line
+
+LARGEST_ON_GPU = 512  # pixels of the longer side; on a CPU no training has time for more than USUAL
+TOLD_EVERY = 0.25  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,35 @@ def discovered(settings: Settings) -> Listing:
         group_pattern=settings.group_pattern,
     )
     return discover(settings.dataset, options, workdir=unpacked_dir())
+
+
+def prepared(listing: Listing, settings: Settings, machine: Hardware, on_progress: Progress) -> DatasetProfile:
+    """Prepare the images as a run on this machine has them, unless that was done before."""
+    return prepare(
+        listing,
+        datasets_dir(),
+        image_size=settings.image_size,
+        largest=LARGEST_ON_GPU if machine.device == "cuda" else USUAL,
+        drop_rare_classes=settings.drop_rare_classes,
+        on_progress=on_progress,
+    )
+
+
+def preparing(tell_event: Callable[[Preparing], None]) -> Progress:
+    """Tell how far the images are, a few times a second; nothing of what is done at once."""
+    stage, began, told = "", 0.0, 0.0
+
+    def show(now_in: str, done: int, total: int) -> None:
+        nonlocal stage, began, told
+        now = time.monotonic()
+        if now_in != stage:
+            stage, began, told = now_in, now, now
+        if now - told >= TOLD_EVERY:
+            told = now
+            left = (now - began) / done * (total - done)
+            tell_event(Preparing(stage=stage, done=done, total=total, seconds_left=left))
+
+    return show
 
 
 def located(settings: Settings) -> Settings:

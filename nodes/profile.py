@@ -1,7 +1,6 @@
 """The first node: what the person gave becomes a checked, split, decoded data set, and the run gets its name and its settings."""
 
 import os
-import time
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -9,15 +8,12 @@ from uuid import UUID
 from langgraph.config import get_config
 
 from agents.team import settled
-from checkpoints.home import datasets_dir, fresh_name, prepare_home, run_dir, valid_run_name
+from checkpoints.home import fresh_name, prepare_home, run_dir, valid_run_name
 from checkpoints.store import Store
 from dataset.manifest import stamp
-from dataset.prepare import prepare
-from dataset.stored_size import USUAL
-from dataset.survey import Progress
 from nodes.calls import team_before
 from nodes.context import job_spec
-from nodes.data import discovered, located
+from nodes.data import discovered, located, prepared, preparing
 from nodes.environment import environment_of
 from nodes.events import tell
 from nodes.services import Services
@@ -27,14 +23,11 @@ from sandbox.isolation.tiers import choose
 from sandbox.pretrained.disk import hub_answers, in_cache, on_disk
 from schema.dataset import DatasetProfile
 from schema.errors import RunNameTaken
-from schema.events import DatasetReady, Preparing
+from schema.events import DatasetReady
 from schema.pretrained import Pretrained
 from schema.settings import Settings
 from schema.state import SCHEMA_VERSION, State
 from schema.team import Hardware
-
-LARGEST_ON_GPU = 512  # pixels of the longer side; on a CPU no training has time for more than USUAL
-TOLD_EVERY = 0.25  # seconds
 
 
 def profile(settings: Settings, services: Services) -> dict[str, Any]:
@@ -53,45 +46,22 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
     machine = hardware(settings.device, settings.gpus)
     settings = settings.model_copy(update={"tier": choose(settings.tier, prepare_home()), "gpus": uuids(settings.gpus)})
     read = stamp(settings.dataset, settings.labels)
-    prepared = prepare(
-        discovered(settings),
-        datasets_dir(),
-        image_size=settings.image_size,
-        largest=LARGEST_ON_GPU if machine.device == "cuda" else USUAL,
-        drop_rare_classes=settings.drop_rare_classes,
-        on_progress=_progress(),
-    ).model_copy(update={"stamp": read})
+    images = prepared(discovered(settings), settings, machine, preparing(tell)).model_copy(update={"stamp": read})
     store = services.store()
     thread = get_config().get("configurable", {}).get("thread_id")
-    name = _named(settings, prepared, thread, store)
+    name = _named(settings, images, thread, store)
     settings = settings.model_copy(update={"name": name})
     _create(store, name, settings, thread)
     run_dir(name).mkdir(parents=True, exist_ok=True)
     (run_dir(name) / "settings.json").write_text(settings.model_dump_json(indent=2), encoding="utf-8")
     for usage in asked:
         store.add_call(name, 0, "profile", usage)
-    store.set_profile(name, prepared)
-    store.set_environment(name, environment_of(machine, prepared.key))
-    first = job_spec(settings, machine, prepared, weights, {"name": name, "pipeline": ""})
+    store.set_profile(name, images)
+    store.set_environment(name, environment_of(machine, images.key))
+    first = job_spec(settings, machine, images, weights, {"name": name, "pipeline": ""})
     services.jobs.warm(run_dir(name), first.access)  # it imports torch while the first pipeline is designed
-    tell(DatasetReady(profile=prepared))
+    tell(DatasetReady(profile=images))
     return dict(opening(name, settings, machine, weights))
-
-
-def _progress() -> Progress:
-    """Tell how far the images are, a few times a second; nothing of what is done at once."""
-    stage, began, told = "", 0.0, 0.0
-
-    def show(now_in: str, done: int, total: int) -> None:
-        nonlocal stage, began, told
-        now = time.monotonic()
-        if now_in != stage:
-            stage, began, told = now_in, now, now
-        if now - told >= TOLD_EVERY:
-            told = now
-            tell(Preparing(stage=stage, done=done, total=total, seconds_left=(now - began) / done * (total - done)))
-
-    return show
 
 
 def weights_for(settings: Settings) -> Pretrained:
@@ -127,14 +97,14 @@ def opening(name: str, settings: Settings, machine: Hardware, weights: Pretraine
     }
 
 
-def _named(settings: Settings, prepared: DatasetProfile, thread: str | None, store: Store) -> str:
+def _named(settings: Settings, images: DatasetProfile, thread: str | None, store: Store) -> str:
     """What the person says; in a script the thread's own name. A server names its threads by numbers that nobody could remember."""
     known = store.run_of(thread) if thread else None
     if known or settings.name:
         return known or str(settings.name)
     if thread and not is_uuid(thread):
         return valid_run_name(thread)
-    return fresh_name(prepared.name, [row.name for row in store.runs()])
+    return fresh_name(images.name, [row.name for row in store.runs()])
 
 
 def is_uuid(text: str) -> bool:

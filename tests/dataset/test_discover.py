@@ -121,7 +121,10 @@ def test_other_files_in_class_folders_are_counted(tmp_path: Path) -> None:
     (photos / "left" / "notes.txt").write_text("hello")
     (photos / "left" / ".DS_Store").write_text("")
     unused = found(photos, tmp_path).unused
-    assert unused == {"no images (.txt)": 1, "leftovers of file managers, archives and network drives": 1}
+    assert unused == {
+        "files that are no images (.txt)": 1,
+        "leftovers of file managers, archives and network drives": 1,
+    }
 
 
 def test_odd_names_and_link_loops_are_no_trouble(tmp_path: Path) -> None:

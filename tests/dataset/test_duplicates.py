@@ -45,12 +45,23 @@ def test_equal_pixels_are_exact_copies_of_the_first() -> None:
     [
         as_jpeg(picture(1), 60),
         (picture(1).astype(int) + 1).clip(0, 255).astype(np.uint8),
+        (picture(1) * 0.9).astype(np.uint8),
+        (255 * (picture(1) / 255) ** 0.9).astype(np.uint8),
         np.asarray(Image.fromarray(picture(1)).resize((128, 128), Image.Resampling.BICUBIC)),
     ],
-    ids=["stored anew", "brighter", "enlarged"],
+    ids=["stored anew", "brighter", "darker", "of another gamma", "enlarged"],
 )
 def test_a_changed_copy_is_near(changed: np.ndarray) -> None:
     assert found([picture(0), picture(1), changed]) == ([0, 1, 1], [False, False, False])
+
+
+def test_a_faint_picture_that_is_a_little_brighter_is_near() -> None:
+    faint = (picture(1) // 8 + 100).astype(np.uint8)
+    assert found([picture(0), faint, faint + 1, faint + 2])[0] == [0, 1, 1, 1]
+
+
+def test_flat_pictures_are_told_apart_by_their_pixels() -> None:
+    assert found([np.full((64, 64), grey, np.uint8) for grey in (10, 11, 10)])[0] == [0, 1, 0]
 
 
 def test_copies_of_copies_are_one_group() -> None:

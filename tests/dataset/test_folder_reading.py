@@ -70,7 +70,7 @@ def test_class_folders_one_level_down_beside_notes(tmp_path: Path) -> None:
         plant(tmp_path / "set", *several("images/cat"), *several("images/dog"), "meta/classes.txt", "README.md")
     )
     assert counts(listing) == {"cat": 6, "dog": 6}
-    assert listing.unused == {"no images (.txt)": 1, "no images (.md)": 1}
+    assert listing.unused == {"files that are no images (.txt)": 1, "files that are no images (.md)": 1}
 
 
 def test_parts_of_a_data_set_are_joined(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def test_a_folder_gives_its_images_whatever_their_suffix_and_counts_the_rest(pho
     names = ["left/1.png", "left/without-suffix", "right/0.png", "right/1.png"]
     assert sorted(file.relative_to(photos).as_posix() for file in given.files) == names
     assert len(given.notes) == 1
-    assert "4 images, and not read: 1 × no images (.txt)" in given.notes[0]
+    assert "4 images, and not read: 1 × files that are no images (.txt)" in given.notes[0]
 
 
 def test_a_pattern_in_quotes_is_spelt_out(photos: Path) -> None:
