@@ -28,7 +28,7 @@ from dataset.refusal import refuse_without_images
 from dataset.torchvision_sets import TORCHVISION, from_torchvision
 from dataset.weighing import weigh
 from schema.errors import DatasetError
-from schema.text import name_list
+from schema.text import name_list, readable
 
 AS_THEY_ARE = ReadingOptions()
 
@@ -54,7 +54,7 @@ def discover(source: str, options: ReadingOptions = AS_THEY_ARE, *, workdir: Pat
     else:
         raise DatasetError(_not_known(path))
     _check_classes(source, listing)
-    return replace(listing, name=name)
+    return in_readable_text(replace(listing, name=name))
 
 
 def digits() -> Listing:
@@ -147,7 +147,7 @@ def _count_unused(tree: Folder, reading: Reading, masks: dict[str, int]) -> dict
     found: Counter[str] = Counter(masks) + Counter(reading.unused)
     aside = {one.file for one in reading.set_aside}
     for path in images_below(tree):
-        if path in reading.used or path in aside:
+        if path in reading.used or readable(path) in aside:
             continue
         folder = path.rpartition("/")[0]
         if any(f"{above}/" in reason for reason in reading.unused for above in _above(folder)):
@@ -172,3 +172,23 @@ def _check_classes(source: str, listing: Listing) -> None:
     if len(listing.classes) < 2:
         only = f"one class only, {listing.classes[0]!r}" if listing.classes else "no class"
         raise DatasetError(f"{source} has {only} ({listing.reading}). A classifier needs at least two.")
+
+
+def in_readable_text(listing: Listing) -> Listing:
+    """Write bytes of names that are no UTF-8 as `\\xfc`: such a name can be shown and stored. Paths stay as they are."""
+    texts = [listing.name, listing.reading, *listing.classes, *listing.warnings, *listing.unused]
+    texts += [text for sample in listing.samples for text in (sample.name, sample.label, sample.group or "")]
+    if all(text.isascii() or text == readable(text) for text in texts):
+        return listing
+    return replace(
+        listing,
+        name=readable(listing.name),
+        reading=readable(listing.reading),
+        classes=tuple(map(readable, listing.classes)),
+        warnings=tuple(map(readable, listing.warnings)),
+        unused={readable(what): number for what, number in listing.unused.items()},
+        samples=tuple(
+            replace(one, name=readable(one.name), label=readable(one.label), group=one.group and readable(one.group))
+            for one in listing.samples
+        ),
+    )

@@ -1,10 +1,11 @@
 """What is known about a prepared data set. The Project Architect and the Performance Analyst read it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from schema.record import Record
+from schema.text import readable
 
 Split = Literal["train", "validation", "test"]
 
@@ -12,8 +13,8 @@ Split = Literal["train", "validation", "test"]
 class SetAside(Record):
     """A file that was not used, and why. Never silently dropped."""
 
-    file: str = Field(description="Name relative to what the person gave")
-    reason: str
+    file: Annotated[str, BeforeValidator(readable)] = Field(description="Name relative to what the person gave")
+    reason: Annotated[str, BeforeValidator(readable)]
 
 
 class Duplicates(Record):

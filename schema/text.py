@@ -8,6 +8,11 @@ def plain(text: str, keep: str = "\n\t") -> str:
     return "".join(c for c in text if c.isprintable() or c in keep)
 
 
+def readable(text: str) -> str:
+    """Write bytes of a file name that are no UTF-8 as `\\xfc`: such a name can be shown and stored."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def one_line(text: str, limit: int) -> str:
     """As `plain`, with every run of white space as one space, and at most `limit` characters."""
     line = plain(" ".join(text.split()), keep="")
