@@ -1,6 +1,7 @@
 """The arrays of a data set, as jobs read them: each split is decoded straight into its own file."""
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -20,7 +21,8 @@ IMAGES: dict[Split, str] = {
     "validation": "heldout/validation.npy",
     "test": "heldout/test.npy",
 }
-BLOCK = 256  # images that are written at a time
+BLOCK = 256  # images that are written at a time, at most
+BLOCK_BYTES = 64 * 2**20
 
 
 def labels_file(split: Split) -> str:
@@ -81,7 +83,8 @@ def _decoded(
 ) -> Iterator[np.ndarray]:
     """uint8 [at most BLOCK, channels, height, width], in order."""
     found = zip(samples, pixels(samples, *shape, value_range), strict=True)
-    while block := list(islice(found, BLOCK)):
+    most = max(1, min(BLOCK, BLOCK_BYTES // math.prod(shape)))
+    while block := list(islice(found, most)):
         for sample, image in block:
             if isinstance(image, Unreadable):
                 raise DatasetError(

@@ -3,13 +3,14 @@
 import importlib
 import re
 import stat
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -42,6 +43,11 @@ _TURNS = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
+}
+_OTHER_BYTE = {
+    "RGB;16B": "RGB;16L",
+    "RGB;16L": "RGB;16B",
+    "RGB;16N": "RGB;16B" if sys.byteorder == "little" else "RGB;16L",
 }
 _MAGIC = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|II[*+]\0|MM\0[*+]|8BPS\0|qoif|DDS \||icns|SIMPLE  =|/\* XPM"
@@ -133,7 +139,8 @@ def exif_orientation(image: Image.Image) -> int:
 
 
 def upright_pixels(image: Image.Image) -> np.ndarray:
-    """Flatten and turn an opened image: uint8 [H, W] or [H, W, 3], float32 [H, W] in source units if it has more than 8 bits."""
+    """Flatten and turn an opened image: uint8 or, in source units if it has more than 8 bits, float32; [H, W] or [H, W, 3]."""
+    dropped = _dropped_bytes(image)
     try:
         image.load()
     except OSError:
@@ -147,7 +154,11 @@ def upright_pixels(image: Image.Image) -> np.ndarray:
         # All pixels of a TIFF are there: what failed is the EXIF that Pillow reads after them.
     flat = _flattened(image)
     turn = _TURNS.get(exif_orientation(image))  # of a TIFF only now: Pillow turns it when it loads it
-    return np.asarray(flat if turn is None else flat.transpose(turn))
+    pixels = np.asarray(flat if turn is None else flat.transpose(turn))
+    if dropped is None:
+        return pixels
+    low = np.asarray(dropped if turn is None else dropped.transpose(turn))
+    return np.asarray(pixels * np.float32(256) + low)
 
 
 def fitted_pixels(
@@ -213,7 +224,7 @@ def shared_range(extents: Iterable[tuple[float, float, float]]) -> tuple[float, 
 def file_extent(file: Path | BinaryIO) -> tuple[float, float, float] | None:
     """Measure a deep image; None, without decoding it, for one of 8 bits. Raises as `decode`."""
     with opened_image(file) as image:
-        return value_extent(upright_pixels(image)) if _is_deep(image) else None
+        return value_extent(upright_pixels(image)) if _is_deep(image) or _is_deep_colour(image) else None
 
 
 @cache
@@ -245,6 +256,37 @@ def _ended_jpeg(image: Image.Image) -> Image.Image | None:
 
 def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith(("I", "F"))
+
+
+def _dropped_bytes(image: Image.Image) -> Image.Image | None:
+    """Of 16 bits per colour Pillow keeps the upper byte: read the lower one, by the name of the opposite byte order. None for other images."""
+    stream = getattr(image, "fp", None)
+    if stream is None or not _is_deep_colour(image):
+        return None
+    position = stream.tell()
+    try:
+        again = Image.open(stream, formats=(str(image.format),))
+        again.tile = [tile._replace(args=_raw_mode_changed(tile.args)) for tile in again.tile]
+        again.load()
+    except Exception:  # a codec that knows no such order: the upper byte remains
+        return None
+    finally:
+        stream.seek(position)
+    return again
+
+
+def _is_deep_colour(image: Image.Image) -> bool:
+    args = [tile[3] for tile in getattr(image, "tile", ())]
+    return image.mode == "RGB" and bool(args) and all(_raw_mode(one) in _OTHER_BYTE for one in args)
+
+
+def _raw_mode(args: Any) -> Any:
+    return args[0] if isinstance(args, tuple) and args else args
+
+
+def _raw_mode_changed(args: Any) -> Any:
+    other = _OTHER_BYTE[str(_raw_mode(args))]
+    return (other, *args[1:]) if isinstance(args, tuple) else other
 
 
 def _flattened(image: Image.Image) -> Image.Image:

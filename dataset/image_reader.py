@@ -1,13 +1,16 @@
 """Every image is opened once for what is known of it and once for its pixels; what cannot be read is set aside with a reason."""
 
 import hashlib
+import os
 import signal
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
+from itertools import islice
 from multiprocessing import active_children, get_context, resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -31,8 +34,11 @@ from dataset.decode import (
 from dataset.listing import Sample
 
 T = TypeVar("T")
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 POOL_FROM = 1500  # images; for fewer, starting processes costs more than it saves
-CHUNK = 256
+CHUNK = 256  # images that a process is given at a time, at most
+CHUNK_BYTES = 16 * 2**20  # of results; with two chunks to a process under way this bounds the memory
+HEADER_BYTES = 2048
 SIDE = 16  # of a thumbnail
 GREY_TOLERANCE = 4  # colour channels of a grey picture differ by JPEG's rounding
 
@@ -61,7 +67,7 @@ class Unreadable:
 
 def headers(samples: Sequence[Sample]) -> Iterator[Header | Unreadable]:
     """Read every sample to its end and say what it is, in order."""
-    return _mapped(_header, samples)
+    return _mapped(_header, samples, HEADER_BYTES)
 
 
 def pixels(
@@ -72,7 +78,7 @@ def pixels(
     value_range: tuple[float, float] | None = None,
 ) -> Iterator[np.ndarray | Unreadable]:
     """uint8 [channels, height, width] of each sample, in order; `value_range` as `find_value_range` gives it."""
-    return _mapped(_Decoder(channels, height, width, value_range), samples)
+    return _mapped(_Decoder(channels, height, width, value_range), samples, channels * height * width)
 
 
 def find_value_range(headers: Iterable[Header]) -> tuple[float, float] | None:
@@ -94,15 +100,17 @@ class _DecoderCrashed(Exception):
     """A worker process is gone, and not because of an interrupt."""
 
 
-def _mapped(function: Callable[[Sample], T], samples: Sequence[Sample]) -> Iterator[T | Unreadable]:
+def _mapped(function: Callable[[Sample], T], samples: Sequence[Sample], result_bytes: int) -> Iterator[T | Unreadable]:
     if len(samples) < POOL_FROM or samples[0].path is None:
         yield from map(function, samples)
         return
+    chunk = max(1, min(CHUNK, CHUNK_BYTES // result_bytes))
     done = careful_until = 0
     while done < len(samples):
         careful = done < careful_until
         try:
-            for found in _in_processes(function, samples[done : careful_until if careful else None], careful):
+            some = samples[done : careful_until if careful else None]
+            for found in _in_processes(function, some, 1 if careful else None, 1 if careful else chunk):
                 done += 1
                 yield found
         except _DecoderCrashed:
@@ -113,26 +121,42 @@ def _mapped(function: Callable[[Sample], T], samples: Sequence[Sample]) -> Itera
                 careful_until = done + CHUNK
 
 
-def _in_processes(function: Callable[[Sample], T], samples: Sequence[Sample], careful: bool) -> Iterator[T]:
-    """`careful` is one image after the other: where a decoder crashes, the first without a result is the one that did it.
+def _in_processes(
+    function: Callable[[Sample], T], samples: Sequence[Sample], processes: int | None, chunk: int
+) -> Iterator[T]:
+    """Yield the results in order. With one process and chunks of one, the first image without a result is the one that crashed a decoder.
 
     Raises _DecoderCrashed, or BrokenProcessPool if the workers were interrupted.
     """
-    workers: list[BaseProcess] = []
+    workers: set[BaseProcess] = set()
+    number = processes or CORES
+    chunks = (samples[start : start + chunk] for start in range(0, len(samples), chunk))
+    waiting: deque[Future[list[T]]] = deque()
+
+    def submit(most: int) -> None:
+        with _interrupts_held():
+            waiting.extend(pool.submit(_each, function, some) for some in islice(chunks, most))
+            workers.update(active_children())
+
     try:
-        with ProcessPoolExecutor(
-            max_workers=1 if careful else None,
-            mp_context=get_context("forkserver"),
-            initializer=_end_on_interrupt,
-        ) as pool:
-            with _interrupts_held():
-                found = pool.map(function, samples, chunksize=1 if careful else CHUNK)
-                workers.extend(active_children())
-            yield from found
+        with ProcessPoolExecutor(number, get_context("forkserver"), _end_on_interrupt) as pool:
+            submit(2 * number)
+            try:
+                while waiting:
+                    results = waiting.popleft().result()
+                    submit(1)
+                    yield from results
+            finally:
+                for left in waiting:
+                    left.cancel()
     except BrokenProcessPool:
         if any(worker.exitcode == -signal.SIGINT for worker in workers):
             raise
         raise _DecoderCrashed from None
+
+
+def _each(function: Callable[[Sample], T], samples: Sequence[Sample]) -> list[T]:
+    return [function(sample) for sample in samples]
 
 
 @contextmanager

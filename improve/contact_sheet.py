@@ -19,7 +19,7 @@ from schema.dataset import DatasetProfile, Split
 from schema.text import one_line
 
 SIDE = 112  # pixels of a thumbnail's longer side
-PER_CLASS = 12
+PER_CLASS = 10
 IN_ALL = 1500  # thumbnails of classes; with many classes each shows fewer, but LEAST
 LEAST = 3
 MOST_COPIES = 60

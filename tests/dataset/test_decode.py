@@ -4,6 +4,8 @@ import io
 import os
 import struct
 import warnings
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dataset.decode import FORMATS, SUFFIXES, decode, looks_like_image, scaled_pixels, shared_range, value_extent
+from dataset.decode import (
+    FORMATS,
+    SUFFIXES,
+    decode,
+    file_extent,
+    looks_like_image,
+    scaled_pixels,
+    shared_range,
+    value_extent,
+)
 from sandbox.assemble import toolbox_names
 
 RAMP = np.linspace(0, 1, 24 * 16).reshape(16, 24)
@@ -146,6 +157,65 @@ def test_deep_images_keep_their_contrast(values: np.ndarray, kind: str) -> None:
     expected = np.rint(RAMP * 255)
     found = plain(tiff(values.astype(kind)))[0]
     assert np.abs(found - expected).max() <= 3  # percentiles clip a little where no full scale fits
+
+
+def colour_png(values: np.ndarray) -> bytes:
+    """A PNG of 16 bits per colour, each row stored as differences to the pixel before, as encoders do."""
+    height, width, _ = values.shape
+    raw = values.astype(">u2").tobytes()
+    rows = [np.frombuffer(raw[i * width * 6 : (i + 1) * width * 6], np.uint8).reshape(width, 6) for i in range(height)]
+    stored = b"".join(b"\1" + np.diff(row, axis=0, prepend=np.zeros((1, 6), np.uint8)).tobytes() for row in rows)
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(stored)) + chunk(b"IEND", b"")
+
+
+def colour_tiff(values: np.ndarray, order: str) -> bytes:
+    height, width, _ = values.shape
+    content = values.astype(order + "u2").tobytes()
+    depths = 8 + len(content)
+    tags = [
+        (256, 3, 1, width),
+        (257, 3, 1, height),
+        (258, 3, 3, depths),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (273, 4, 1, 8),
+    ]
+    tags += [(277, 3, 1, 3), (278, 3, 1, height), (279, 4, 1, len(content))]
+    found = (b"MM\0*" if order == ">" else b"II*\0") + struct.pack(order + "I", depths + 6) + content
+    found += struct.pack(order + "HHHH", 16, 16, 16, len(tags))
+    for tag, form, count, value in tags:
+        small = form == 3 and count == 1
+        found += struct.pack(
+            order + ("HHIHH" if small else "HHII"), tag, form, count, *([value, 0] if small else [value])
+        )
+    return found + bytes(4)
+
+
+DEEP_COLOUR = {
+    "PNG": colour_png,
+    "TIFF, little-endian": lambda values: colour_tiff(values, "<"),
+    "TIFF, big-endian": lambda values: colour_tiff(values, ">"),
+}
+
+
+@pytest.mark.parametrize("encoded", DEEP_COLOUR.values(), ids=DEEP_COLOUR)
+def test_twelve_bits_in_sixteen_are_not_black_in_colour_either(encoded: Callable[[np.ndarray], bytes]) -> None:
+    """Pillow alone keeps the upper byte of each, which is below 16."""
+    values = np.random.default_rng(0).integers(0, 4096, (16, 24, 3))
+    found = plain(encoded(values), 3, (0.0, 4095.0))
+    assert np.array_equal(found.transpose(1, 2, 0), np.rint(values * np.float32(255 / 4095)).astype(np.uint8))
+    assert file_extent(io.BytesIO(encoded(values))) == pytest.approx((20, 4074, 4095), abs=25)
+
+
+def test_a_colour_of_full_sixteen_bits_looks_as_its_upper_byte() -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (16, 24, 3))
+    found = plain(colour_png(values), 3).transpose(1, 2, 0).astype(int)
+    assert np.abs(found - (values >> 8)).max() <= 1
 
 
 @pytest.mark.parametrize("mark", [np.nan, -np.inf, -9999, -3.4e38])

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -212,11 +213,31 @@ def crash_on_name(one: Sample) -> str:
     return one.name
 
 
+def test_many_images_come_in_order_from_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_reader, "POOL_FROM", 4)
+    monkeypatch.setattr(image_reader, "CHUNK", 3)
+    samples = [Sample(str(i), "a", None, path=Path("x")) for i in range(50)]
+    assert list(image_reader._mapped(name_of, samples, 1)) == [str(i) for i in range(50)]
+
+
+def test_a_reader_that_is_left_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_reader, "POOL_FROM", 4)
+    monkeypatch.setattr(image_reader, "CHUNK", 1)
+    found = image_reader._mapped(name_of, [Sample(str(i), "a", None, path=Path("x")) for i in range(200)], 1)
+    assert next(found) == "0"
+    found.close()  # type: ignore[attr-defined]
+    assert not active_children()
+
+
+def name_of(one: Sample) -> str:
+    return one.name
+
+
 def test_a_file_that_crashes_its_decoder_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_reader, "POOL_FROM", 4)
     monkeypatch.setattr(image_reader, "CHUNK", 4)
     names = [f"{i}" for i in range(12)]
     names[5] = "crash"
     samples = [Sample(name, "a", None, path=Path(name)) for name in names]
-    found = list(image_reader._mapped(crash_on_name, samples))
+    found = list(image_reader._mapped(crash_on_name, samples, 1))
     assert [one if isinstance(one, str) else "set aside" for one in found] == [*names[:5], "set aside", *names[6:]]
