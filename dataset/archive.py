@@ -31,7 +31,14 @@ def unpack(path: Path, workdir: Path) -> Path:
     try:
         _extract(path, partial)
         partial.rename(target)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError, NotImplementedError, OSError) as error:
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        EOFError,
+        RuntimeError,
+        NotImplementedError,
+        OSError,
+    ) as error:
         if isinstance(error, DatasetError):
             raise
         raise DatasetError(
@@ -79,7 +86,8 @@ def _extract(path: Path, target: Path) -> None:
 def _bounded(path: Path, count: int, size: int) -> None:
     if count > MOST_FILES or size > LARGEST or size > max(RATIO * path.stat().st_size, 2**30):
         raise DatasetError(
-            f"{path} would unpack to {size / 2**30:.1f} GB in {count} files, which no image set of its size does. Unpack it yourself if you trust it."
+            f"{path} would unpack to {size / 2**30:.1f} GB in {count} files, which no image set of its size"
+            " does. Unpack it yourself if you trust it."
         )
 
 

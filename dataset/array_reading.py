@@ -73,7 +73,10 @@ def _pairs(arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, str, Split | No
 
 def _images(path: Path, key: str, images: np.ndarray) -> tuple[np.ndarray, str]:
     """[N, H, W] or [N, H, W, C]; arrays with channels first are turned, and that is told."""
-    wrong = f"{path}: {key} is {images.dtype} {list(images.shape)}; expected numbers [N, H, W] or [N, H, W, C] with 1 to 4 channels"
+    wrong = (
+        f"{path}: {key} is {images.dtype} {list(images.shape)}; expected numbers [N, H, W] or [N, H, W, C]"
+        " with 1 to 4 channels"
+    )
     if images.ndim not in {3, 4} or images.dtype.kind not in "buif":
         raise DatasetError(f"{wrong}.")
     if images.dtype.kind == "b":
@@ -81,9 +84,10 @@ def _images(path: Path, key: str, images: np.ndarray) -> tuple[np.ndarray, str]:
     if images.ndim == 3 or images.shape[-1] in {1, 2, 3, 4}:
         return images, ""
     if images.shape[1] in {1, 2, 3, 4}:
-        return np.moveaxis(
-            images, 1, -1
-        ), f"{key} has its channels first: {list(images.shape)} was read as [N, C, H, W]"
+        return (
+            np.moveaxis(images, 1, -1),
+            f"{key} has its channels first: {list(images.shape)} was read as [N, C, H, W]",
+        )
     raise DatasetError(f"{wrong}.")
 
 
@@ -92,7 +96,8 @@ def _labels(path: Path, key: str, labels: np.ndarray, wanted: int) -> list[str]:
         ones = labels.astype(bool).sum(1) if labels.dtype.kind in "buif" else np.zeros(len(labels))
         if not (ones == 1).all():
             raise DatasetError(
-                f"{path}: {key} {list(labels.shape)} gives several labels per image, or none; IMPROVE gives each image one class."
+                f"{path}: {key} {list(labels.shape)} gives several labels per image, or none; IMPROVE gives"
+                " each image one class."
             )
         labels = labels.argmax(1)
     labels = labels.reshape(-1)
@@ -145,7 +150,8 @@ def read_pixels(table: Table, label_column: str | None) -> Listing:
         named = others
     if len(named) != 1:
         raise DatasetError(
-            f"{table.path} holds pixels; which column holds the labels? It has: {name_list([table.columns[i] for i in rest]) or 'pixels only'}. Say so: --label-column NAME"
+            f"{table.path} holds pixels; which column holds the labels? It has:"
+            f" {name_list([table.columns[i] for i in rest]) or 'pixels only'}. Say so: --label-column NAME"
         )
     rows = [row[pixels[0]].split() if len(pixels) == 1 else [row[i] for i in pixels] for row in table.rows]
     square = _side(len(rows[0]))
@@ -171,7 +177,10 @@ def read_pixels(table: Table, label_column: str | None) -> Listing:
         for i, (row, image) in enumerate(zip(table.rows, images, strict=True))
     )
     classes = class_order(sample.label for sample in samples)
-    text = f"{table.path.name} holds the pixels of {len(samples):,} images of {side} x {side}; its column {table.columns[named[0]]} gives the labels"
+    text = (
+        f"{table.path.name} holds the pixels of {len(samples):,} images of {side} x {side}; its column"
+        f" {table.columns[named[0]]} gives the labels"
+    )
     if split is not None:
         text += f", {table.columns[split]} the splits"
     return Listing(table.path.stem, "arrays", classes, samples, (), table.notes, None, text)

@@ -88,8 +88,9 @@ def _decoded(
         for sample, image in block:
             if isinstance(image, Unreadable):
                 raise DatasetError(
-                    f"{sample.name} was readable a moment ago and is not any more: it {image.reason}. "
-                    "If something is writing to the folder, wait until it has ended; otherwise move the file away. Then start again."
+                    f"{sample.name} was readable a moment ago and is not any more: it {image.reason}. If"
+                    " something is writing to the folder, wait until it has ended; otherwise move the file"
+                    " away. Then start again."
                 )
         yield np.stack([image for _, image in block if isinstance(image, np.ndarray)])
 
@@ -98,7 +99,11 @@ class _Statistics:
     """Mean and standard deviation per channel of pixels scaled to 0..1, from exact sums: the same however the images come in blocks."""
 
     def __init__(self, channels: int) -> None:
-        self._sums, self._squares, self._count = np.zeros(channels, np.uint64), np.zeros(channels, np.uint64), 0
+        self._sums, self._squares, self._count = (
+            np.zeros(channels, np.uint64),
+            np.zeros(channels, np.uint64),
+            0,
+        )
 
     def add(self, images: np.ndarray) -> None:
         self._sums += images.sum((0, 2, 3), dtype=np.uint64)

@@ -18,14 +18,46 @@ from PIL import Image, UnidentifiedImageError
 # What Pillow decodes by itself. Never EPS, WMF or PDF, which start another program, nor formats that are only recognised.
 # Those without a magic number come last: they are tried when nothing else fits.
 FORMATS: tuple[str, ...] = (
-    *("JPEG", "MPO", "PNG", "GIF", "WEBP", "TIFF", "BMP", "DIB", "PPM", "AVIF", "HEIF", "JPEG2000", "ICO", "CUR"),
-    *("ICNS", "DDS", "QOI", "PSD", "PCX", "DCX", "SGI", "SUN", "XBM", "XPM", "FITS", "FLI", "MSP", "BLP", "FTEX"),
+    *(
+        "JPEG",
+        "MPO",
+        "PNG",
+        "GIF",
+        "WEBP",
+        "TIFF",
+        "BMP",
+        "DIB",
+        "PPM",
+        "AVIF",
+        "HEIF",
+        "JPEG2000",
+        "ICO",
+        "CUR",
+    ),
+    *(
+        "ICNS",
+        "DDS",
+        "QOI",
+        "PSD",
+        "PCX",
+        "DCX",
+        "SGI",
+        "SUN",
+        "XBM",
+        "XPM",
+        "FITS",
+        "FLI",
+        "MSP",
+        "BLP",
+        "FTEX",
+    ),
     *("GBR", "IM", "MCIDAS", "PCD", "PIXAR", "XVTHUMB", "TGA", "SPIDER", "IMT"),
 )
 _SUFFIXES = (
-    ".jpg .jpeg .jpe .jfif .mpo .png .apng .gif .webp .tif .tiff .bmp .dib .ppm .pgm .pbm .pnm .pfm .avif .avifs "
-    ".heic .heif .hif .heics .heifs .jp2 .j2k .j2c .jpc .jpf .jpx .ico .cur .icns .dds .qoi .psd .pcx .dcx .sgi "
-    ".rgb .rgba .bw .ras .xbm .xpm .fit .fits .fli .flc .msp .blp .ftc .ftu .gbr .im .pcd .pxr .tga .icb .vda .vst"
+    ".jpg .jpeg .jpe .jfif .mpo .png .apng .gif .webp .tif .tiff .bmp .dib .ppm .pgm .pbm .pnm .pfm .avif"
+    " .avifs .heic .heif .hif .heics .heifs .jp2 .j2k .j2c .jpc .jpf .jpx .ico .cur .icns .dds .qoi .psd .pcx"
+    " .dcx .sgi .rgb .rgba .bw .ras .xbm .xpm .fit .fits .fli .flc .msp .blp .ftc .ftu .gbr .im .pcd .pxr"
+    " .tga .icb .vda .vst"
 )
 SUFFIXES: frozenset[str] = frozenset(_SUFFIXES.split())
 LARGEST_PIXELS = 178_956_970  # where Pillow speaks of a bomb: beyond it a small file can fill the memory
@@ -50,19 +82,35 @@ _OTHER_BYTE = {
     "RGB;16N": "RGB;16B" if sys.byteorder == "little" else "RGB;16L",
 }
 _MAGIC = re.compile(
-    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|II[*+]\0|MM\0[*+]|8BPS\0|qoif|DDS \||icns|SIMPLE  =|/\* XPM"
-    rb"|\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51|\x59\xa6\x6a\x95|\x01\xda[\0\x01][\x01\x02]|P[1-6fF]\s[\d#-]"
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|II[*+]\0|MM\0[*+]|8BPS\0|qoif|DDS \||icns|SIMPLE"
+    rb"  =|/\* XPM"
+    rb"|\0\0\0\x0cjP "
+    rb" \r\n\x87\n|\xff\x4f\xff\x51|\x59\xa6\x6a\x95|\x01\xda[\0\x01][\x01\x02]|P[1-6fF]\s[\d#-]"
     rb"|\n[\0\x02\x03\x05]\x01[\x01\x02\x04\x08]|\0\0[\x01\x02]\0[\x01-\x3f]\0..[^\xff]\0|BM....\0\0\0\0....[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
     re.DOTALL,
 )
 _NO_PICTURE = {
     b"%PDF": "is a PDF document, not an image",
-    b"%!PS": "is a PostScript drawing, which is not opened since that would start another program: save it as PNG",
-    b"\xc5\xd0\xd3\xc6": "is an EPS drawing, which is not opened since that would start another program: save it as PNG",
+    b"%!PS": ("is a PostScript drawing, which is not opened since that would start another program: save it as PNG"),
+    b"\xc5\xd0\xd3\xc6": (
+        "is an EPS drawing, which is not opened since that would start another program: save it as PNG"
+    ),
     b"version https://git-lfs": "is a Git LFS pointer, not the image itself: run git lfs pull",
     b"PK\x03\x04": "is a zip archive, not an image",
 }
-_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1", b"heif"}
+_HEIC_BRANDS = {
+    b"heic",
+    b"heix",
+    b"heim",
+    b"heis",
+    b"hevc",
+    b"hevx",
+    b"hevm",
+    b"hevs",
+    b"mif1",
+    b"msf1",
+    b"heif",
+}
 
 
 def decode(
@@ -94,7 +142,10 @@ def looks_like_image(head: bytes) -> bool:
 @contextmanager
 def opened_image(file: Path | BinaryIO) -> Iterator[Image.Image]:
     """Open an image of one of FORMATS; whatever goes wrong inside with its content becomes a ValueError that says what."""
-    with open_regular(file) if isinstance(file, Path) else nullcontext(file) as stream, warnings.catch_warnings():
+    with (
+        open_regular(file) if isinstance(file, Path) else nullcontext(file) as stream,
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         stream.seek(0)
         head = stream.read(HEAD_BYTES)
@@ -162,7 +213,11 @@ def upright_pixels(image: Image.Image) -> np.ndarray:
 
 
 def fitted_pixels(
-    pixels: np.ndarray, channels: int, height: int | None, width: int | None, value_range: tuple[float, float] | None
+    pixels: np.ndarray,
+    channels: int,
+    height: int | None,
+    width: int | None,
+    value_range: tuple[float, float] | None,
 ) -> np.ndarray:
     """Bring uint8 or deep [H, W] or [H, W, 3] to uint8 [channels, height, width]."""
     if pixels.dtype != np.uint8:

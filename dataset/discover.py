@@ -76,15 +76,24 @@ def _absent(path: Path) -> str:
     beside = [p.name for p in parent.iterdir()] if parent.is_dir() else []
     close = get_close_matches(path.name, beside, n=3)
     hint = f" Did you mean {', '.join(str(parent / name) for name in close)}?" if close else ""
-    return f"There is no folder or file {path}.{hint} Give a folder of class folders, an archive, a table, an .npz, or a torchvision name such as cifar10."
+    return (
+        f"There is no folder or file {path}.{hint} Give a folder of class folders, an archive, a table, an"
+        " .npz, or a torchvision name such as cifar10."
+    )
 
 
 def _not_known(path: Path) -> str:
     if path.name.lower().endswith(OTHER_ARCHIVES):
-        return f"{path}: archives of this kind are not unpacked. Unpack it yourself and give the folder, or pack it as .zip or .tar.gz."
+        return (
+            f"{path}: archives of this kind are not unpacked. Unpack it yourself and give the folder, or pack"
+            " it as .zip or .tar.gz."
+        )
     if not path.is_file():
         return f"{path} is a pipe or a device. Expected a folder, .zip, .tar, a table or .npz."
-    return f"{path} is not a data set that we know. Expected a folder, .zip, .tar, a table (.csv, .tsv, .xlsx, .jsonl) or .npz."
+    return (
+        f"{path} is not a data set that we know. Expected a folder, .zip, .tar, a table (.csv, .tsv, .xlsx,"
+        " .jsonl) or .npz."
+    )
 
 
 def _from_table_file(path: Path, options: ReadingOptions) -> Listing:
@@ -137,7 +146,8 @@ def _without_images(root: Path, tree: Folder, options: ReadingOptions) -> Listin
         return replace(listing, unused=others)
     if labelled:
         raise DatasetError(
-            f"{root} holds several tables of pixels: {name_list([t.path.name for t in labelled])}. Give one of them, e.g. {labelled[0].path}."
+            f"{root} holds several tables of pixels: {name_list([t.path.name for t in labelled])}. Give one"
+            f" of them, e.g. {labelled[0].path}."
         )
     return refuse_without_images(root, tree)
 
@@ -188,7 +198,12 @@ def in_readable_text(listing: Listing) -> Listing:
         warnings=tuple(map(readable, listing.warnings)),
         unused={readable(what): number for what, number in listing.unused.items()},
         samples=tuple(
-            replace(one, name=readable(one.name), label=readable(one.label), group=one.group and readable(one.group))
+            replace(
+                one,
+                name=readable(one.name),
+                label=readable(one.label),
+                group=one.group and readable(one.group),
+            )
             for one in listing.samples
         ),
     )

@@ -78,7 +78,8 @@ def read_folders(root: Path, tree: Folder, layout: str | None = None) -> FolderR
 def _as_told(root: Path, level: Folder, inner: list[Folder], layout: str) -> Reading:
     if layout == "split-folders":
         raise DatasetError(
-            f"--layout split-folders: {root} has no folders such as train/ and test/ that hold the same class folders. It has: {_names(inner)}"
+            f"--layout split-folders: {root} has no folders such as train/ and test/ that hold the same class"
+            f" folders. It has: {_names(inner)}"
         )
     if layout == "class-folders":
         return _class_reading(root, level, inner)
@@ -110,7 +111,10 @@ def _class_reading(root: Path, level: Folder, folders: list[Folder]) -> Reading:
         _take(root, folder, clean_name(folder.name), None, reading)
     reading.classes = _in_order({clean_name(folder.name) for folder in classes})
     inside = f"{level.path}/" if level.path else ""
-    reading.text = f"each folder{f' in {inside}' if inside else ''} is a class: {name_list(reading.classes, 6)} ({len(reading.samples):,} images)"
+    reading.text = (
+        f"each folder{f' in {inside}' if inside else ''} is a class: {name_list(reading.classes, 6)}"
+        f" ({len(reading.samples):,} images)"
+    )
     _explain_class_folders(level, classes, reading)
     return reading
 
@@ -133,7 +137,8 @@ def _explain_class_folders(level: Folder, classes: list[Folder], reading: Readin
         )
         more = f" and {len(nested) - 3} more" if len(nested) > 3 else ""
         reading.notes.append(
-            f"folders inside a class folder were merged into its class: {shown}{more}. To tell the inner folders apart: --layout inner-folders"
+            f"folders inside a class folder were merged into its class: {shown}{more}. To tell the inner"
+            " folders apart: --layout inner-folders"
         )
     twins = [names for names in _by_fold(reading.classes).values() if len(names) > 1]
     if twins:
@@ -189,7 +194,10 @@ def _inner_reading(root: Path, level: Folder, outer: list[Folder]) -> Reading:
                 _take(root, inner, clean_name(inner.name), None, reading)
                 names.add(clean_name(inner.name))
     reading.classes = _in_order(names)
-    reading.text = f"the folders inside {_names(outer)} are the classes: {name_list(reading.classes, 6)} ({len(reading.samples):,} images)"
+    reading.text = (
+        f"the folders inside {_names(outer)} are the classes: {name_list(reading.classes, 6)}"
+        f" ({len(reading.samples):,} images)"
+    )
     _explain_empty(level, reading)
     return reading
 
@@ -215,8 +223,9 @@ def _split_folders(root: Path, level: Folder) -> Reading | None:
     flat = [folder for folder in untagged if not is_generic(folder.name) and not is_unlabelled(folder.name)]
     if len(flat) > 1:
         raise DatasetError(
-            f"{root} is ambiguous: it holds split folders ({_names([folder for folder, _ in tagged])}) and class folders ({_names(flat)}). "
-            "Say which: --layout split-folders or --layout class-folders, or give the folder that holds only the one or only the other."
+            f"{root} is ambiguous: it holds split folders ({_names([folder for folder, _ in tagged])}) and"
+            f" class folders ({_names(flat)}). Say which: --layout split-folders or --layout class-folders,"
+            " or give the folder that holds only the one or only the other."
         )
     return _read_parts(root, tagged, parts, untagged)
 
@@ -239,7 +248,8 @@ def _read_parts(
     }
     if not train:
         raise DatasetError(
-            f"{root} has split folders ({_names([f for f, _ in tagged])}) but no training images. Expected train/<class>/ folders."
+            f"{root} has split folders ({_names([f for f, _ in tagged])}) but no training images. Expected"
+            " train/<class>/ folders."
         )
     seen: dict[str, Counter[str]] = {}
     strangers: dict[str, int] = {}
@@ -261,16 +271,18 @@ def _read_parts(
         split: [f"{folder.path}/" for folder, s in tagged if s == split] for split in ("train", "validation", "test")
     }
     said = [
-        f"{name_list(names[split], 3)} {'is' if len(names[split]) == 1 else 'are'} the {split if split != 'train' else 'training'} part ({sum(numbers.values()):,} images)"
+        f"{name_list(names[split], 3)} {'is' if len(names[split]) == 1 else 'are'} the"
+        f" {split if split != 'train' else 'training'} part ({sum(numbers.values()):,} images)"
         for split, numbers in seen.items()
     ]
     reading.text = f"{'; '.join(said)}; the folders inside are the classes: {name_list(reading.classes, 6)}"
     if strangers:
         reading.notes.append(
-            f"classes without training images were set aside: {name_list([f'{name} ({n})' for name, n in strangers.items()], 5)}"
+            "classes without training images were set aside:"
+            f" {name_list([f'{name} ({n})' for name, n in strangers.items()], 5)}"
         )
     _explain_rest(tagged, parts, untagged, reading)
-    _explain_empty_parts(parts, seen, reading)
+    _explain_empty_parts(parts, reading)
     return reading
 
 
@@ -282,7 +294,9 @@ def _explain_rest(
         if class_level(folder).path not in read:
             reading.unused[f"images in {folder.path}/, which has no class folders"] = folder.total
             reading.notes.append(
-                f"{folder.path}/ has no class folders: its {count(folder.total, 'image has no label and is', 'images have no labels and are')} not used"
+                f"{folder.path}/ has no class folders: its"
+                f" {count(folder.total, 'image has no label and is', 'images have no labels and are')} not"
+                " used"
             )
         elif folder.path not in read and folder.images:
             reading.notes.append(
@@ -291,21 +305,18 @@ def _explain_rest(
     for folder in untagged:
         reading.unused[f"images in {folder.path}/, which is no split"] = folder.total
         reading.notes.append(
-            f"the folder {folder.path!r} beside {_names([f for f, _ in tagged])} is not a split: its {count(folder.total, 'image was', 'images were')} not used"
+            f"the folder {folder.path!r} beside {_names([f for f, _ in tagged])} is not a split: its"
+            f" {count(folder.total, 'image was', 'images were')} not used"
         )
 
 
-def _explain_empty_parts(parts: list[ClassFolders], seen: dict[str, Counter[str]], reading: Reading) -> None:
+def _explain_empty_parts(parts: list[ClassFolders], reading: Reading) -> None:
     for part in parts:
         empty = [folder for folder in part.level.folders if not folder.total]
         if empty and part.split == "train":
             reading.notes.append(
                 f"{_names(empty)} in {part.level.path}/ {'holds' if len(empty) == 1 else 'hold'} no images"
             )
-    for split, numbers in seen.items():
-        missing = [name for name in reading.classes if not numbers[name]]
-        if missing and split != "train":
-            reading.notes.append(f"the {split} part has no image of {name_list(missing, 5)}")
 
 
 def _splits_inside_classes(root: Path, inner: list[Folder]) -> Reading | None:
@@ -324,5 +335,8 @@ def _splits_inside_classes(root: Path, inner: list[Folder]) -> Reading | None:
     reading.classes = _in_order({clean_name(folder.name) for folder in inner})
     numbers = Counter(sample.split for sample in reading.samples)
     said = ", ".join(f"{split} {numbers[split]:,}" for split in ("train", "validation", "test") if split in numbers)
-    reading.text = f"each folder is a class ({name_list(reading.classes, 6)}), and the folders inside are its splits ({said} images)"
+    reading.text = (
+        f"each folder is a class ({name_list(reading.classes, 6)}), and the folders inside are its splits"
+        f" ({said} images)"
+    )
     return reading

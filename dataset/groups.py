@@ -49,9 +49,10 @@ def suggest_groups(paths: Sequence[str], labels: np.ndarray, leaders: np.ndarray
             sizes = np.bincount(series[series >= 0])
             largest = int(sizes.argmax())
             return (
-                f"file names form {int((sizes >= SMALLEST_SERIES).sum())} series (e.g. {names[largest]}..., {sizes[largest]} images) "
-                "whose images look alike: if they are frames of one video or photos of one subject, scores will be too high "
-                f"unless you keep them together with --group-pattern '{pattern}'"
+                f"file names form {int((sizes >= SMALLEST_SERIES).sum())} series (e.g. {names[largest]}...,"
+                f" {sizes[largest]} images) whose images look alike: if they are frames of one video or"
+                " photos of one subject, scores will be too high unless you keep them together with"
+                f" --group-pattern '{pattern}'"
             )
     return None
 

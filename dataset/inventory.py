@@ -13,21 +13,31 @@ from schema.errors import DatasetError
 
 TABLES = frozenset({".csv", ".tsv", ".tab", ".txt", ".xlsx", ".jsonl", ".ndjson", ".json"})
 LEFTOVERS = re.compile(
-    r"\.|__MACOSX$|@eaDir$|#recycle$|\$RECYCLE\.BIN$|RECYCLER$|System Volume Information$|lost\+found$|found\.\d{3}$"
-    r"|(eh)?thumbs(_vista)?\.db$|desktop\.ini$|Icon\r?$|~\$|Network Trash Folder$|Temporary Items$|__pycache__$",
+    r"\.|__MACOSX$|@eaDir$|#recycle$|\$RECYCLE\.BIN$|RECYCLER$|System Volume"
+    r" Information$|lost\+found$|found\.\d{3}$"
+    r"|(eh)?thumbs(_vista)?\.db$|desktop\.ini$|Icon\r?$|~\$|Network Trash Folder$|Temporary"
+    r" Items$|__pycache__$",
     re.IGNORECASE,
 )
 # Pictures and films that no decoder of ours reads: whoever has a class of them has to be told.
 FOREIGN = {
     suffix: reason
     for reason, suffixes in {
-        "is a camera raw file: export it as JPEG or PNG": ".cr2 .cr3 .crw .nef .nrw .arw .srf .sr2 .dng .orf .rw2 .raf .pef .srw .x3f .raw .3fr",
-        "is a vector drawing or a document, not a raster image: export it as PNG": ".svg .svgz .eps .ai .pdf .wmf .emf .cdr .ps",
+        "is a camera raw file: export it as JPEG or PNG": (
+            ".cr2 .cr3 .crw .nef .nrw .arw .srf .sr2 .dng .orf .rw2 .raf .pef .srw .x3f .raw .3fr"
+        ),
+        "is a vector drawing or a document, not a raster image: export it as PNG": (
+            ".svg .svgz .eps .ai .pdf .wmf .emf .cdr .ps"
+        ),
         "is a medical image: export it as PNG": ".dcm .dicom .nii .nrrd .mha .mhd .img .hdr .minc",
-        "is a whole-slide or microscope file: export it as PNG or TIFF": ".svs .ndpi .czi .lif .nd2 .vsi .mrxs .oib .oif .lsm",
-        "is an array of numbers: export it as PNG, or give an .npz of images and labels": ".npy .mat .exr .fts .h5 .hdf5 .zarr",
+        "is a whole-slide or microscope file: export it as PNG or TIFF": (
+            ".svs .ndpi .czi .lif .nd2 .vsi .mrxs .oib .oif .lsm"
+        ),
+        "is an array of numbers: export it as PNG, or give an .npz of images and labels": (
+            ".npy .mat .exr .fts .h5 .hdf5 .zarr"
+        ),
         "is a film: export its frames as images": ".mp4 .mov .avi .mkv .webm .wmv .m4v .mpg .mpeg .3gp",
-        "is an image format that is not read: save it as JPEG or PNG": ".jxl .jxr .wdp .flif .xcf .kra .jp3d .heics",
+        "is an image format that is not read: save it as JPEG or PNG": (".jxl .jxr .wdp .flif .xcf .kra .jp3d .heics"),
     }.items()
     for suffix in suffixes.split()
 }

@@ -37,11 +37,13 @@ def read_table(path: Path) -> Table:
     try:
         if not path.is_file():
             raise DatasetError(
-                f"{path}: {'is no file' if path.exists() else 'there is no such file'}. Give the table of file and label with --labels."
+                f"{path}: {'is no file' if path.exists() else 'there is no such file'}. Give the table of"
+                " file and label with --labels."
             )
         if path.stat().st_size > LARGEST:
             raise DatasetError(
-                f"{path} has {path.stat().st_size / 2**30:.1f} GB, more than a table of labels. Give a smaller one with --labels."
+                f"{path} has {path.stat().st_size / 2**30:.1f} GB, more than a table of labels. Give a"
+                " smaller one with --labels."
             )
         if suffix in {".xlsx", ".xlsm"}:
             return _from_rows(path, _excel_rows(path))
@@ -76,7 +78,18 @@ def _text_of(raw: bytes) -> tuple[str, str]:
         return raw.decode("utf-8"), ""
     except UnicodeDecodeError:
         pass
-    likely = ["cp1252", "gb18030", "big5", "shift_jis", "euc_kr", "cp1251", "cp1250", "cp1253", "cp1254", "iso8859_1"]
+    likely = [
+        "cp1252",
+        "gb18030",
+        "big5",
+        "shift_jis",
+        "euc_kr",
+        "cp1251",
+        "cp1250",
+        "cp1253",
+        "cp1254",
+        "iso8859_1",
+    ]
     best = from_bytes(_odd_lines(raw), cp_isolation=likely).best()
     encoding = best.encoding if best else "cp1252"
     try:
@@ -102,7 +115,8 @@ def _excel_rows(path: Path) -> list[list[str]]:
         book.close()
     except Exception as error:  # openpyxl passes on whatever its zip and XML readers raise
         raise DatasetError(
-            f"{path} cannot be read as an Excel table ({one_line(str(error), 100)}). Save it as .csv and give that with --labels."
+            f"{path} cannot be read as an Excel table ({one_line(str(error), 100)}). Save it as .csv and give"
+            " that with --labels."
         ) from None
     return [row for row in rows if any(row)]
 
@@ -193,7 +207,10 @@ def _unclosed(path: Path, text: str) -> str:
     """Name the line at which a quote is opened and not closed."""
     for number, line in enumerate(text.split("\n"), 1):
         if line.count('"') % 2:
-            return f'{path.name}, line {number}: a quote (") is opened and not closed, which swallows the lines that follow: {one_line(line, 80)!r}'
+            return (
+                f'{path.name}, line {number}: a quote (") is opened and not closed, which swallows the lines'
+                f" that follow: {one_line(line, 80)!r}"
+            )
     return f"{path.name}: cells hold line breaks"
 
 

@@ -7,7 +7,8 @@ from dataset.inventory import Folder, folders_below, images_below
 from dataset.split_names import is_generic, is_mask_folder
 
 MASK_FILE = re.compile(
-    r"(.+?)[ _.-]+(mask|masks|seg|segmentation|gt|groundtruth|annotation|trimap|contour)[ _.-]?\d*", re.IGNORECASE
+    r"(.+?)[ _.-]+(mask|masks|seg|segmentation|gt|groundtruth|annotation|trimap|contour)[ _.-]?\d*",
+    re.IGNORECASE,
 )
 SURELY_MASKS = frozenset(["masks", "annotations", "trimaps", "segmentations", "groundtruth", "ground_truth"])
 ORIGINALS = frozenset(["original", "originals", "rgb", "source", "sources", "input", "inputs", "raw", "scan", "scans"])

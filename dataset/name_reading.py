@@ -29,7 +29,8 @@ def compiled(pattern: str, option: str) -> re.Pattern[str]:
         return re.compile(pattern)
     except re.error as error:
         raise SettingsError(
-            f"{option} {pattern!r} is no regular expression ({error}). Expected e.g. '^(.+?)[._-]?[0-9]+' to take what stands before the number."
+            f"{option} {pattern!r} is no regular expression ({error}). Expected e.g. '^(.+?)[._-]?[0-9]+' to"
+            " take what stands before the number."
         ) from None
 
 
@@ -42,7 +43,8 @@ def read_names(root: Path, tree: Folder, given: str | None) -> Reading:
     """Take the label of every image from its file name. Raises DatasetError if no name fits, SettingsError for a bad pattern."""
     if not given:
         raise SettingsError(
-            f"--layout file-names needs a pattern: --label-pattern {suggest_pattern(tree)[0] or chr(39) + '^(.+?)[._-]?[0-9]+' + chr(39)}"
+            "--layout file-names needs a pattern: --label-pattern"
+            f" {suggest_pattern(tree)[0] or chr(39) + '^(.+?)[._-]?[0-9]+' + chr(39)}"
         )
     pattern = compiled(given, "--label-pattern")
     reading = Reading("file-names", option=f"--label-pattern {given!r}")
@@ -62,13 +64,18 @@ def read_names(root: Path, tree: Folder, given: str | None) -> Reading:
     if not reading.samples:
         example = next(images_below(tree), "none")
         raise DatasetError(
-            f"--label-pattern {given!r} fits none of the {tree.total:,} file names below {root}, e.g. {one_line(PurePosixPath(example).name, 60)!r}."
+            f"--label-pattern {given!r} fits none of the {tree.total:,} file names below {root}, e.g."
+            f" {one_line(PurePosixPath(example).name, 60)!r}."
         )
     reading.classes = class_order(sample.label for sample in reading.samples)
-    reading.text = f"the file names give the labels ({one_line(given, 60)}): {name_list(reading.classes, 6)} ({len(reading.samples):,} images)"
+    reading.text = (
+        f"the file names give the labels ({one_line(given, 60)}): {name_list(reading.classes, 6)}"
+        f" ({len(reading.samples):,} images)"
+    )
     if missed:
         reading.notes.append(
-            f"{count(missed, 'file name does', 'file names do')} not fit --label-pattern and {'was' if missed == 1 else 'were'} set aside"
+            f"{count(missed, 'file name does', 'file names do')} not fit --label-pattern and"
+            f" {'was' if missed == 1 else 'were'} set aside"
         )
     return reading
 
@@ -104,7 +111,10 @@ def with_groups(samples: list[Sample], given: str) -> tuple[list[Sample], str]:
         )
     return (
         grouped,
-        f"{count(missed, 'image fits', 'images fit')} no --group-pattern and {'is' if missed == 1 else 'are'} in no group"
-        if missed
-        else "",
+        (
+            f"{count(missed, 'image fits', 'images fit')} no --group-pattern and"
+            f" {'is' if missed == 1 else 'are'} in no group"
+            if missed
+            else ""
+        ),
     )

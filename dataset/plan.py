@@ -17,6 +17,7 @@ from schema.dataset import Duplicates, SetAside, Split
 from schema.errors import DatasetError
 
 SHOWN = 5  # names in a sentence
+FEW = 20  # images of a part, if there are ten times as many to learn from
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,8 @@ def make_plan(listing: Listing, survey: Survey, *, drop_rare_classes: bool) -> P
     pictures, exact = find_duplicates(survey.contents, survey.thumbnails, comparable)
     if len(samples) > 1 and not pictures.any():
         raise DatasetError(
-            f"All {len(samples)} images are the same picture as {samples[0].name}: nothing can be learned from them. "
-            "Look at some of the files: were they exported or converted wrongly?"
+            f"All {len(samples)} images are the same picture as {samples[0].name}: nothing can be learned"
+            " from them. Look at some of the files: were they exported or converted wrongly?"
         )
     free = (given == "") | (given == "train")
     recurring, aside = _recurring(survey, given, pictures, free)
@@ -67,6 +68,7 @@ def make_plan(listing: Listing, survey: Survey, *, drop_rare_classes: bool) -> P
     order = _lots(survey.digests, f"{secret} order")  # unlike the lots of the split: an image's place tells nothing
     for split in ("validation", "test"):
         parts[split] = parts[split][np.argsort(order[parts[split]], kind="stable")]
+    warnings += _size_warnings(parts, given, len(classes))
     warnings += _class_warnings(classes, labels, parts, given, pictures, groups)
     warnings += _group_warnings(listing, survey, labels, given, numbers, pictures, free)
     return Plan(
@@ -120,8 +122,8 @@ def _choose_classes(  # noqa: PLR0917 - the classes depend on all that is known 
             else f"Add images: without these classes {len(stay)} would be left, and a classifier needs two."
         )
         raise DatasetError(
-            f"{len(names)} of {len(rare)} classes have too few usable images to split and learn from: {shown}; "
-            f"at least {least} per class are needed{hint}. {way}"
+            f"{len(names)} of {len(rare)} classes {'has' if len(names) == 1 else 'have'} too few usable"
+            f" images to split and learn from: {shown}; at least {least} per class are needed{hint}. {way}"
         )
     gone = np.nonzero(rare[labels])[0].tolist()
     reason = f"its class has fewer than {least} images to learn from and was left out (--drop-rare-classes)"
@@ -153,9 +155,28 @@ def _check_parts(parts: dict[Split, np.ndarray], groups: np.ndarray) -> None:
             everything = np.concatenate(list(parts.values()))
             kept = len(np.unique(groups[everything]))
             raise DatasetError(
-                f"No image is left for the {split} part: the {len(everything)} images are {kept} different pictures or groups, and "
-                "copies and groups stay on one side. Add images that are no copies, or give a test part of your own."
+                f"No image is left for the {split} part: the {len(everything)} images are {kept} different"
+                " pictures or groups, and copies and groups stay on one side. Add images that are no copies,"
+                " or give a test part of your own."
             )
+
+
+def _size_warnings(parts: dict[Split, np.ndarray], given: np.ndarray, classes: int) -> list[str]:
+    """Question a part of the user's that is too small to measure anything."""
+    warnings = []
+    rests_on: tuple[tuple[Split, str], ...] = (
+        ("validation", "which changes are kept"),
+        ("test", "the final score"),
+    )
+    for split, rests in rests_on:
+        images = len(parts[split])
+        few = images < classes or (images < FEW and images < len(parts["train"]) / 10)
+        if few and (given == split).any():
+            warnings.append(
+                f"your {split} part has {images} of {sum(map(len, parts.values()))} images, and {rests} rests"
+                " on them alone. Move it elsewhere, and a fifth of the other images is taken instead"
+            )
+    return warnings
 
 
 def _class_warnings(  # noqa: PLR0917 - told of everything
@@ -172,9 +193,11 @@ def _class_warnings(  # noqa: PLR0917 - told of everything
     counts = np.bincount(labels[carvable], minlength=len(classes))
     of_pictures, of_groups = (_distinct(labels[carvable], kind[carvable], len(classes)) for kind in (pictures, groups))
     whole = [
-        f"{classes[i]!r} has one picture only ({counts[i]} copies of it)"
-        if of_pictures[i] == 1
-        else f"all {counts[i]} images of class {classes[i]!r} are in one group"
+        (
+            f"{classes[i]!r} has one picture only ({counts[i]} copies of it)"
+            if of_pictures[i] == 1
+            else f"all {counts[i]} images of class {classes[i]!r} are in one group"
+        )
         for i in np.nonzero(of_groups == 1)[0].tolist()
     ]
     carved = [split for split in ("test", "validation") if not (given == split).any()]
@@ -186,7 +209,8 @@ def _class_warnings(  # noqa: PLR0917 - told of everything
         if missing:
             whose = "carved" if split in carved else "given"
             warnings.append(
-                f"{len(missing)} of {len(classes)} classes have no image in the {whose} {split} part, so its scores say nothing of them: "
+                f"{len(missing)} of {len(classes)} classes {'has' if len(missing) == 1 else 'have'} no image"
+                f" in the {whose} {split} part, so its scores say nothing of them: "
                 + _some([repr(classes[i]) for i in missing])
             )
     return warnings
@@ -216,8 +240,9 @@ def _group_warnings(  # noqa: PLR0917 - told of everything
             images = int((np.isin(numbers, both) & free).sum())
             if images:
                 warnings.append(
-                    f"{len(both)} groups lie in your {split} part and elsewhere: {images} images to learn from belong to "
-                    f"groups of the {split} part, so its scores will be too high. Your split is used as it is"
+                    f"{len(both)} groups lie in your {split} part and elsewhere: {images} images to learn"
+                    f" from belong to groups of the {split} part, so its scores will be too high. Your split"
+                    " is used as it is"
                 )
         return warnings
     used = np.nonzero(free)[0]

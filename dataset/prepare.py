@@ -69,7 +69,11 @@ def prepare(
             f"{datasets_dir} cannot take the decoded images: {error.strerror}. Make room or set IMPROVE_HOME elsewhere."
         ) from None
     profile = DatasetProfile.model_validate_json((folder / "profile.json").read_bytes())
-    told = {"name": listing.name, "reading": listing.reading, "unused": listing.unused}  # may differ for equal images
+    told = {
+        "name": listing.name,
+        "reading": listing.reading,
+        "unused": listing.unused,
+    }  # may differ for equal images
     told |= {"warnings": read.warnings + profile.warnings}
     return profile.model_copy(update={"directory": str(folder), "seconds": seconds} | told)
 
@@ -179,10 +183,15 @@ def _file_rows(listing: Listing, read: Survey, plan: Plan) -> Iterator[FileRow]:
         for i, held in zip(plan.parts[split].tolist(), inner.tolist(), strict=True):
             sample, first = read.samples[i], int(plan.pictures[i])
             row = FileRow(
-                file_of(sample, listing.root), sample.label, split, "yes" if held else "", read.digests[i].decode(), ""
+                file_of(sample, listing.root),
+                sample.label,
+                split,
+                "yes" if held else "",
+                read.digests[i].decode(),
+                "",
             )
             if first != i:
-                copy_of, kind = file_of(read.samples[first], listing.root), "exact" if plan.exact[i] else "near"
+                copy_of, kind = file_of(read.samples[first], listing.root), ("exact" if plan.exact[i] else "near")
                 row = row._replace(copy_of=copy_of, copy=kind)
             yield row
     aside = read.set_aside + plan.set_aside

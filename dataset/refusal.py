@@ -12,7 +12,10 @@ from dataset.table_reading import Found
 from schema.errors import DatasetError
 from schema.text import name_list, one_line
 
-WAYS = "Sort the images into one folder per class, or give a table of file and label: --labels FILE.csv --file-column NAME --label-column NAME"
+WAYS = (
+    "Sort the images into one folder per class, or give a table of file and label: --labels FILE.csv"
+    " --file-column NAME --label-column NAME"
+)
 BOXES = re.compile(r"^\d+( [-\d.e]+){4,}\s*$")
 
 
@@ -29,23 +32,29 @@ def refuse(root: Path, tree: Folder, found: Found, folders: FolderReadings) -> N
     reasons += [f"{table.name} names {table.named:,} of its {table.rows:,} files" for table in found.tables]
     if tables and any(not reason.endswith("labels") for reason in reasons):
         raise DatasetError(
-            f"{images} and no class folders, and no table there gives their labels: {'; '.join(reasons[:4])}; an image there: {next(images_below(tree), 'none')}. Say which does: --labels FILE.csv --file-column NAME --label-column NAME"
+            f"{images} and no class folders, and no table there gives their labels:"
+            f" {'; '.join(reason.rstrip('.') for reason in reasons[:4])}; an image there:"
+            f" {next(images_below(tree), 'none')}. Say which does: --labels FILE.csv --file-column NAME"
+            " --label-column NAME"
         )
     pattern, classes = suggest_pattern(tree)
     if pattern:
         shown = name_list([f"{name} ({n})" for name, n in classes.most_common(6)])
         raise DatasetError(
-            f"{images} and no class folders, so their labels are unknown. If the file names tell them ({shown}): --label-pattern {pattern}. {WAYS}"
+            f"{images} and no class folders, so their labels are unknown. If the file names tell them"
+            f" ({shown}): --label-pattern {pattern}. {WAYS}"
         )
     level = folders.level or tree
     if folders.generic and folders.readings:
         names = name_list([f"{folder.name}/" for folder in with_images(level)], 5)
         raise DatasetError(
-            f"{images} in {names}, which are not names of classes, so their labels are unknown. {WAYS}. If these folders are the classes: --layout class-folders"
+            f"{images} in {names}, which are not names of classes, so their labels are unknown. {WAYS}. If"
+            " these folders are the classes: --layout class-folders"
         )
     if level is not tree and not is_mask_folder(level.name):
         raise DatasetError(
-            f"{root} has one class only, {level.name!r}, and no class folders beside it. A classifier needs at least two. {WAYS}"
+            f"{root} has one class only, {level.name!r}, and no class folders beside it. A classifier needs"
+            f" at least two. {WAYS}"
         )
     raise DatasetError(f"{images} and no class folders, so their labels are unknown. {WAYS}")
 
@@ -67,7 +76,8 @@ def refuse_without_images(root: Path, tree: Folder) -> NoReturn:
     if foreign:
         path, reason = foreign[0]
         raise DatasetError(
-            f"{root} holds no image that can be read: {len(foreign):,} files such as {one_line(path, 60)}, which {reason}."
+            f"{root} holds no image that can be read: {len(foreign):,} files such as {one_line(path, 60)},"
+            f" which {reason}."
         )
     if archives:
         kinds = {PurePosixPath(name).suffix.lower() for name in archives}
@@ -80,7 +90,8 @@ def refuse_without_images(root: Path, tree: Folder) -> NoReturn:
         way = f"Give {root / npz}" if npz else "Export them as image files, or save an .npz of images and labels"
         raise DatasetError(f"{root} holds no images, but arrays: {name_list(arrays, 4)}. {way}.")
     raise DatasetError(
-        f"{root} holds no images in class folders (found: {name_list(names, 5)}). Expected one folder of images per class."
+        f"{root} holds no images in class folders (found: {name_list(names, 5)}). Expected one folder of"
+        " images per class."
     )
 
 

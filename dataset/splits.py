@@ -9,6 +9,7 @@ VALIDATION_SHARE = 0.2
 VALIDATION_MOST = 5000  # beyond it the standard error gains little and training loses images
 INNER_SHARE = 0.1
 INNER_MOST = 2000
+SWEEPS = 5  # over the groups, to exchange some
 SMALLEST_CLASS = 5  # fewer images of a class cannot be in training, validation and test and leave two to learn from
 
 
@@ -66,6 +67,8 @@ def carve(
     by_label = np.split(np.argsort(cell_label, kind="stable"), np.cumsum(carving.left)[:-1])
     for label in np.argsort(carving.left, kind="stable").tolist():
         carving.fill(label, by_label[label])
+    if len(carving.chosen) < len(labels):  # single images have their share already
+        carving.refine()
     return np.asarray(carving.chosen[ranks])
 
 
@@ -113,6 +116,21 @@ class _Carving:
             if spare:
                 self._take(min(spare, key=self._cost))
 
+    def refine(self) -> None:
+        """Exchange groups of several classes that were taken for one and are too many for another."""
+        for _ in range(SWEEPS):
+            changed = False
+            for group in range(len(self.chosen)):
+                if self.chosen[group]:
+                    if self._can_be_dropped(group) and self._cost(group, sign=-1) < 0:
+                        self._take(group, sign=-1)
+                        changed = True
+                elif self._can_be_spared(group) and self._cost(group) < 0:
+                    self._take(group)
+                    changed = True
+            if not changed:
+                return
+
     def _cells(self, group: int) -> range:
         return range(self._starts[group], self._starts[group + 1])
 
@@ -120,16 +138,20 @@ class _Carving:
         labels = [self._labels[cell] for cell in self._cells(group)]
         return all(self.left[label] > self._least[label] for label in labels)
 
-    def _cost(self, group: int) -> float:
+    def _can_be_dropped(self, group: int) -> bool:
+        return all(self._taken[self._labels[cell]] > self._images[cell] for cell in self._cells(group))
+
+    def _cost(self, group: int, sign: int = 1) -> float:
         """How much further from their shares its classes would be: the growth of the squared gaps, as shares of the aims."""
         cost = 0.0
         for cell in self._cells(group):
-            label, images = self._labels[cell], self._images[cell]
+            label, images = self._labels[cell], sign * self._images[cell]
             cost += images * (2 * (self._taken[label] - self._wanted[label]) + images) / self._wanted[label]
         return cost
 
-    def _take(self, group: int) -> None:
-        self.chosen[group] = True
+    def _take(self, group: int, sign: int = 1) -> None:
+        """Take a group, or with `sign` -1 give it back."""
+        self.chosen[group] = sign > 0
         for cell in self._cells(group):
-            self.left[self._labels[cell]] -= 1
-            self._taken[self._labels[cell]] += self._images[cell]
+            self.left[self._labels[cell]] -= sign
+            self._taken[self._labels[cell]] += sign * self._images[cell]

@@ -42,8 +42,9 @@ def choose_size(
         side = min(image_size, int(longer.max()))
         if bytes_at(side) > free:
             raise HomeError(
-                f"{len(survey.samples)} images at --image-size {image_size} take {bytes_at(side) / 1e9:.1f} GB, "
-                f"and {free / 1e9:.1f} GB are free beneath {datasets_dir}. Give a smaller size, make room, or set IMPROVE_HOME elsewhere."
+                f"{len(survey.samples)} images at --image-size {image_size} take {bytes_at(side) / 1e9:.1f}"
+                f" GB, and {free / 1e9:.1f} GB are free beneath {datasets_dir}. Give a smaller size, make"
+                " room, or set IMPROVE_HOME elsewhere."
             )
     else:
         side = int(min(largest, np.median(longer)))
@@ -64,8 +65,8 @@ def _shape_warnings(survey: Survey, shape: tuple[int, int, int], aspect: float) 
     warnings = []
     if min(height, width) == LEAST and max(height / width * aspect, width / height / aspect) > 1.5:
         warnings.append(
-            f"images are about {np.median(survey.widths):.0f} x {np.median(survey.heights):.0f} pixels, and stored at "
-            f"{width} x {height}: the shorter side is enlarged, since networks need {LEAST} pixels"
+            f"images are about {np.median(survey.widths):.0f} x {np.median(survey.heights):.0f} pixels, and"
+            f" stored at {width} x {height}: the shorter side is enlarged, since networks need {LEAST} pixels"
         )
     ratio = survey.widths / survey.heights / aspect
     unlike = np.maximum(ratio, 1 / ratio)
@@ -73,7 +74,8 @@ def _shape_warnings(survey: Survey, shape: tuple[int, int, int], aspect: float) 
     if count:
         worst = int(unlike.argmax())
         warnings.append(
-            f"shapes differ much: {count} images are more than {UNLIKE} times as wide or as tall as the usual shape, "
-            f"e.g. {survey.samples[worst].name} ({survey.widths[worst]} x {survey.heights[worst]}); all are stretched to {width} x {height}"
+            f"shapes differ much: {count} images are more than {UNLIKE} times as wide or as tall as the usual"
+            f" shape, e.g. {survey.samples[worst].name} ({survey.widths[worst]} x {survey.heights[worst]});"
+            f" all are stretched to {width} x {height}"
         )
     return warnings

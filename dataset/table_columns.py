@@ -80,7 +80,16 @@ SPLIT_NAMES = [
     "stage",
     "group_split",
 ]
-FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "False": False, "True": True, "false": False, "true": True}
+FLAGS = {
+    "0": False,
+    "1": True,
+    "0.0": False,
+    "1.0": True,
+    "False": False,
+    "True": True,
+    "false": False,
+    "true": True,
+}
 SAMPLED = 400  # cells of a column that are looked up
 BOX_NAMES = frozenset(["xmin", "ymin", "xmax", "ymax", "x_min", "y_min", "bbox", "bounding_box", "bbox_x", "bbox_y"])
 
@@ -180,7 +189,7 @@ def _one_of(table: Table, file: int, split: int | None, known: list[int]) -> Col
             chosen,
             (),
             split,
-            note=f"{table.path.name}: {table.columns[chosen]!r} was taken for the labels; {others} says the same",
+            note=(f"{table.path.name}: {table.columns[chosen]!r} was taken for the labels; {others} says the same"),
         )
     listed = name_list([table.columns[i] for i in known])
     return Columns(
@@ -188,7 +197,9 @@ def _one_of(table: Table, file: int, split: int | None, known: list[int]) -> Col
         None,
         (),
         split,
-        doubt=f"{table.path.name} has several columns that may hold the labels: {listed}. Say which: --label-column NAME",
+        doubt=(
+            f"{table.path.name} has several columns that may hold the labels: {listed}. Say which: --label-column NAME"
+        ),
     )
 
 

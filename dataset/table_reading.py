@@ -102,7 +102,10 @@ def _why_unusable(table: Table) -> str:
         return f"has a header ({name_list(table.columns)}) and no rows"
     if len(table.columns) == 1:
         return "has one column only and no labels"
-    return f"names no image that is there (columns: {name_list(table.columns)}; first row: {one_line(', '.join(table.rows[0]), 80)})"
+    return (
+        f"names no image that is there (columns: {name_list(table.columns)}; first row:"
+        f" {one_line(', '.join(table.rows[0]), 80)})"
+    )
 
 
 def given_table(root: Path, options: ReadingOptions, tables: list[Path], index: FileIndex) -> LabelTable:
@@ -122,8 +125,9 @@ def given_table(root: Path, options: ReadingOptions, tables: list[Path], index: 
         file = chosen
     else:
         raise DatasetError(
-            f"{path}: no column names images below {root} (columns: {name_list(table.columns)}; first row: "
-            f"{one_line(', '.join(table.rows[0]), 80)}; an image there: {_an_image(index)}). Say which does: --file-column NAME, or give the folder that holds them."
+            f"{path}: no column names images below {root} (columns: {name_list(table.columns)}; first row:"
+            f" {one_line(', '.join(table.rows[0]), 80)}; an image there: {_an_image(index)}). Say which does:"
+            " --file-column NAME, or give the folder that holds them."
         )
     columns = choose_columns(table, file, options.label_column)
     if columns.doubt:
@@ -234,7 +238,10 @@ def _settle(root: Path, tables: list[LabelTable], rows: _Rows, reading: Reading)
                 rows.aside.append(
                     SetAside(
                         file=name,
-                        reason=f"could be {path}, as could {next(n for n in names if n != name)}: give their paths in the table",
+                        reason=(
+                            f"could be {path}, as could {next(n for n in names if n != name)}: give their"
+                            " paths in the table"
+                        ),
                     )
                 )
         elif len(labels) > 1:
@@ -278,12 +285,14 @@ def _notes(tables: list[LabelTable], rows: _Rows, labels: set[str]) -> list[str]
         notes.append(f"{listed}: {count(len(pairs), 'name was', 'names were')} matched {what}, e.g. {name} with {path}")
     if rows.absent:
         notes.append(
-            f"{listed}: {count(len(rows.absent), 'row names', 'rows name')} images that are not there, e.g. {one_line(rows.absent[0], 60)}"
+            f"{listed}: {count(len(rows.absent), 'row names', 'rows name')} images that are not there, e.g."
+            f" {one_line(rows.absent[0], 60)}"
         )
     if rows.unlabelled:
         cells = name_list([cell or "an empty cell" for cell in rows.unlabelled])
         notes.append(
-            f"{listed}: {count(sum(rows.unlabelled.values()), 'row has', 'rows have')} no label of their own ({cells}) and were set aside"
+            f"{listed}: {count(sum(rows.unlabelled.values()), 'row has', 'rows have')} no label of their own"
+            f" ({cells}) and were set aside"
         )
     parts = {
         label: parts
@@ -293,7 +302,8 @@ def _notes(tables: list[LabelTable], rows: _Rows, labels: set[str]) -> list[str]
     combined = [label for label, words in parts.items() if words <= labels]
     if combined:
         notes.append(
-            f"combined labels such as {combined[0]!r} were taken as classes of their own ({len(combined)} of {len(labels)}): IMPROVE gives each image one class"
+            f"combined labels such as {combined[0]!r} were taken as classes of their own ({len(combined)} of"
+            f" {len(labels)}): IMPROVE gives each image one class"
         )
     return notes
 
@@ -309,7 +319,10 @@ def _sentence(tables: list[LabelTable], reading: Reading) -> str:
     )
     folders = sorted({sample.name.rpartition("/")[0] for sample in reading.samples})
     where = f" in {name_list([f'{f}/' for f in folders], 3)}" if folders and folders != [""] else ""
-    text = f"{listed} {'gives' if len(tables) == 1 else 'give'} the labels ({columns[first.columns.file]} -> {what}) of {len(reading.samples):,} images{where}"
+    text = (
+        f"{listed} {'gives' if len(tables) == 1 else 'give'} the labels ({columns[first.columns.file]} ->"
+        f" {what}) of {len(reading.samples):,} images{where}"
+    )
     if first.columns.split is not None:
         text += f"; its column {columns[first.columns.split]} gives the splits"
     elif any(sample.split for sample in reading.samples):
@@ -331,12 +344,18 @@ def _nothing_fits(root: Path, table: LabelTable, rows: _Rows, index: FileIndex) 
     if rows.ambiguous:
         found = find_images(index, rows.ambiguous[0])
         return (
-            f"{path} cannot be used: {count(len(rows.ambiguous), 'name is', 'names are')} those of several images, e.g. {one_line(rows.ambiguous[0], 60)} "
-            f"of {name_list(found, 3)}. Give more of the path in the table."
+            f"{path} cannot be used: {count(len(rows.ambiguous), 'name is', 'names are')} those of several"
+            f" images, e.g. {one_line(rows.ambiguous[0], 60)} of {name_list(found, 3)}. Give more of the path"
+            " in the table."
         )
     if not rows.absent:
-        return f"{path} cannot be used: none of its {table.rows:,} rows has one label that can be used (column {table.table.columns[table.columns.label or 0]}). Say which column holds them: --label-column NAME"
+        return (
+            f"{path} cannot be used: none of its {table.rows:,} rows has one label that can be used (column"
+            f" {table.table.columns[table.columns.label or 0]}). Say which column holds them: --label-column"
+            " NAME"
+        )
     return (
-        f"{path}: {len(rows.absent):,} of its {table.rows:,} files are not below {root} (e.g. {one_line(rows.absent[0], 60)}; an image there: {_an_image(index)}). "
-        "Give the folder that holds the images, or another column: --file-column NAME --label-column NAME"
+        f"{path}: {len(rows.absent):,} of its {table.rows:,} files are not below {root} (e.g."
+        f" {one_line(rows.absent[0], 60)}; an image there: {_an_image(index)}). Give the folder that holds"
+        " the images, or another column: --file-column NAME --label-column NAME"
     )

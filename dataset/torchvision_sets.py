@@ -43,7 +43,10 @@ def from_torchvision(name: str, workdir: Path) -> Listing:
     if not fetched.exists():
         folder.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
-            [sys.executable, "-c", _FETCH, TORCHVISION[name], str(folder)], capture_output=True, text=True, check=False
+            [sys.executable, "-c", _FETCH, TORCHVISION[name], str(folder)],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             reason = done.stderr.strip().split("\n")[-1][:200]

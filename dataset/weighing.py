@@ -85,7 +85,8 @@ def _chosen_table(root: Path, options: ReadingOptions, found: Found, index: File
         listed = "; ".join(f"{table.name} ({name_list(table.table.columns)})" for table in found.tables[:5])
         said = " ".join(f"{option} {name!r}" for name, option in wanted) or "--layout table"
         raise DatasetError(
-            f"{root}: {said}: no table there has such columns and names images that are there. Found: {listed or 'no table'}. Give one with --labels FILE.csv"
+            f"{root}: {said}: no table there has such columns and names images that are there. Found:"
+            f" {listed or 'no table'}. Give one with --labels FILE.csv"
         )
     tables = [given_table(root, replace(options, labels=str(table.table.path)), [], index) for table in fitting]
     readings = _table_readings(root, tables, found, index, options.group_column, strict=True)
@@ -182,7 +183,9 @@ def _complete(root: Path, tables: list[LabelTable], found: Found, first: Reading
             for note in first.notes
             if not any(note.startswith(f"{folder}/ has no") for folder in _top_folders(added))
         ]
-        first.text += f"; {table.name} gives the labels of {len(added):,} images more ({splits[added[0].name]})"
+        first.text += (
+            f"; {table.name} gives the labels of {count(len(added), 'image', 'images')} more ({splits[added[0].name]})"
+        )
     return left
 
 
@@ -206,7 +209,8 @@ def _decide(root: Path, folders: list[Reading], tables: list[Reading]) -> Readin
             plausible.remove(table) if table in plausible else None
             folder.used_tables |= table.used_tables
             folder.notes.append(
-                f"{name_list(sorted(table.used_tables))} {'says' if len(table.used_tables) == 1 else 'say'} the same as the folders"
+                f"{name_list(sorted(table.used_tables))} {'says' if len(table.used_tables) == 1 else 'say'}"
+                " the same as the folders"
             )
             if folder.layout != "split-folders" and any(sample.split for sample in table.samples):
                 _take_splits(folder, table)
@@ -251,15 +255,17 @@ def _mention(found: Found, chosen: Reading, index: FileIndex) -> None:
         if table.name in chosen.used_tables or table.name in found.unusable:
             continue
         if table.columns.doubt or not _names_enough(table, index):
-            what = f"names {count(table.named, 'image', 'images')} (columns: {name_list(table.table.columns)}) and is not used"
+            what = (
+                f"names {count(table.named, 'image', 'images')} (columns: {name_list(table.table.columns)})"
+                " and is not used"
+            )
             chosen.notes.append(
                 f"{table.name} {what}; to take labels from it: --labels {shlex.quote(table.name)} --label-column NAME"
             )
     for name, reason in found.unusable.items():
         if name not in chosen.used_tables:
-            chosen.notes.append(
-                f"{name} is not used: it {reason}" if not reason.startswith(("/", name)) else f"not used: {reason}"
-            )
+            says_which = reason.startswith(("/", name))
+            chosen.notes.append(reason if says_which else f"{name} is not used: it {reason}")
 
 
 def _with_groups_of(found: Found, reading: Reading, options: ReadingOptions, index: FileIndex) -> Reading:
@@ -278,6 +284,6 @@ def _with_groups_of(found: Found, reading: Reading, options: ReadingOptions, ind
             return reading
     listed = "; ".join(f"{table.name} ({name_list(table.table.columns)})" for table in found.tables[:5])
     raise DatasetError(
-        f"--group {options.group_column!r}: no table that names the images has such a column. Found: {listed or 'no table'}. "
-        "If file names tell the groups: --group-pattern '^(.*)_[0-9]+$'"
+        f"--group {options.group_column!r}: no table that names the images has such a column. Found:"
+        f" {listed or 'no table'}. If file names tell the groups: --group-pattern '^(.*)_[0-9]+$'"
     )

@@ -19,13 +19,18 @@ MOST_LISTED = 3  # files that were set aside
 def summary_lines(profile: DatasetProfile, *, listed: int = MOST_LISTED) -> list[str]:
     """Say in about ten lines how the data was read, what is in it, and what is not used. `listed`: of the files set aside."""
     lines = [f"read as: {one_line(profile.reading, 1000)}"] if profile.reading else []
-    lines += [_first_line(profile), _class_line(profile), f"images: {sizes_text(profile.sizes)}{_formats(profile)}"]
+    lines += [
+        _first_line(profile),
+        _class_line(profile),
+        f"images: {sizes_text(profile.sizes)}{_formats(profile)}",
+    ]
     if profile.groups is not None:
         lines.append(f"groups: {profile.groups:,}, each kept on one side of every split")
     if profile.imbalance >= IMBALANCED:
         lines.append(
-            f"imbalance: the largest class has {profile.imbalance:g} times the training images of the smallest; "
-            f"naming the largest every time is right for {baseline('test', profile):.1%} of the test images"
+            f"imbalance: the largest class has {profile.imbalance:g} times the training images of the"
+            f" smallest; naming the largest every time is right for {baseline('test', profile):.1%} of the"
+            " test images"
         )
     found = profile.duplicates
     if found.exact or found.near:

@@ -28,9 +28,7 @@ def commands(case: Path) -> list[list[str]]:
     lines = (case / "README").read_text(encoding="utf-8").splitlines()
     line = next((line for line in lines if line.startswith("improve run")), "improve run data")
     words = [word for word in shlex.split(line.split(";")[0].split("(")[0])[2:] if word != "..."]
-    if (case / words[0]).is_dir() and "..." in line:
-        return [[f"{words[0]}/{inner.name}", *words[1:]] for inner in sorted((case / words[0]).iterdir())]
-    if "..." in line:  # one of several files in its folder
+    if (case / words[0]).is_file():  # one of several in its folder
         folder = (case / words[0]).parent
         return [[str(file.relative_to(case)), *words[1:]] for file in sorted(folder.iterdir())]
     return [words]

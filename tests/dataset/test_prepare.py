@@ -228,7 +228,7 @@ def test_classes_that_the_given_test_part_lacks_are_named(tmp_path: Path) -> Non
     image_folder(tmp_path / "photos" / "train")
     save_random(tmp_path / "photos" / "test" / "left", 4, seed=9)
     warnings = prepared(tmp_path / "photos", tmp_path).warnings
-    assert any("1 of 2 classes have no image in the given test part" in w and "'right'" in w for w in warnings)
+    assert any("1 of 2 classes has no image in the given test part" in w and "'right'" in w for w in warnings)
 
 
 def test_images_of_one_group_stay_on_one_side(tmp_path: Path) -> None:
