@@ -23,8 +23,6 @@ from improve.data_options import (
 )
 from schema.settings import option_of
 
-LISTED = 10  # files set aside, on a terminal
-
 
 @app.command()
 def inspect(
@@ -50,7 +48,7 @@ def inspect(
     from checkpoints.home import prepare_home
     from improve.contact_sheet import contact_sheet
     from improve.data_summary import as_json as in_json
-    from improve.data_summary import class_table, summary_lines
+    from improve.data_summary import class_table, full_lines
     from improve.output_file import output_file
     from improve.view import preparing_shown
     from nodes.data import discovered, located, prepared, preparing
@@ -80,7 +78,7 @@ def inspect(
     if as_json:
         typer.echo(json.dumps(in_json(profile), indent=2))
         return
-    for line in summary_lines(profile, listed=LISTED):
+    for line in full_lines(profile):
         typer.echo(line)
     Console(width=None if sys.stdout.isatty() else 180).print(class_table(profile))
     if html:

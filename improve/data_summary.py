@@ -12,44 +12,60 @@ from schema.text import one_line
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 MOST_CLASSES = 24  # rows of a table on a terminal: all, or the largest and the smallest
-MOST_ON_A_LINE = 10  # classes
-MOST_LISTED = 3  # files that were set aside
+CLASSES_ON_A_LINE = 10
+MOST_ON_A_LINE, MOST_LISTED = 3, 10  # files that were set aside
 
 
-def summary_lines(profile: DatasetProfile, *, listed: int = MOST_LISTED) -> list[str]:
-    """Say in about ten lines how the data was read, what is in it, and what is not used. `listed`: of the files set aside."""
+def summary_lines(profile: DatasetProfile) -> list[str]:
+    """Say in about ten lines how the data was read, what is in it, and what is not used."""
+    lines = [*_told_first(profile), _class_line(profile)]
+    if profile.set_aside_total:
+        files = [f"{one_line(one.file, 80)} {one_line(one.reason, 120)}" for one in profile.set_aside[:MOST_ON_A_LINE]]
+        more = " …" if profile.set_aside_total > MOST_ON_A_LINE else ""
+        lines.append(f"set aside: {profile.set_aside_total:,} ({'; '.join(files)}{more})")
+    if profile.unused:
+        lines.append(f"not used: {'; '.join(_unused(profile))}")
+    return lines + _notes(profile)
+
+
+def full_lines(profile: DatasetProfile) -> list[str]:
+    """Say the same with a line for each file that was set aside, up to MOST_LISTED; the classes stand in `class_table`."""
+    lines = _told_first(profile)
+    if profile.set_aside_total:
+        lines.append(f"set aside: {profile.set_aside_total:,}")
+        lines += [f"  {one_line(one.file, 120)} {one_line(one.reason, 200)}" for one in profile.set_aside[:MOST_LISTED]]
+        if profile.set_aside_total > MOST_LISTED:
+            lines.append(f"  and {profile.set_aside_total - MOST_LISTED:,} more (--json lists all)")
+    if profile.unused:
+        lines += ["not used:", *(f"  {line}" for line in _unused(profile))]
+    return lines + _notes(profile)
+
+
+def _told_first(profile: DatasetProfile) -> list[str]:
     lines = [f"read as: {one_line(profile.reading, 1000)}"] if profile.reading else []
-    lines += [
-        _first_line(profile),
-        _class_line(profile),
-        f"images: {sizes_text(profile.sizes)}{_formats(profile)}",
-    ]
+    lines += [_first_line(profile), f"images: {sizes_text(profile.sizes)}{_formats(profile)}"]
     if profile.groups is not None:
         lines.append(f"groups: {profile.groups:,}, each kept on one side of every split")
     if profile.imbalance >= IMBALANCED:
         lines.append(
-            f"imbalance: the largest class has {profile.imbalance:g} times the training images of the"
-            f" smallest; naming the largest every time is right for {baseline('test', profile):.1%} of the"
-            " test images"
+            f"imbalance: the largest class has {profile.imbalance:g} times the training images of the smallest;"
+            f" naming the largest every time is right for {baseline('test', profile):.1%} of the test images"
         )
     found = profile.duplicates
     if found.exact or found.near:
         lines.append(
-            f"duplicates: {found.exact:,} exact, {found.near:,} near, {found.across_splits:,} across splits, "
-            f"{found.contradicting:,} with contradicting labels"
+            f"duplicates: {found.exact:,} exact, {found.near:,} near, {found.across_splits:,} across splits,"
+            f" {found.contradicting:,} with contradicting labels"
         )
-    if profile.set_aside_total:
-        files = [f"{one_line(one.file, 80)} {one_line(one.reason, 120)}" for one in profile.set_aside[:listed]]
-        lines.append(
-            f"set aside: {profile.set_aside_total:,} ({'; '.join(files)}{' …' if _more(profile, listed) else ''})"
-        )
-    if profile.unused:
-        lines.append(f"not used: {'; '.join(f'{n:,} × {one_line(what, 120)}' for what, n in profile.unused.items())}")
-    return lines + [f"note: {one_line(warning, 400)}" for warning in profile.warnings]
+    return lines
 
 
-def _more(profile: DatasetProfile, listed: int) -> bool:
-    return profile.set_aside_total > listed
+def _unused(profile: DatasetProfile) -> list[str]:
+    return [f"{number:,} × {one_line(what, 120)}" for what, number in profile.unused.items()]
+
+
+def _notes(profile: DatasetProfile) -> list[str]:
+    return [f"note: {one_line(warning, 400)}" for warning in profile.warnings]
 
 
 def _first_line(profile: DatasetProfile) -> str:
@@ -62,7 +78,7 @@ def _first_line(profile: DatasetProfile) -> str:
 
 def _class_line(profile: DatasetProfile) -> str:
     """Name the classes with their training images: all in their order, or the largest and the smallest."""
-    shown, more = _chosen_classes(profile, MOST_ON_A_LINE)
+    shown, more = _chosen_classes(profile, CLASSES_ON_A_LINE)
     counts = profile.counts["train"]
     names = [f"{one_line(profile.classes[i], 40)} {counts[i]:,}" for i in shown]
     if more:
