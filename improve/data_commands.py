@@ -10,29 +10,31 @@ import typer
 
 from improve.app import AsJson, app
 from improve.data_options import (
-    Data,
+    Dataset,
     DropRareClasses,
     FileColumn,
-    Group,
+    GroupColumn,
     GroupPattern,
     ImageSize,
     LabelColumn,
     LabelPattern,
     Labels,
     LayoutOption,
+    reading_fields,
 )
 from schema.settings import option_of
 
 
 @app.command()
 def inspect(
-    data: Data,
+    context: typer.Context,
+    dataset: Dataset,
     labels: Labels = None,
     file_column: FileColumn = None,
     label_column: LabelColumn = None,
     layout: LayoutOption = None,
     label_pattern: LabelPattern = None,
-    group: Group = None,
+    group_column: GroupColumn = None,
     group_pattern: GroupPattern = None,
     image_size: ImageSize = None,
     drop_rare_classes: DropRareClasses = False,
@@ -55,18 +57,7 @@ def inspect(
     from sandbox.hardware import hardware
     from schema.settings import make_settings
 
-    given = {
-        "dataset": data,
-        "labels": labels,
-        "file_column": file_column,
-        "label_column": label_column,
-        "layout": layout,
-        "label_pattern": label_pattern,
-        "group_column": group,
-        "group_pattern": group_pattern,
-        "image_size": image_size,
-        "drop_rare_classes": drop_rare_classes,
-    }
+    given = reading_fields(context.params)
     settings = located(make_settings(given))
     prepare_home()
     with output_file("--html", html, (".html", ".htm")) if html else nullcontext() as page:

@@ -10,16 +10,17 @@ import typer
 
 from improve.app import AsJson, RunName, app, open_store
 from improve.data_options import (
-    Data,
+    Dataset,
     DropRareClasses,
     FileColumn,
-    Group,
+    GroupColumn,
     GroupPattern,
     ImageSize,
     LabelColumn,
     LabelPattern,
     Labels,
     LayoutOption,
+    reading_fields,
 )
 from schema.errors import ImproveError, SettingsError
 
@@ -50,7 +51,8 @@ def duration(text: str, option: str) -> float:
 
 @app.command()
 def run(
-    data: Data,
+    context: typer.Context,
+    dataset: Dataset,
     describe: Annotated[str, typer.Option(help="What the images show, in your own words")] = "",
     model: Annotated[
         str, typer.Option(help="Who writes the code: playbook, or a language model such as openai:gpt-5.4-mini")
@@ -87,7 +89,7 @@ def run(
     label_column: LabelColumn = None,
     layout: LayoutOption = None,
     label_pattern: LabelPattern = None,
-    group: Group = None,
+    group_column: GroupColumn = None,
     group_pattern: GroupPattern = None,
     image_size: ImageSize = None,
     drop_rare_classes: DropRareClasses = False,
@@ -119,7 +121,7 @@ def run(
     }
     settings = make_settings(
         {
-            "dataset": data,
+            **reading_fields(context.params),
             "describe": describe,
             "model": model,
             "base_url": base_url,
@@ -137,15 +139,6 @@ def run(
             "target": target,
             "seed": seed,
             "max_seeds": max_seeds,
-            "labels": labels,
-            "file_column": file_column,
-            "label_column": label_column,
-            "layout": layout,
-            "label_pattern": label_pattern,
-            "group_column": group,
-            "group_pattern": group_pattern,
-            "image_size": image_size,
-            "drop_rare_classes": drop_rare_classes,
             "weights_dir": weights_dir or os.environ.get("IMPROVE_WEIGHTS"),
             "device": device,
             "tier": sandbox,

@@ -7,12 +7,15 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from checkpoints.database import database_url, engine
 
 if TYPE_CHECKING:
     from tests.checkpoints.server import Server
 
+settings.register_profile("busy", deadline=None)  # the machine may be
+settings.load_profile("busy")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["IMPROVE_LINE"] = f"test-{os.getpid()}"
 

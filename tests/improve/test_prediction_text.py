@@ -62,7 +62,7 @@ def test_json_of_nothing_is_an_empty_list() -> None:
 
 def test_a_table_does_not_replace_an_image(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("pixels")
-    with pytest.raises(InputError, match="is no table by its name"), table_at(str(tmp_path / "a.png")):
+    with pytest.raises(InputError, match="its name does not end in .csv"), table_at(str(tmp_path / "a.png")):
         pass
     assert (tmp_path / "a.png").read_text() == "pixels"
 

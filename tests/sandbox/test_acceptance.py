@@ -110,7 +110,7 @@ def test_identical_answers_are_no_gain_under_any_rule(metric: Metric, rule: Rule
     assert decide(rule, found, can_repeat=True).verdict == "rejected"
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.sampled_from(METRICS), st.integers(1, 2))
 def test_swapping_candidate_and_incumbent_negates_the_difference(seed: int, metric: Metric, seeds: int) -> None:
     labels = np.arange(60) % 3
@@ -119,7 +119,7 @@ def test_swapping_candidate_and_incumbent_negates_the_difference(seed: int, metr
     assert back.delta == pytest.approx(-there.delta, abs=1e-12)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.permutations(range(3)), st.sampled_from([m for m in METRICS if m != "quadratic_kappa"]))
 def test_renaming_the_classes_changes_no_comparison(order: list[int], metric: Metric) -> None:
     labels = np.arange(60) % 3

@@ -173,7 +173,7 @@ def test_arrays_that_do_not_fit_are_refused(labels: list[int], shape: tuple[int,
         score("accuracy", np.full(shape, 0.5), np.array(labels, dtype=np.int64), names(2))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.permutations(range(4)), st.sampled_from([m for m in METRICS if m != "quadratic_kappa"]))
 def test_renaming_the_classes_changes_no_score(order: list[int], metric: Metric) -> None:
     """Except quadratic kappa, which reads the order of the classes."""
