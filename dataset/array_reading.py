@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.label_table import Table, class_order
+from dataset.label_table import Table, class_order, has_label
 from dataset.listing import Listing, Sample
 from dataset.split_names import split_of
-from dataset.table_columns import LABEL_NAMES, normal, split_column, split_of_cell
-from schema.dataset import Split
+from dataset.table_columns import LABEL_NAMES, column_index, normal, split_column, split_of_cell
+from schema.dataset import SetAside, Split
 from schema.errors import DatasetError
 from schema.text import name_list
 
@@ -35,15 +35,18 @@ def read_arrays(path: Path) -> Listing:
     except Exception as error:  # a damaged archive raises whatever zipfile and zlib do
         raise DatasetError(f"{path} cannot be read: {error}. Is the download complete?") from None
     samples: list[Sample] = []
+    aside: list[SetAside] = []
     notes: list[str] = []
     pairs = list(_pairs(arrays))
     for image_key, label_key, split in pairs:
         images, note = _images(path, image_key, arrays[image_key])
         labels = _labels(path, label_key, arrays[label_key], len(images))
         notes += [note] if note and note not in notes else []
-        samples += [
-            Sample(f"{image_key}/{i}", t, split, None, x) for i, (x, t) in enumerate(zip(images, labels, strict=True))
-        ]
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            if has_label(label):
+                samples.append(Sample(f"{image_key}/{i}", label, split, None, image))
+            else:
+                aside.append(SetAside(file=f"{image_key}/{i}", reason=f"has no label in {label_key} ({label!r})"))
     if not samples:
         found = name_list([f"{key} {list(value.shape)}" for key, value in arrays.items()])
         raise DatasetError(f"{path} holds {found or 'nothing'}. {EXPECTED}.")
@@ -53,7 +56,7 @@ def read_arrays(path: Path) -> Listing:
     said = ", ".join(f"{image} and {label}{f' ({split})' if split else ''}" for image, label, split in pairs)
     classes = class_order(sample.label for sample in samples)
     text = f"the arrays {said}: {len(samples):,} images of {len(classes)} classes"
-    return Listing(path.stem, "arrays", classes, tuple(samples), (), tuple(notes), None, text)
+    return Listing(path.stem, "arrays", classes, tuple(samples), tuple(aside), tuple(notes), None, text)
 
 
 def _pairs(arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, str, Split | None]]:
@@ -134,7 +137,7 @@ def _side(pixels: int) -> tuple[int, int] | None:
     return None
 
 
-def read_pixels(table: Table, label_column: str | None) -> Listing:
+def read_pixels(table: Table, label_column: str | None = None, group_column: str | None = None) -> Listing:
     """Read a table of pixels, as Kaggle's digit recognizer and FER2013 are. Raises DatasetError."""
     pixels = pixel_columns(table)
     rest = [i for i in range(len(table.columns)) if i not in set(pixels)]
@@ -146,8 +149,9 @@ def read_pixels(table: Table, label_column: str | None) -> Listing:
         and (table.columns[i] == label_column if label_column else normal(table.columns[i]) in LABEL_NAMES)
     ]
     others = [i for i in rest if i != split]
-    if not named and len(others) == 1:
+    if not named and len(others) == 1 and not label_column:
         named = others
+    group = column_index(table, group_column, "--group") if group_column else None
     if len(named) != 1:
         raise DatasetError(
             f"{table.path} holds pixels; which column holds the labels? It has:"
@@ -166,16 +170,15 @@ def read_pixels(table: Table, label_column: str | None) -> Listing:
     side, channels = square
     scaled = values if values.max() > 1 else values * 255
     images = scaled.clip(0, 255).round().astype(np.uint8).reshape(-1, side, side, channels)
-    samples = tuple(
-        Sample(
-            f"row/{i}",
-            row[named[0]],
-            split_of_cell(table.columns[split], row[split]) if split is not None else None,
-            None,
-            image.squeeze(-1) if channels == 1 else image,
-        )
-        for i, (row, image) in enumerate(zip(table.rows, images, strict=True))
-    )
+    samples, aside = [], []
+    for i, (row, image) in enumerate(zip(table.rows, images, strict=True)):
+        name, label = f"row/{i}", row[named[0]]
+        if not has_label(label):
+            aside.append(SetAside(file=name, reason=f"has no label in column {table.columns[named[0]]} ({label!r})"))
+            continue
+        part = split_of_cell(table.columns[split], row[split]) if split is not None else None
+        pixels_of = image.squeeze(-1) if channels == 1 else image
+        samples.append(Sample(name, label, part, None, pixels_of, None if group is None else row[group]))
     classes = class_order(sample.label for sample in samples)
     text = (
         f"{table.path.name} holds the pixels of {len(samples):,} images of {side} x {side}; its column"
@@ -183,4 +186,4 @@ def read_pixels(table: Table, label_column: str | None) -> Listing:
     )
     if split is not None:
         text += f", {table.columns[split]} the splits"
-    return Listing(table.path.stem, "arrays", classes, samples, (), table.notes, None, text)
+    return Listing(table.path.stem, "arrays", classes, tuple(samples), tuple(aside), table.notes, None, text)

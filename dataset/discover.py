@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from dataset.inventory import (
     images_below,
     take_inventory,
 )
-from dataset.label_table import read_table
+from dataset.label_table import Table, read_table
 from dataset.listing import Listing, ReadingOptions, Sample
 from dataset.masks import take_out_masks
 from dataset.name_reading import read_names, with_groups
@@ -27,7 +27,8 @@ from dataset.reading import Reading
 from dataset.refusal import refuse_without_images
 from dataset.torchvision_sets import TORCHVISION, from_torchvision
 from dataset.weighing import weigh
-from schema.errors import DatasetError
+from schema.errors import DatasetError, SettingsError
+from schema.settings import option_of
 from schema.text import name_list, readable
 
 AS_THEY_ARE = ReadingOptions()
@@ -37,17 +38,17 @@ def discover(source: str, options: ReadingOptions = AS_THEY_ARE, *, workdir: Pat
     """Find every labelled image of a folder, an archive, an .npz, a table or a known name. Decodes nothing. Raises DatasetError."""
     path = Path(source).expanduser()
     if not path.exists():
-        if source.lower() == "digits":
-            return digits()
-        if source.lower() in TORCHVISION:
-            return from_torchvision(source.lower(), workdir)
-        raise DatasetError(_absent(path))
+        if source.lower() not in {"digits", *TORCHVISION}:
+            raise DatasetError(_absent(path))
+        _refuse_options(source, options)
+        return digits() if source.lower() == "digits" else from_torchvision(source.lower(), workdir)
     name = re.sub(r"(\.tar)?\.\w+$", "", path.name) if path.is_file() else path.resolve().name
     if path.is_file() and path.suffix.lower() in TABLES:
         listing = _from_table_file(path, options)
     elif path.is_file() and is_archive(path):
         listing = _from_folder(unpack(path, workdir), options)
     elif path.is_file() and path.suffix.lower() == ".npz":
+        _refuse_options(path.name, options)
         listing = read_arrays(path)
     elif path.is_dir():
         listing = _from_folder(path, options)
@@ -96,11 +97,26 @@ def _not_known(path: Path) -> str:
     )
 
 
+def _read_pixels(table: Table, options: ReadingOptions) -> Listing:
+    _refuse_options(table.path.name, replace(options, label_column=None, group_column=None))
+    return read_pixels(table, options.label_column, options.group_column)
+
+
+def _refuse_options(source: str, options: ReadingOptions) -> None:
+    """Raise SettingsError for an option on files, folders and tables that a source of arrays would pass over."""
+    given = [field.name for field in fields(options) if getattr(options, field.name) is not None]
+    if given:
+        raise SettingsError(
+            f"{option_of(given[0])} does not go with {source}, which holds arrays and no image files."
+            " Leave it out, or give a folder of images."
+        )
+
+
 def _from_table_file(path: Path, options: ReadingOptions) -> Listing:
     """A table that was given itself names images below its folder, or holds their pixels."""
     table = read_table(path)
     if pixel_columns(table):
-        return read_pixels(table, options.label_column)
+        return _read_pixels(table, options)
     return _from_folder(path.parent, replace(options, labels=options.labels or str(path)))
 
 
@@ -141,7 +157,7 @@ def _without_images(root: Path, tree: Folder, options: ReadingOptions) -> Listin
         t for t in tables if len(t.columns) > len(pixel_columns(t)) and "test" not in t.path.stem.lower()
     ] or tables
     if len(labelled) == 1:
-        listing = read_pixels(labelled[0], options.label_column)
+        listing = _read_pixels(labelled[0], options)
         others = count_others(tree, {labelled[0].path.relative_to(root).as_posix()})
         return replace(listing, unused=others)
     if labelled:

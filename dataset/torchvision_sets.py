@@ -62,4 +62,5 @@ def from_torchvision(name: str, workdir: Path) -> Listing:
             for split in splits
             for i, (image, label) in enumerate(zip(arrays[f"{split}_images"], arrays[f"{split}_labels"], strict=True))
         )
-    return Listing(name, "torchvision", tuple(classes), samples)
+    text = f"torchvision's {name}: {len(samples):,} images; its test part is used as given"
+    return Listing(name, "torchvision", tuple(classes), samples, reading=text)

@@ -1,0 +1,140 @@
+"""Images in arrays and in tables of pixels: each gets its own label, or the source is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dataset.discover import discover
+from dataset.listing import Listing, ReadingOptions
+from schema.errors import DatasetError, SettingsError
+from tests.dataset.trees import counts, table
+
+RANDOM = np.random.default_rng(0)
+IMAGES = RANDOM.integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
+LABELS = np.arange(12) % 3
+
+
+def read(path: Path, **options: str) -> Listing:
+    return discover(str(path), ReadingOptions(**options), workdir=path.parent / "unpacked")  # type: ignore[arg-type]
+
+
+def saved(folder: Path, **arrays: np.ndarray) -> Path:
+    np.savez(folder / "a.npz", **arrays)
+    return folder / "a.npz"
+
+
+def pixel_table(folder: Path, labels: list[str], more: dict[str, list[str]] | None = None) -> Path:
+    columns = {"label": labels, **(more or {})}
+    head = [*columns, *(f"pixel{i}" for i in range(64))]
+    rows = [
+        [*(column[i] for column in columns.values()), *map(str, IMAGES[i % 12, :, :, 0].ravel().tolist())]
+        for i in range(len(labels))
+    ]
+    return table(folder / "digits.csv", [head, *rows])
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (LABELS, ("0", "1", "2")),
+        (LABELS.astype(np.float64), ("0", "1", "2")),
+        (np.eye(3)[LABELS], ("0", "1", "2")),
+        (LABELS[:, None], ("0", "1", "2")),
+        (np.array(["a", "b", "c"])[LABELS], ("a", "b", "c")),
+        (np.array([b"a", b"b", b"c"])[LABELS], ("a", "b", "c")),
+    ],
+    ids=["numbers", "floats", "one column per class", "a column", "text", "bytes"],
+)
+def test_labels_of_any_usual_kind(labels: np.ndarray, classes: tuple[str, ...], tmp_path: Path) -> None:
+    listing = read(saved(tmp_path, images=IMAGES, labels=labels))
+    assert listing.classes == classes
+    assert [sample.label for sample in listing.samples] == [classes[i] for i in LABELS]
+
+
+@pytest.mark.parametrize("names", ["x_{0} y_{0}", "{0}_images {0}_labels", "X_{0} Y_{0}"])
+def test_parts_are_known_by_their_names(names: str, tmp_path: Path) -> None:
+    image, label = names.split()
+    arrays = {}
+    for part, some in (("train", slice(0, 6)), ("val", slice(6, 9)), ("test", slice(9, 12))):
+        arrays |= {image.format(part): IMAGES[some], label.format(part): LABELS[some]}
+    assert counts(read(saved(tmp_path, **arrays))) == {
+        f"{split}/{label}": number
+        for split, number in (("test", 1), ("train", 2), ("validation", 1))
+        for label in "012"
+    }
+
+
+def test_channels_first_are_turned_and_told(tmp_path: Path) -> None:
+    listing = read(saved(tmp_path, images=IMAGES.transpose(0, 3, 1, 2), labels=LABELS))
+    assert np.array_equal(listing.samples[5].pixels, IMAGES[5])  # type: ignore[arg-type]
+    assert any("channels first" in note for note in listing.warnings)
+
+
+def test_an_image_whose_label_is_not_a_number_is_set_aside(tmp_path: Path) -> None:
+    labels = LABELS.astype(float)
+    labels[4] = np.nan
+    listing = read(saved(tmp_path, images=IMAGES, labels=labels))
+    assert [(one.file, one.reason) for one in listing.set_aside] == [("images/4", "has no label in labels ('nan')")]
+    assert len(listing.samples) == 11
+
+
+def test_arrays_that_are_not_used_are_named(tmp_path: Path) -> None:
+    listing = read(saved(tmp_path, images=IMAGES, labels=LABELS, masks=IMAGES))
+    assert "arrays that were not used: masks" in listing.warnings
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": IMAGES, "labels": LABELS[:5]}, "labels has 5 labels beside 12 images"),
+        ({"images": IMAGES, "labels": np.ones((12, 3))}, "gives several labels per image, or none"),
+        ({"images": np.zeros((12, 8, 8, 6)), "labels": LABELS}, r"float64 \[12, 8, 8, 6\]; expected numbers"),
+        ({"images": IMAGES}, r"holds images \[12, 8, 8, 3\]"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_with_what_was_found(
+    arrays: dict[str, np.ndarray], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DatasetError, match=message):
+        read(saved(tmp_path, **arrays))
+
+
+def test_arrays_of_objects_are_never_unpickled(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="without objects"):
+        read(saved(tmp_path, images=IMAGES, labels=np.array(["a", None] * 6, dtype=object)))
+
+
+@pytest.mark.parametrize("option", ["labels", "file_column", "layout", "group_pattern"])
+def test_an_option_on_files_is_refused_and_not_passed_over(option: str, tmp_path: Path) -> None:
+    spelt = f"--{option.replace('_', '-')}"
+    with pytest.raises(SettingsError, match=f"{spelt} does not go with a.npz, which holds arrays"):
+        read(saved(tmp_path, images=IMAGES, labels=LABELS), **{option: "table"})
+    with pytest.raises(SettingsError, match=f"{spelt} does not go with digits"):
+        read(Path("digits"), **{option: "table"})
+
+
+def test_a_table_of_pixels_is_read_row_by_row(tmp_path: Path) -> None:
+    listing = read(pixel_table(tmp_path, ["3", "10", "3", "2"]))
+    assert listing.classes == ("2", "3", "10")
+    assert np.array_equal(listing.samples[1].pixels, IMAGES[1, :, :, 0])  # type: ignore[arg-type]
+    assert listing.reading == "digits.csv holds the pixels of 4 images of 8 x 8; its column label gives the labels"
+
+
+def test_rows_of_pixels_without_a_label_are_set_aside(tmp_path: Path) -> None:
+    listing = read(pixel_table(tmp_path, ["a", "", "b", "nan"]))
+    assert [one.file for one in listing.set_aside] == ["row/1", "row/3"]
+    assert listing.classes == ("a", "b")
+
+
+def test_a_column_of_a_table_of_pixels_gives_the_groups(tmp_path: Path) -> None:
+    path = pixel_table(tmp_path, ["a", "b", "a"], {"writer": ["x", "x", "y"]})
+    assert [sample.group for sample in read(path, group_column="writer").samples] == ["x", "x", "y"]
+
+
+def test_a_table_of_pixels_whose_label_column_is_not_clear_is_asked_about(tmp_path: Path) -> None:
+    path = pixel_table(tmp_path, ["1", "2"], {"age": ["3", "4"]})
+    path.write_text(path.read_text(encoding="utf-8").replace("label", "sort"), encoding="utf-8")
+    with pytest.raises(DatasetError, match="which column holds the labels.*sort, age.*--label-column NAME"):
+        read(path)
+    assert read(path, label_column="sort").classes == ("1", "2")
