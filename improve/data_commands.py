@@ -1,48 +1,71 @@
 """The command that looks at images and trains nothing: inspect."""
 
+import inspect as signatures
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Annotated, Any
+from copy import copy
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
 from improve.app import AsJson, app
-from improve.data_options import (
-    Dataset,
-    DropRareClasses,
-    FileColumn,
-    GroupColumn,
-    GroupPattern,
-    ImageSize,
-    LabelColumn,
-    LabelPattern,
-    Labels,
-    LayoutOption,
-    reading_fields,
-)
+from improve.driving import run
+from improve.run_settings import settings_of
 from schema.settings import option_of
+
+if TYPE_CHECKING:
+    from schema.settings import Settings
+
+# Fields of Settings that say how the images are read; the other options of `run` are accepted, and not shown in --help.
+FIELDS = (
+    "dataset",
+    "labels",
+    "file_column",
+    "label_column",
+    "layout",
+    "label_pattern",
+    "group_column",
+    "group_pattern",
+    "image_size",
+    "drop_rare_classes",
+)
+
+
+def taking_options_of(other: Callable[..., None]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the parameters of another one, so that the same line can be typed with either word."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        own, hints = signatures.signature(function).parameters, get_type_hints(function, include_extras=True)
+        theirs = get_type_hints(other, include_extras=True)
+        parameters = [own["context"]]
+        for name, parameter in signatures.signature(other).parameters.items():
+            if name not in own:
+                kind, option = get_args(theirs[name])
+                option = copy(option)
+                option.hidden = name not in FIELDS
+                hints[name] = Annotated[kind, option]
+                parameters.append(parameter.replace(annotation=hints[name]))
+        parameters += [parameter for name, parameter in own.items() if name not in {"context", "given"}]
+        function.__signature__ = signatures.Signature(parameters)  # type: ignore[attr-defined]
+        function.__annotations__ = {parameter.name: hints[parameter.name] for parameter in parameters}
+        return function
+
+    return decorate
 
 
 @app.command()
+@taking_options_of(run)
 def inspect(
     context: typer.Context,
-    dataset: Dataset,
-    labels: Labels = None,
-    file_column: FileColumn = None,
-    label_column: LabelColumn = None,
-    layout: LayoutOption = None,
-    label_pattern: LabelPattern = None,
-    group_column: GroupColumn = None,
-    group_pattern: GroupPattern = None,
-    image_size: ImageSize = None,
-    drop_rare_classes: DropRareClasses = False,
     html: Annotated[
         str | None,
         typer.Option("--html", metavar="FILE", help="Write a page of thumbnails: classes, copies, set aside"),
     ] = None,
     as_json: AsJson = False,
+    **given: Any,
 ) -> None:
     """How DATA is read, what is in it, and what is not used. Nothing is trained."""
     from rich.console import Console
@@ -55,15 +78,15 @@ def inspect(
     from improve.view import preparing_shown
     from nodes.data import discovered, located, prepared, preparing
     from sandbox.hardware import hardware
-    from schema.settings import make_settings
 
-    given = reading_fields(context.params)
-    settings = located(make_settings(given))
+    asked = settings_of(context.params)
+    settings = located(asked)
+    machine = hardware(settings.device, settings.gpus)
     prepare_home()
     with output_file("--html", html, (".html", ".htm")) if html else nullcontext() as page:
         listing = discovered(settings)
         with preparing_shown(settings) as show:
-            profile = prepared(listing, settings, hardware("auto"), preparing(show))
+            profile = prepared(listing, settings, machine, preparing(show))
         if page:
             page.write(contact_sheet(profile, listing.root))
     if as_json:
@@ -74,13 +97,14 @@ def inspect(
     Console(width=None if sys.stdout.isatty() else 180).print(class_table(profile))
     if html:
         typer.echo(f"contact sheet: {html}")
-    typer.echo(f"Nothing was trained. Train on this: {run_command(given)}")
+    typer.echo(f"Nothing was trained. Train on this: {run_command(asked)}")
 
 
-def run_command(given: dict[str, Any]) -> str:
+def run_command(settings: "Settings") -> str:
     """Spell the run of the same data, as a person types it."""
-    words = ["improve", "run", str(given["dataset"])]
-    for field, value in given.items():
-        if field != "dataset" and value is not None and value is not False:
+    words = ["improve", "run", settings.dataset]
+    for field in FIELDS[1:]:
+        value = getattr(settings, field)
+        if value is not None and value is not False:
             words += [option_of(field)] if value is True else [option_of(field), str(value)]
     return shlex.join(words)

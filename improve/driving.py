@@ -1,33 +1,18 @@
 """The commands that drive a run: run, demo, resume, fork."""
 
 import json
-import os
-import re
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from improve.app import AsJson, RunName, app, open_store
-from improve.data_options import (
-    Dataset,
-    DropRareClasses,
-    FileColumn,
-    GroupColumn,
-    GroupPattern,
-    ImageSize,
-    LabelColumn,
-    LabelPattern,
-    Labels,
-    LayoutOption,
-    reading_fields,
-)
-from schema.errors import ImproveError, SettingsError
+from improve.run_settings import queue_fields, seconds_of, settings_of
+from schema.errors import ImproveError
 
 if TYPE_CHECKING:
     from schema.settings import Settings
 
-DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 RoleModel = Annotated[str | None, typer.Option(help="Another language model for this role")]
 Gpus = Annotated[
     str | None, typer.Option(help="GPUs that this run may use, by nvidia-smi's numbers or UUIDs: 0,2 [default: all]")
@@ -38,21 +23,13 @@ JobsPerCpu = Annotated[
 ]
 
 
-def duration(text: str, option: str) -> float:
-    """Seconds of 90s, 20m, 1h30m, or a plain number. Raises SettingsError."""
-    match = DURATION.fullmatch(text.strip())
-    seconds = (
-        sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0.0
-    )
-    if seconds <= 0:
-        raise SettingsError(f"{option} {text!r} is not a duration. Expected e.g. 90s, 20m, 1h30m, or seconds.")
-    return seconds
-
-
 @app.command()
 def run(
     context: typer.Context,
-    dataset: Dataset,
+    dataset: Annotated[
+        str,
+        typer.Argument(metavar="DATA", help="Folder, archive, .npz or table of labelled images, or a torchvision name"),
+    ],
     describe: Annotated[str, typer.Option(help="What the images show, in your own words")] = "",
     model: Annotated[
         str, typer.Option(help="Who writes the code: playbook, or a language model such as openai:gpt-5.4-mini")
@@ -84,15 +61,35 @@ def run(
     name: Annotated[str | None, typer.Option(help="Name of the run")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the trainings")] = 0,
     max_seeds: Annotated[int, typer.Option(help="Trainings per pipeline where a comparison is undecided")] = 2,
-    labels: Labels = None,
-    file_column: FileColumn = None,
-    label_column: LabelColumn = None,
-    layout: LayoutOption = None,
-    label_pattern: LabelPattern = None,
-    group_column: GroupColumn = None,
-    group_pattern: GroupPattern = None,
-    image_size: ImageSize = None,
-    drop_rare_classes: DropRareClasses = False,
+    labels: Annotated[
+        str | None, typer.Option(help="Table of file and label: .csv, .tsv, .txt, .xlsx or .jsonl")
+    ] = None,
+    file_column: Annotated[str | None, typer.Option(help="Its column of file names")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Its column of labels")] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            help="How to read the folder, if two readings are plausible: class-folders, inner-folders, "
+            "split-folders, table or file-names"
+        ),
+    ] = None,
+    label_pattern: Annotated[
+        str | None, typer.Option(help="Regular expression on file names; its first group is the label: '^(cat|dog)'")
+    ] = None,
+    group_column: Annotated[
+        str | None,
+        typer.Option("--group", help="Column of the table: images with equal values stay on one side of every split"),
+    ] = None,
+    group_pattern: Annotated[
+        str | None,
+        typer.Option(help="Regular expression on file paths: images whose first group is equal stay on one side"),
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Longer side of the stored images in pixels [default: from the data]")
+    ] = None,
+    drop_rare_classes: Annotated[
+        bool, typer.Option("--drop-rare-classes", help="Leave out classes with too few images, instead of stopping")
+    ] = False,
     weights_dir: Annotated[
         str | None, typer.Option(help="Folder of safetensors files named after timm models (or IMPROVE_WEIGHTS)")
     ] = None,
@@ -109,44 +106,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Make a classifier from DATA and keep improving it."""
-    from schema.settings import make_settings
-
-    by_role = {
-        "architect": architect_model,
-        "data": data_engineer_model,
-        "model": model_engineer_model,
-        "training": training_engineer_model,
-        "analyst": analyst_model,
-        "summariser": summariser_model,
-    }
-    settings = make_settings(
-        {
-            **reading_fields(context.params),
-            "describe": describe,
-            "model": model,
-            "base_url": base_url,
-            "role_models": {role: one for role, one in by_role.items() if one},
-            "max_tokens": max_tokens,
-            "max_cost": max_cost,
-            "iterations": iterations,
-            "budget_seconds": duration(budget, "--budget") if budget else None,
-            "train_seconds": duration(train_limit, "--train-limit"),
-            "strategy": strategy,
-            "init": init,
-            "accept": accept,
-            "metric": metric,
-            "select_on": select_on,
-            "target": target,
-            "seed": seed,
-            "max_seeds": max_seeds,
-            "weights_dir": weights_dir or os.environ.get("IMPROVE_WEIGHTS"),
-            "device": device,
-            "tier": sandbox,
-            "review": review,
-            **_line(gpus, jobs_per_gpu, jobs_per_cpu),
-        }
-    )
-    _start(settings, name, as_json=as_json)
+    _start(settings_of(context.params), name, as_json=as_json)
 
 
 @app.command()
@@ -162,13 +122,6 @@ def demo(as_json: AsJson = False) -> None:
         typer.echo("The playbook writes the code here: curated moves, not a language model.")
     settings = make_settings({"dataset": "digits", "iterations": 6, "train_seconds": 15.0, "budget_seconds": 170.0})
     _start(settings, fresh_name("demo", [row.name for row in open_store().runs()]), as_json=as_json)
-
-
-def _line(gpus: str | None, jobs_per_gpu: int | None, jobs_per_cpu: int | None) -> dict[str, Any]:
-    """What was given of where trainings stand in line."""
-    entries = None if gpus is None else tuple(entry.strip() for entry in gpus.split(",") if entry.strip())
-    given = {"gpus": entries, "jobs_per_gpu": jobs_per_gpu, "jobs_per_cpu": jobs_per_cpu}
-    return {key: value for key, value in given.items() if value is not None}
 
 
 def _start(settings: "Settings", name: str | None, *, as_json: bool) -> None:
@@ -202,7 +155,7 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Go on with a stopped run, or give a finished one more."""
-    more = _more(iterations, budget, max_tokens, max_cost) | _line(gpus, jobs_per_gpu, jobs_per_cpu)
+    more = _more(iterations, budget, max_tokens, max_cost) | queue_fields(gpus, jobs_per_gpu, jobs_per_cpu)
     _go_on(name, more | {"review": review}, sandbox, data, force=force, as_json=as_json)
 
 
@@ -224,7 +177,7 @@ def fork(
 
 
 def _more(iterations: int | None, budget: str | None, max_tokens: int | None, max_cost: float | None) -> dict[str, Any]:
-    seconds = duration(budget, "--budget") if budget else None
+    seconds = seconds_of(budget, "--budget") if budget else None
     return {"iterations": iterations, "budget_seconds": seconds, "max_tokens": max_tokens, "max_cost": max_cost}
 
 

@@ -28,6 +28,7 @@ def commands(case: Path) -> list[list[str]]:
     lines = (case / "README").read_text(encoding="utf-8").splitlines()
     line = next((line for line in lines if line.startswith("improve run")), "improve run data")
     words = [word for word in shlex.split(line.split(";")[0].split("(")[0])[2:] if word != "..."]
+    words += [] if "--iterations" in words else ["--iterations", "0", "--train-limit", "5s"]
     if (case / words[0]).is_file():  # one of several in its folder
         folder = (case / words[0]).parent
         return [[str(file.relative_to(case)), *words[1:]] for file in sorted(folder.iterdir())]

@@ -17,7 +17,7 @@ import pytest
 
 from checkpoints.store import open_store
 from improve.cli import offer_to_end
-from improve.driving import duration
+from improve.run_settings import seconds_of
 from improve.show import readable_bytes
 from sandbox import job
 from schema.errors import SettingsError
@@ -39,7 +39,7 @@ def improve(*arguments: str) -> subprocess.CompletedProcess[str]:
     [("90s", 90), ("2m", 120), ("1h30m", 5400), ("45", 45), ("1.5h", 5400), ("0.5", 0.5), ("1m30s", 90)],
 )
 def test_durations(text: str, seconds: float) -> None:
-    assert duration(text, "--budget") == seconds
+    assert seconds_of(text, "--budget") == seconds
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_sizes(size: int, text: str) -> None:
 @pytest.mark.parametrize("text", ["", "soon", "-5", "0", "5d", "m", "1h 30m"])
 def test_bad_durations_name_the_option_and_the_forms(text: str) -> None:
     with pytest.raises(SettingsError, match="--budget.*90s, 20m, 1h30m"):
-        duration(text, "--budget")
+        seconds_of(text, "--budget")
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from improve.data_summary import as_json, class_table, summary_lines
 from improve.output_file import output_file
 from schema.dataset import DatasetProfile
 from schema.errors import InputError
+from schema.settings import Settings
 
 
 def photo(seed: int, side: int = 32) -> Image.Image:
@@ -228,12 +229,26 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         pass
 
 
-def test_the_run_of_the_same_words_is_spelt_out() -> None:
-    given = {
-        "dataset": "my photos",
-        "group_column": "patient",
-        "image_size": 300,
-        "drop_rare_classes": True,
-        "labels": None,
-    }
-    assert run_command(given) == "improve run 'my photos' --group patient --image-size 300 --drop-rare-classes"
+def test_the_run_of_the_same_data_is_spelt_out() -> None:
+    settings = Settings(dataset="my photos", group_column="patient", image_size=300, drop_rare_classes=True)
+    assert run_command(settings) == "improve run 'my photos' --group patient --image-size 300 --drop-rare-classes"
+
+
+def test_the_words_of_a_run_can_be_inspected_as_they_are(photos: Path) -> None:
+    words = [
+        "--iterations",
+        "0",
+        "--train-limit",
+        "5s",
+        "--metric",
+        "macro_f1",
+        "--describe",
+        "pets",
+        "--device",
+        "cpu",
+    ]
+    assert improve("inspect", str(photos), *words, "--json").returncode == 0
+    refused = improve("inspect", str(photos), "--metric", "f1")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "--metric 'f1'" in refused.stderr
+    assert "--iterations" not in improve("inspect", "--help").stdout
