@@ -9,6 +9,7 @@ import numpy as np
 from dataset.duplicates import Thumbnails
 from dataset.image_reader import Header, Unreadable, describe_range, find_value_range, headers
 from dataset.listing import Listing, Sample
+from dataset.reading import count
 from schema.dataset import SetAside
 from schema.errors import DatasetError
 
@@ -98,5 +99,6 @@ def _to_eight_bits(
 def _warnings(value_range: tuple[float, float] | None, several: list[str]) -> list[str]:
     found = [describe_range(value_range)] if value_range else []
     if several:
-        found.append(f"of files with several pictures the first one is used: {len(several)} files, e.g. {several[0]}")
+        number = count(len(several), "file", "files")
+        found.append(f"of files with several pictures the first one is used: {number}, e.g. {several[0]}")
     return found

@@ -3,7 +3,9 @@
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
+from dataset.decode import SUFFIXES
 from dataset.file_index import FileIndex, find_image
 from dataset.label_table import Table, has_label, without_header
 from dataset.split_names import split_of
@@ -142,7 +144,14 @@ def file_column(table: Table, index: FileIndex, home: str) -> int | None:
 def header_is_data(table: Table, index: FileIndex, home: str) -> bool:
     """Say whether the first line already names an image."""
     known = {*FILE_NAMES, *LABEL_NAMES, *SPLIT_NAMES}
-    return any(normal(cell) not in known and find_image(index, cell, home).path for cell in table.columns)
+    return any(
+        normal(cell) not in known and (_named_like_an_image(cell) or find_image(index, cell, home).path is not None)
+        for cell in table.columns
+    )
+
+
+def _named_like_an_image(cell: str) -> bool:
+    return PurePosixPath(cell.strip()).suffix.lower() in SUFFIXES and not cell.strip().startswith(".")
 
 
 def with_header(table: Table, index: FileIndex, home: str) -> Table:

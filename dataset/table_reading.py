@@ -148,7 +148,7 @@ def read_tables(root: Path, tables: list[LabelTable], index: FileIndex, group_co
     rows = _Rows()
     for table in tables:
         _collect(table, index, rows, group_column)
-    reading = Reading("table", option=f"--labels {tables[0].name}")
+    reading = Reading("table", option=f"--labels {tables[0].name}" if len(tables) == 1 else "")
     _settle(root, tables, rows, reading)
     labels = {sample.label for sample in reading.samples}
     reading.classes = _hot_classes(tables, labels) or class_order(labels)
@@ -285,7 +285,7 @@ def _notes(tables: list[LabelTable], rows: _Rows, labels: set[str]) -> list[str]
         notes.append(f"{listed}: {count(len(pairs), 'name was', 'names were')} matched {what}, e.g. {name} with {path}")
     if rows.absent:
         notes.append(
-            f"{listed}: {count(len(rows.absent), 'row names', 'rows name')} images that are not there, e.g."
+            f"{listed}: {count(len(rows.absent), 'row names an image that is', 'rows name images that are')} not there, e.g."
             f" {one_line(rows.absent[0], 60)}"
         )
     if rows.unlabelled:

@@ -100,45 +100,53 @@ def _has(table: LabelTable, name: str) -> bool:
 def _table_readings(
     root: Path, tables: list[LabelTable], found: Found, index: FileIndex, group: str | None, *, strict: bool
 ) -> list[Reading]:
-    """Read tables that belong together as one; a table that repeats another is mentioned, one that contradicts it is a reading of its own."""
-    singles: list[tuple[LabelTable, dict[str, str]]] = []
+    """Read tables that belong together as one; of those that say the same, the ones that say most."""
+    families: list[list[LabelTable]] = []
+    known: list[set[str]] = []  # images of each family
     for table in sorted(tables, key=lambda t: (t.split is None, -t.rows)):
         try:
-            reading = read_tables(root, [table], index)
+            images = {sample.name for sample in read_tables(root, [table], index).samples}
         except DatasetError as error:
             if strict and len(tables) == 1:
                 raise
             found.unusable[table.name] = str(error)
             continue
-        singles.append((table, {sample.name: sample.label for sample in reading.samples}))
-    families: list[list[tuple[LabelTable, dict[str, str]]]] = []
-    repeated: list[str] = []
-    for table, labels in singles:
-        for family in families:
-            known = {path: label for _, one in family for path, label in one.items()}
-            common = known.keys() & labels.keys()
-            if not common and _same_columns(table, family[0][0]):
-                family.append((table, labels))
-                break
-            if common and sum(known[path] == labels[path] for path in common) >= AGREE * len(common):
-                if len(common) >= AGREE * len(labels):
-                    repeated.append(table.name)
-                else:
-                    family[:] = [(table, labels)]
-                break
+        fits = (i for i, family in enumerate(families) if not images & known[i] and _same_columns(table, family[0]))
+        place = next(fits, None)
+        if place is None:
+            families.append([table])
+            known.append(images)
         else:
-            families.append([(table, labels)])
-    readings = [
-        read_tables(root, [table for table, _ in family], index, _group_in(family[0][0], group)) for family in families
-    ]
-    for reading in readings:
-        reading.used_tables |= set(repeated)
-        reading.notes += (
-            [f"{name_list(repeated)} {'says' if len(repeated) == 1 else 'say'} the same of fewer images"]
-            if repeated
-            else []
-        )
-    return readings
+            families[place].append(table)
+            known[place] |= images
+    readings = [read_tables(root, family, index, _group_in(family[0], group)) for family in families]
+    return _without_repeated(readings)
+
+
+def _without_repeated(readings: list[Reading]) -> list[Reading]:
+    """Leave out readings that say the same as another one of no more images, and no other splits."""
+    left = list(readings)
+    for one in readings:
+        for other in left:
+            if other is not one and one in left and _repeats(one, other):
+                left.remove(one)
+                names = name_list(sorted(one.used_tables))
+                other.notes.append(
+                    f"{names} {'says' if len(one.used_tables) == 1 else 'say'} the same of no more images"
+                )
+                other.used_tables |= one.used_tables
+    return left
+
+
+def _repeats(one: Reading, other: Reading) -> bool:
+    """Say whether `other` says all that `one` says: labels, and splits if it has any."""
+    labels = {sample.name: (sample.label, sample.split) for sample in other.samples}
+    common = [(sample, labels[sample.name]) for sample in one.samples if sample.name in labels]
+    with_splits = any(sample.split for sample in one.samples)
+    same = sum(
+        sample.label == label and (not with_splits or sample.split == split) for sample, (label, split) in common
+    )
+    return same >= AGREE * len(one.samples)
 
 
 def _group_in(table: LabelTable, group: str | None) -> str | None:
@@ -219,7 +227,7 @@ def _decide(root: Path, folders: list[Reading], tables: list[Reading]) -> Readin
         raise DatasetError(f"{root}: no table there gives labels that can be used.")
     if len(plausible) == 1:
         return plausible[0]
-    ways = "; ".join(f"({i}) {reading.text}: type {_option(root, reading)}" for i, reading in enumerate(plausible, 1))
+    ways = "; ".join(f"({i}) {reading.text}: {_way(root, reading)}" for i, reading in enumerate(plausible, 1))
     raise DatasetError(f"{root} can be read in {len(plausible)} ways, and which of them is meant is not clear. {ways}.")
 
 
@@ -229,10 +237,12 @@ def _take_splits(folder: Reading, table: Reading) -> None:
     folder.text += f"; {name_list(sorted(table.used_tables))} gives the splits"
 
 
-def _option(root: Path, reading: Reading) -> str:
-    """What the user types; the path of a table as it is from where they are."""
+def _way(root: Path, reading: Reading) -> str:
+    """What chooses a reading: the option to type, the path of a table as it is from where the user is."""
     option, _, name = reading.option.partition(" ")
-    return f"--labels {shlex.quote(str(root / name))}" if option == "--labels" else reading.option
+    if not option:
+        return "move the tables of the other readings elsewhere"
+    return f"type {option} {shlex.quote(str(root / name))}" if option == "--labels" else f"type {reading.option}"
 
 
 def _agree(folder: Reading, table: Reading) -> bool:

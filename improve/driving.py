@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 RoleModel = Annotated[str | None, typer.Option(help="Another language model for this role")]
 Gpus = Annotated[
-    str | None, typer.Option(help="GPUs that this run may use, by nvidia-smi's numbers or UUIDs: 0,2 [default: all]")
+    str | None, typer.Option(help="GPUs that this run may use, by nvidia-smi's numbers or UUIDs: 0,2 (default: all)")
 ]
-JobsPerGpu = Annotated[int | None, typer.Option(help="Trainings at the same time on one GPU [default: 1]")]
+JobsPerGpu = Annotated[int | None, typer.Option(help="Trainings at the same time on one GPU (default: 1)")]
 JobsPerCpu = Annotated[
-    int | None, typer.Option(help="Trainings at the same time on the CPU, those of other runs too [default: 1]")
+    int | None, typer.Option(help="Trainings at the same time on the CPU, those of other runs too (default: 1)")
 ]
 
 
@@ -85,7 +85,7 @@ def run(
         typer.Option(help="Regular expression on file paths: images whose first group is equal stay on one side"),
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="Longer side of the stored images in pixels [default: from the data]")
+        int | None, typer.Option(help="Longer side of the stored images in pixels (default: from the data)")
     ] = None,
     drop_rare_classes: Annotated[
         bool, typer.Option("--drop-rare-classes", help="Leave out classes with too few images, instead of stopping")

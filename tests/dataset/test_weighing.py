@@ -124,6 +124,49 @@ def test_names_of_a_camera_suggest_no_labels(tmp_path: Path) -> None:
     assert "--label-pattern" not in str(error.value)
 
 
+def rows_of(*numbers: int) -> list[list[str]]:
+    return [[f"{i:03d}.png", "cat" if i % 2 else "dog"] for i in numbers]
+
+
+def test_tables_without_a_header_whose_first_image_is_missing_are_still_one_family(tmp_path: Path) -> None:
+    """As in a set that was taken apart: the first row names a file that is not there any more."""
+    plant(tmp_path, *several("images", 30))
+    table(tmp_path / "my_training.csv", [["x/999.png", "dog"], *rows_of(*range(20))])
+    table(tmp_path / "my_test.csv", [["x/998.png", "cat"], *rows_of(*range(20, 30))])
+    listing = read(tmp_path)
+    assert counts(listing) == {"test/cat": 5, "test/dog": 5, "train/cat": 10, "train/dog": 10}
+    assert {one.file for one in listing.set_aside} == {"x/999.png", "x/998.png"}
+
+
+def test_a_table_of_some_of_the_images_never_hides_one_of_all(tmp_path: Path) -> None:
+    plant(tmp_path, *several("images", 30))
+    head = [["file", "label"]]
+    table(tmp_path / "all.csv", [*head, *rows_of(*range(30))])
+    table(tmp_path / "some.csv", [*head, *rows_of(*range(5, 15))])
+    listing = read(tmp_path)
+    assert len(listing.samples) == 30
+    assert listing.warnings == ("some.csv says the same of no more images",)
+
+
+def test_tables_with_splits_win_over_one_table_of_the_same_images(tmp_path: Path) -> None:
+    plant(tmp_path, *several("images", 30))
+    head = [["file", "label"]]
+    table(tmp_path / "labels.csv", [*head, *rows_of(*range(30))])
+    table(tmp_path / "train.csv", [*head, *rows_of(*range(20))])
+    table(tmp_path / "test.csv", [*head, *rows_of(*range(20, 30))])
+    assert counts(read(tmp_path)) == {"test/cat": 5, "test/dog": 5, "train/cat": 10, "train/dog": 10}
+
+
+def test_two_families_with_other_splits_are_asked_about(tmp_path: Path) -> None:
+    plant(tmp_path, *several("images", 30))
+    head = [["file", "label"]]
+    for name, middle in (("", 20), ("ing", 15)):
+        table(tmp_path / f"train{name}.csv", [*head, *rows_of(*range(middle))])
+        table(tmp_path / f"test{name}.csv", [*head, *rows_of(*range(middle, 30))])
+    with pytest.raises(DatasetError, match=r"in 2 ways.*\(2\).*move the tables of the other readings elsewhere"):
+        read(tmp_path)
+
+
 def test_groups_in_file_names(tmp_path: Path) -> None:
     root = plant(
         tmp_path / "set", *(f"{c}/clip{k}_{i}.png" for c in ("cat", "dog") for k in range(2) for i in range(3))
