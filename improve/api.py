@@ -42,6 +42,17 @@ class Result:
         return open_model(self.name, sandbox)
 
 
+def inspect(data: str | Path, **settings: Any) -> dict[str, Any]:
+    """Say how the images are read, what is in them, and what is not used: the object of `improve inspect --json`. Nothing is trained.
+
+    Raises InputError for what a run would refuse.
+    """
+    from improve.data_summary import as_json, look_at_data  # noqa: PLC0415 - it needs what reads images
+
+    profile, _ = look_at_data(make_settings({"dataset": str(data), **settings}))
+    return as_json(profile)
+
+
 def run(
     data: str | Path,
     *,

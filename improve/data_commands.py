@@ -70,25 +70,18 @@ def inspect(
     """How DATA is read, what is in it, and what is not used. Nothing is trained."""
     from rich.console import Console
 
-    from checkpoints.home import prepare_home
     from improve.contact_sheet import contact_sheet
     from improve.data_summary import as_json as in_json
-    from improve.data_summary import class_table, full_lines
+    from improve.data_summary import class_table, full_lines, look_at_data
     from improve.output_file import output_file
     from improve.view import preparing_shown
-    from nodes.data import discovered, located, prepared, preparing
-    from sandbox.hardware import hardware
 
-    asked = settings_of(context.params)
-    settings = located(asked)
-    machine = hardware(settings.device, settings.gpus)
-    prepare_home()
+    settings = settings_of(context.params)
     with output_file("--html", html, (".html", ".htm")) if html else nullcontext() as page:
-        listing = discovered(settings)
         with preparing_shown(settings) as show:
-            profile = prepared(listing, settings, machine, preparing(show))
+            profile, root = look_at_data(settings, show)
         if page:
-            page.write(contact_sheet(profile, listing.root))
+            page.write(contact_sheet(profile, root))
     if as_json:
         typer.echo(json.dumps(in_json(profile), indent=2))
         return
@@ -97,7 +90,7 @@ def inspect(
     Console(width=None if sys.stdout.isatty() else 180).print(class_table(profile))
     if html:
         typer.echo(f"contact sheet: {html}")
-    typer.echo(f"Nothing was trained. Train on this: {run_command(asked)}")
+    typer.echo(f"Nothing was trained. Train on this: {run_command(settings)}")
 
 
 def run_command(settings: "Settings") -> str:

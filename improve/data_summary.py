@@ -1,19 +1,40 @@
 """What is known about the images before anything trains: the same facts at the start of `run`, in `inspect`, and for scripts."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
+from checkpoints.home import prepare_home
 from dataset.manifest import read_files
+from nodes.data import discovered, located, prepared, preparing
 from nodes.score_notes import IMBALANCED, baseline
+from sandbox.hardware import hardware
 from schema.dataset import DatasetProfile, ImageSizes, Split
+from schema.events import Preparing
+from schema.settings import Settings
 from schema.text import one_line
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 MOST_CLASSES = 24  # rows of a table on a terminal: all, or the largest and the smallest
 CLASSES_ON_A_LINE = 10
 MOST_ON_A_LINE, MOST_LISTED = 3, 10  # files that were set aside
+
+
+def look_at_data(
+    settings: Settings, show: Callable[[Preparing], None] = lambda _: None
+) -> tuple[DatasetProfile, Path | None]:
+    """Read and prepare the images as a run with these settings does. Returns also the folder that they lie in.
+
+    Raises InputError for what a run would refuse.
+    """
+    settings = located(settings)
+    machine = hardware(settings.device, settings.gpus)
+    prepare_home()
+    listing = discovered(settings)
+    return prepared(listing, settings, machine, preparing(show)), listing.root
 
 
 def summary_lines(profile: DatasetProfile) -> list[str]:
