@@ -9,7 +9,7 @@ import numpy as np
 from dataset.label_table import Table, class_order, has_label
 from dataset.listing import Listing, Sample
 from dataset.split_names import split_of
-from dataset.table_columns import LABEL_NAMES, column_index, normal, split_column, split_of_cell
+from dataset.table_columns import LABEL_NAMES, Columns, column_index, normal, split_columns, split_of_row
 from schema.dataset import SetAside, Split
 from schema.errors import DatasetError
 from schema.text import name_list
@@ -141,14 +141,14 @@ def read_pixels(table: Table, label_column: str | None = None, group_column: str
     """Read a table of pixels, as Kaggle's digit recognizer and FER2013 are. Raises DatasetError."""
     pixels = pixel_columns(table)
     rest = [i for i in range(len(table.columns)) if i not in set(pixels)]
-    split = split_column(table, -1)
+    split, flags = split_columns(table, -1)
     named = [
         i
         for i in rest
-        if i != split
+        if i not in {split, *flags}
         and (table.columns[i] == label_column if label_column else normal(table.columns[i]) in LABEL_NAMES)
     ]
-    others = [i for i in rest if i != split]
+    others = [i for i in rest if i not in {split, *flags}]
     if not named and len(others) == 1 and not label_column:
         named = others
     group = column_index(table, group_column, "--group") if group_column else None
@@ -170,13 +170,17 @@ def read_pixels(table: Table, label_column: str | None = None, group_column: str
     side, channels = square
     scaled = values if values.max() > 1 else values * 255
     images = scaled.clip(0, 255).round().astype(np.uint8).reshape(-1, side, side, channels)
+    parts = Columns(-1, named[0], (), split, flags)
     samples, aside = [], []
     for i, (row, image) in enumerate(zip(table.rows, images, strict=True)):
         name, label = f"row/{i}", row[named[0]]
         if not has_label(label):
             aside.append(SetAside(file=name, reason=f"has no label in column {table.columns[named[0]]} ({label!r})"))
             continue
-        part = split_of_cell(table.columns[split], row[split]) if split is not None else None
+        part, problem = split_of_row(table, parts, row)
+        if problem:
+            aside.append(SetAside(file=name, reason=problem))
+            continue
         pixels_of = image.squeeze(-1) if channels == 1 else image
         samples.append(Sample(name, label, part, None, pixels_of, None if group is None else row[group]))
     classes = class_order(sample.label for sample in samples)

@@ -21,6 +21,7 @@ class Match:
     reason: str = ""  # absent, ambiguous
     loosely: str = ""  # how, if not by its own name: number, stem
     shared: int = 0  # folders that the name and the path have in common at their ends
+    whole: bool = False  # matched by the whole name of the file, not by a number or a name without suffix
 
 
 @dataclass(slots=True)
@@ -74,9 +75,10 @@ def find_image(index: FileIndex, given: str, home: str = "", split: Split | None
     ):
         if len(best) > 1 and narrower:
             best = narrower
+    whole = last in index.names
     if len(best) > 1:
-        return Match(None, "ambiguous")
-    return Match(best[0], loosely=loosely, shared=max(shared))
+        return Match(None, "ambiguous", whole=whole)
+    return Match(best[0], loosely=loosely, shared=max(shared), whole=whole)
 
 
 def find_images(index: FileIndex, given: str) -> list[str]:

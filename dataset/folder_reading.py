@@ -1,6 +1,5 @@
 """Images labelled by the folders they lie in: class folders, split folders of them, and what stands between."""
 
-import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,12 +9,10 @@ from dataset.file_index import fold
 from dataset.inventory import Folder, foreign_below, images_below, natural
 from dataset.listing import Sample
 from dataset.reading import Reading, count
-from dataset.split_names import is_generic, is_unlabelled, split_of
+from dataset.split_names import is_generic, is_series, is_unlabelled, split_and_class, split_of, splits_of
 from schema.dataset import SetAside, Split
 from schema.errors import DatasetError
 from schema.text import name_list
-
-SERIES = re.compile(r"[a-z]{0,12}[ _-]?\d+([ _.-]\d+)*", re.IGNORECASE)  # day1, 0003, 2021-03-04: no name of a class
 
 
 @dataclass(slots=True)
@@ -60,19 +57,41 @@ def read_folders(root: Path, tree: Folder, layout: str | None = None) -> FolderR
     if layout in {None, "split-folders"}:
         splits = _split_folders(root, level)
         if splits:
-            return FolderReadings([splits], level=level)
+            return FolderReadings([splits], all(map(is_generic, splits.classes)), level)
     if layout:
         return FolderReadings([_as_told(root, level, inner, layout)], level=level)
+    _refuse_inner_splits(root, inner)
     deeper = [folder for folder in inner if with_images(folder)]
     generic = all(is_generic(folder.name) for folder in inner)
     same_inside = len(deeper) == len(inner) > 1 and _same_names_inside(inner)
-    if (generic and deeper) or (same_inside and all(SERIES.fullmatch(folder.name) for folder in inner)):
-        return FolderReadings([_inner_reading(root, level, deeper)], level=level)
+    counted = same_inside and all(is_series(folder.name) for folder in inner)
+    if (generic and deeper) or counted:
+        reading = _inner_reading(root, level, deeper)
+        return FolderReadings([reading], all(map(is_generic, reading.classes)), level)
     readings = [_class_reading(root, level, inner)]
-    below = [one for folder in inner for one in with_images(folder)]
-    if same_inside and not all(is_generic(one.name) or SERIES.fullmatch(one.name) for one in below):
+    below = [one for folder in inner for one in with_images(class_level(folder))]
+    if same_inside and not all(is_generic(one.name) or is_series(one.name) for one in below):
         readings.append(_inner_reading(root, level, inner))
     return FolderReadings(readings, generic, level)
+
+
+def _refuse_inner_splits(root: Path, inner: list[Folder]) -> None:
+    """Raise DatasetError if folders hold split folders of their own, such as one set per fold, size or site: which is meant?"""
+    own = [folder for folder in inner if _holds_splits(folder)]
+    if not own:
+        return
+    splits = name_list([f"{one.name}/" for one in with_images(class_level(own[0])) if split_of(one.name)], 3)
+    who = f"{_names(own)} in {root} {'holds' if len(own) == 1 else 'hold'} split folders ({splits}) of {'its' if len(own) == 1 else 'their'} own"
+    others = [folder for folder in inner if folder not in own]
+    beside = f", beside {_names(others)}" if others else ""
+    raise DatasetError(f"{who}{beside}. Give one of them, e.g. {root / own[0].path}")
+
+
+def _holds_splits(folder: Folder) -> bool:
+    """Say whether two or more split folders with class folders inside lie in a folder."""
+    level = class_level(folder)
+    parts = [one for one in with_images(level) if split_of(one.name) and with_images(class_level(one))]
+    return len({split_of(one.name) for one in parts}) >= 2
 
 
 def _as_told(root: Path, level: Folder, inner: list[Folder], layout: str) -> Reading:
@@ -130,19 +149,42 @@ def _explain_class_folders(level: Folder, classes: list[Folder], reading: Readin
         )
         reading.notes.append(f"{_names(odd)} {they}, move {'it' if one else 'them'} elsewhere")
     _explain_empty(level, reading)
-    nested = [folder for folder in classes if len(with_images(folder)) > 1]
+    nested = _explain_nested(classes, reading)
     if nested:
-        shown = "; ".join(
-            f"{folder.name} = {name_list([inner.name for inner in with_images(folder)], 4)}" for folder in nested[:3]
-        )
-        more = f" and {len(nested) - 3} more" if len(nested) > 3 else ""
-        reading.notes.append(
-            f"folders inside a class folder were merged into its class: {shown}{more}. To tell the inner"
-            " folders apart: --layout inner-folders"
-        )
+        reading.notes[-1] += ". To tell the inner folders apart: --layout inner-folders"
+    _explain_merged_names(classes, reading)
     twins = [names for names in _by_fold(reading.classes).values() if len(names) > 1]
     if twins:
         reading.notes.append(f"classes that differ only in how they are written: {name_list(twins[0])}")
+
+
+def _explain_nested(folders: list[Folder], reading: Reading) -> bool:
+    """Say which folders inside class folders were merged into the class."""
+    nested = [folder for folder in folders if len(with_images(folder)) > 1 or (with_images(folder) and folder.images)]
+    if not nested:
+        return False
+    shown = "; ".join(
+        f"{folder.name} = {_own(folder)}{name_list([inner.name for inner in with_images(folder)], 4)}"
+        for folder in nested[:3]
+    )
+    more = f" and {len(nested) - 3} more" if len(nested) > 3 else ""
+    reading.notes.append(f"folders inside a class folder were merged into its class: {shown}{more}")
+    return True
+
+
+def _explain_merged_names(folders: list[Folder], reading: Reading) -> None:
+    """Say which folders are one class although their names are written in different ways."""
+    written: dict[str, set[str]] = {}
+    for folder in folders:
+        written.setdefault(fold(clean_name(folder.name)), set()).add(folder.name)
+    for name, several in written.items():
+        kept = {one for one in reading.classes if fold(one) == name}
+        if len(several) > len(kept):
+            reading.notes.append(f"folders taken as one class: {name_list(sorted(map(repr, several)))}")
+
+
+def _own(folder: Folder) -> str:
+    return f"its own {len(folder.images):,} and " if folder.images else ""
 
 
 def _explain_empty(level: Folder, reading: Reading) -> None:
@@ -205,20 +247,24 @@ def _inner_reading(root: Path, level: Folder, outer: list[Folder]) -> Reading:
 def _split_folders(root: Path, level: Folder) -> Reading | None:
     """Read train/<class>, test/<class>, or <class>/train, <class>/test; None if the folders are no splits."""
     inner = with_images(level)
-    tagged = [(folder, split) for folder in inner if (split := split_of(folder.name))]
+    splits = splits_of(folder.name for folder in inner)
+    tagged = [(folder, splits[folder.name]) for folder in inner if folder.name in splits]
     parts = [
         ClassFolders(base, split, with_images(base))
         for folder, split in tagged
         if with_images(base := class_level(folder))
     ]
     if not parts:
-        return _splits_inside_classes(root, inner)
-    if (
-        len(parts) > 1
-        and not set.intersection(*({fold(f.name) for f in part.folders} for part in parts))
-        and not _any_shared(parts)
-    ):
-        return None
+        return _splits_in_class_names(root, inner) or _splits_inside_classes(root, inner)
+    given, parts = parts, _below_what_counts(parts)
+    if len(parts) > 1 and not _any_shared(parts):
+        if len(tagged) < len(inner):
+            return None
+        sides = "; ".join(f"{part.level.path}/ holds {_names(part.folders)}" for part in parts)
+        raise DatasetError(
+            f"The class folders of the splits in {root} have no name in common: {sides}. Give a class the same name"
+            " in every split, or say what the folders are: --layout class-folders or --layout inner-folders"
+        )
     untagged = [folder for folder in inner if split_of(folder.name) is None]
     flat = [folder for folder in untagged if not is_generic(folder.name) and not is_unlabelled(folder.name)]
     if len(flat) > 1:
@@ -227,12 +273,57 @@ def _split_folders(root: Path, level: Folder) -> Reading | None:
             f" class folders ({_names(flat)}). Say which: --layout split-folders or --layout class-folders,"
             " or give the folder that holds only the one or only the other."
         )
-    return _read_parts(root, tagged, parts, untagged)
+    reading = _read_parts(root, tagged, parts, untagged)
+    between = [folder for part in given for folder in part.folders] if given is not parts else []
+    if between and not all(is_generic(folder.name) for folder in between):
+        reading.notes.append(
+            f"the folders {_names(between)} between split and class are no classes. If each is one subject, keep its"
+            " images on one side of every split: --group-pattern '^[^/]+/([^/]+)/'"
+        )
+    return reading
 
 
 def _any_shared(parts: list[ClassFolders]) -> bool:
-    seen: Counter[str] = Counter(fold(folder.name) for part in parts for folder in part.folders)
+    seen: Counter[str] = Counter(name for part in parts for name in {fold(folder.name) for folder in part.folders})
     return any(number > 1 for number in seen.values())
+
+
+def _below_what_counts(parts: list[ClassFolders]) -> list[ClassFolders]:
+    """Go down to the class folders where folders of batches, patients or days lie between: train/part_1/cat, test/patient7/sick."""
+    below = [
+        ClassFolders(part.level, part.split, [one for folder in part.folders for one in with_images(folder)])
+        for part in parts
+    ]
+    whole = all(with_images(folder) and not folder.images for part in parts for folder in part.folders)
+    names = [{fold(folder.name) for folder in part.folders} for part in below]
+    if not whole or len(names[0]) < 2 or not all(one & names[0] for one in names):
+        return parts
+    between = [folder.name for part in parts for folder in part.folders]
+    counts = all(is_generic(name) or is_series(name) for name in between)
+    return below if counts or (len(parts) > 1 and not _any_shared(parts)) else parts
+
+
+def _splits_in_class_names(root: Path, inner: list[Folder]) -> Reading | None:
+    """Read train_cat, train_dog, test_cat, test_dog."""
+    found = [(folder, told) for folder in inner if (told := split_and_class(folder.name))]
+    classes: dict[str, set[str]] = {}
+    for _, (split, name) in found:
+        classes.setdefault(split, set()).add(fold(name))
+    if len(found) < len(inner) or len(classes) < 2 or "train" not in classes or len(classes["train"]) < 2:
+        return None
+    if any(names != classes["train"] for names in classes.values()):
+        return None
+    reading = Reading("split-folders", option="--layout split-folders")
+    for folder, (split, name) in found:
+        _take(root, folder, clean_name(name), split, reading)
+    reading.classes = _in_order({clean_name(name) for _, (_, name) in found})
+    numbers = Counter(sample.split for sample in reading.samples)
+    said = ", ".join(f"{split} {numbers[split]:,}" for split in ("train", "validation", "test") if split in numbers)
+    reading.text = (
+        f"the names of the folders give split and class, e.g. {found[0][0].name}/: {name_list(reading.classes, 6)}"
+        f" ({said} images)"
+    )
+    return reading
 
 
 def _read_parts(
@@ -281,6 +372,9 @@ def _read_parts(
             "classes without training images were set aside:"
             f" {name_list([f'{name} ({n})' for name, n in strangers.items()], 5)}"
         )
+    for part in parts:
+        _explain_nested(part.folders, reading)
+        _explain_merged_names(part.folders, reading)
     _explain_rest(tagged, parts, untagged, reading)
     _explain_empty_parts(parts, reading)
     return reading

@@ -39,12 +39,14 @@ def _draws_over(masks: Folder, parent: Folder) -> bool:
     siblings = [
         folder for folder in parent.folders if folder is not masks and folder.total and not is_mask_folder(folder.name)
     ]
-    sure = masks.name.lower() in SURELY_MASKS
-    if not sure and not any(is_generic(folder.name) or folder.name.lower() in ORIGINALS for folder in siblings):
+    beside_images = any(is_generic(folder.name) or folder.name.lower() in ORIGINALS for folder in siblings)
+    own = [_plain_stem(path) for path in images_below(masks)]
+    # Files of several classes are often called 1, 2, 3 ...: that says nothing.
+    sure = masks.name.lower() in SURELY_MASKS and (bool(parent.images) or not all(map(str.isdecimal, own)))
+    if not sure and not beside_images:
         return False
     stems = {PurePosixPath(path).stem.lower() for folder in siblings for path in images_below(folder)}
     stems |= {PurePosixPath(name).stem.lower() for name in parent.images}
-    own = [_plain_stem(path) for path in images_below(masks)]
     return bool(own) and sum(stem in stems for stem in own) >= SHARE * len(own)
 
 

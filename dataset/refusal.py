@@ -4,7 +4,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
-from dataset.folder_reading import FolderReadings, with_images
+from dataset.folder_reading import FolderReadings
 from dataset.inventory import ARCHIVES, Folder, folders_below, foreign_below, images_below
 from dataset.name_reading import suggest_pattern
 from dataset.split_names import is_mask_folder
@@ -46,10 +46,10 @@ def refuse(root: Path, tree: Folder, found: Found, folders: FolderReadings) -> N
         )
     level = folders.level or tree
     if folders.generic and folders.readings:
-        names = name_list([f"{folder.name}/" for folder in with_images(level)], 5)
+        names = name_list([f"{name}/" for name in folders.readings[0].classes], 5)
         raise DatasetError(
             f"{images} in {names}, which are not names of classes, so their labels are unknown. {WAYS}. If"
-            " these folders are the classes: --layout class-folders"
+            f" these folders are the classes: {folders.readings[0].option}"
         )
     if level is not tree and not is_mask_folder(level.name):
         raise DatasetError(

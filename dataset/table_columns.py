@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from dataset.decode import SUFFIXES
@@ -82,28 +82,27 @@ SPLIT_NAMES = [
     "stage",
     "group_split",
 ]
-FLAGS = {
-    "0": False,
-    "1": True,
-    "0.0": False,
-    "1.0": True,
-    "False": False,
-    "True": True,
-    "false": False,
-    "true": True,
-}
+# Names that labels often have, and other things too.
+WEAK_NAMES = frozenset(["y", "level", "type", "tag", "tags", "grade", "stage", "genus", "variety", "finding", "target"])
+FLAGS = dict.fromkeys(["0", "0.0", "-1", "-1.0", "false", "no", "n", ""], False) | dict.fromkeys(
+    ["1", "1.0", "true", "yes", "y", "x"], True
+)
+SPLIT_CELLS: dict[str, Split] = {"tr": "train", "va": "validation", "vl": "validation", "te": "test", "ts": "test",
+                                 "public": "validation", "private": "test"}  # fmt: skip
+ONE_OF = 0.98  # share of the rows that have exactly one of the columns of a class each
 SAMPLED = 400  # cells of a column that are looked up
 BOX_NAMES = frozenset(["xmin", "ymin", "xmax", "ymax", "x_min", "y_min", "bbox", "bounding_box", "bbox_x", "bbox_y"])
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Indices of the columns. `doubt` says why the labels are not clear; `one_hot` holds a column per class."""
+    """Indices of the columns. `doubt` says why they are not clear; `one_hot` has a column per class, `flags` one per split."""
 
     file: int
     label: int | None
     one_hot: tuple[int, ...] = ()
     split: int | None = None
+    flags: tuple[int, ...] = ()
     doubt: str = ""
     note: str = ""
 
@@ -121,28 +120,64 @@ def column_index(table: Table, wanted: str, option: str) -> int:
     raise DatasetError(f"{table.path} has no column {wanted!r} ({option}); it has: {name_list(table.columns)}")
 
 
-def file_column(table: Table, index: FileIndex, home: str) -> int | None:
-    """Find the column whose cells name most different images."""
-    best, chosen = (0, 0), None
+def file_columns(table: Table, index: FileIndex, home: str) -> list[int]:
+    """List the columns that may name the images, the likeliest first: several only if they name different ones and none is better.
+
+    Whole names of files come before numbers and names without suffix, which a number of the row or an age may equal by chance.
+    """
+    ranks: dict[int, tuple[bool, bool, int, bool]] = {}
     for i, column in enumerate(table.columns):
         cells = [row[i] for row in _sampled(table.rows) if row[i]]
-        matches = {
-            match.path
-            for cell in set(cells)
-            if (match := find_image(index, cell, home)).path or match.reason == "ambiguous"
-        }
-        distinct = len(set(cells))
-        found = sum(1 for cell in set(cells) if find_image(index, cell, home).reason != "absent")
-        if not matches or distinct < 0.5 * len(cells) or (found < 0.02 * distinct and found < 2):
+        distinct = set(cells)
+        named = {cell: match for cell in distinct if (match := find_image(index, cell, home)).reason != "absent"}
+        few = len(named) < 0.02 * len(distinct) and len(named) < 2
+        if not named or len(distinct) < 0.5 * len(cells) or few:
             continue
-        rank = (found, normal(column) in FILE_NAMES)
-        if rank > best:
-            best, chosen = rank, i
-    return chosen
+        whole = sum(match.whole for match in named.values()) >= 0.5 * len(named)
+        ranks[i] = (whole, len(distinct) >= 0.95 * len(cells), len(named), normal(column) in FILE_NAMES)
+    most = max((rank[2] for rank in ranks.values()), default=0)
+    # A column of whole names that names hardly any of the images is about something else.
+    ranked = sorted(ranks, key=lambda i: (ranks[i][2] >= 0.1 * most, *ranks[i], -i), reverse=True)
+    if len(ranked) > 1:
+        ranked = [i for i in ranked if not _numbers_the_rows(table, i)] or ranked
+    kept: list[int] = []
+    for i in ranked:
+        first = ranks[kept[0]] if kept else ranks[i]
+        as_good = ranks[i][:2] == first[:2] and ranks[i][2] >= 0.5 * first[2]
+        if as_good and not any(_same_files(table, index, home, i, other) for other in kept):
+            kept.append(i)
+    return kept
+
+
+def _numbers_the_rows(table: Table, column: int) -> bool:
+    """Say whether a column is the index that pandas writes: without a name, 0, 1, 2 ... in the order of the rows."""
+    numbers = [row[column] for row in table.rows]
+    return normal(table.columns[column]) in {"", "index", "unnamed_0"} | {f"column_{column + 1}"} and (
+        numbers == [str(i) for i in range(len(numbers))] or numbers == [str(i + 1) for i in range(len(numbers))]
+    )
+
+
+def _same_files(table: Table, index: FileIndex, home: str, a: int, b: int) -> bool:
+    pairs = [
+        (find_image(index, row[a], home).path, find_image(index, row[b], home).path) for row in table.rows[:SAMPLED]
+    ]
+    both = [(one, other) for one, other in pairs if one and other]
+    return bool(both) and sum(one == other for one, other in both) >= 0.9 * len(both)
+
+
+def file_column(table: Table, index: FileIndex, home: str) -> tuple[int | None, str]:
+    """Find the column that names the images; also why it is not clear, if two name different ones."""
+    kept = file_columns(table, index, home)
+    if len(kept) < 2:
+        return (kept[0] if kept else None), ""
+    listed = name_list([table.columns[i] for i in kept])
+    return kept[0], f"{table.path.name} names images in several columns: {listed}. Say which: --file-column NAME"
 
 
 def header_is_data(table: Table, index: FileIndex, home: str) -> bool:
     """Say whether the first line already names an image."""
+    if list(table.columns) == [str(i) for i in range(len(table.columns))]:  # as pandas writes it
+        return False
     known = {*FILE_NAMES, *LABEL_NAMES, *SPLIT_NAMES}
     return any(
         normal(cell) not in known and (_named_like_an_image(cell) or find_image(index, cell, home).path is not None)
@@ -163,26 +198,50 @@ def _sampled(rows: list[list[str]]) -> list[list[str]]:
     return rows[::step][: SAMPLED + 1]
 
 
-def choose_columns(table: Table, file: int, label: str | None) -> Columns:
+def choose_columns(table: Table, file: int, label: str | None, group: str | None = None) -> Columns:
     """Choose label and split columns, or say in `doubt` why that is not possible."""
-    split = split_column(table, file)
+    split, flags = split_columns(table, file)
+    found = Columns(file, None, (), split, flags)
     if label:
-        return Columns(file, column_index(table, label, "--label-column"), (), split)
-    rest = [i for i in range(len(table.columns)) if i not in {file, split} and any(row[i] for row in table.rows)]
-    known = [i for i in rest if normal(table.columns[i]) in LABEL_NAMES]
-    if len(known) > 1:
-        return _one_of(table, file, split, known)
-    if known:
-        return Columns(file, known[0], (), split)
-    hot = one_hot_columns(table, rest)
-    if hot:
-        return Columns(file, None, tuple(hot), split)
-    if len(rest) <= 1:
-        doubt = "" if rest else f"{table.path.name} has no column of labels"
-        return Columns(file, rest[0] if rest else None, (), split, doubt=doubt)
+        return replace(found, label=column_index(table, label, "--label-column"))
+    used = {file, split, *flags}
+    if group:
+        used |= {i for i, column in enumerate(table.columns) if normal(column) == normal(group)}
+    rest = [i for i in range(len(table.columns)) if i not in used and any(row[i] for row in table.rows)]
+    if len(flags) == 1 and len(hot := one_hot_columns(table, sorted([*rest, *flags]))) > 2 and flags[0] in hot:
+        return Columns(file, None, tuple(hot))  # classes called bus, car and train
+    known = [i for i in rest if normal(table.columns[i]) in LABEL_NAMES and may_be_labels(table, i)]
+    strong = [i for i in known if normal(table.columns[i]) not in WEAK_NAMES]
+    others = [i for i in rest if i not in known and may_be_labels(table, i) and not _is_measured(table, i)]
+    if len(strong or known) > 1:
+        return replace(_one_of(table, file, split, strong or known), flags=flags)
+    if strong or (known and not others):
+        return replace(found, label=(strong or known)[0])
+    hot = [] if known else one_hot_columns(table, rest)
+    possible = [i for i in rest if may_be_labels(table, i)]
+    if hot or len(possible) == 1:
+        return replace(found, one_hot=tuple(hot), label=None if hot else possible[0])
     listed = name_list([table.columns[i] for i in rest])
-    doubt = f"which column of {table.path.name} holds the labels? It has: {listed}. Say so: --label-column NAME"
-    return Columns(file, None, (), split, doubt=doubt)
+    which = f"which column of {table.path.name} holds the labels? It has: {listed}. Say so: --label-column NAME"
+    return replace(found, doubt=which if possible else f"{table.path.name} has no column of labels")
+
+
+def has_strong_labels(table: Table, columns: Columns) -> bool:
+    """Say whether the label column is called as labels are, or there is a column for each class."""
+    name = normal(table.columns[columns.label]) if columns.label is not None else ""
+    return bool(columns.one_hot) or (name in LABEL_NAMES and name not in WEAK_NAMES)
+
+
+def may_be_labels(table: Table, column: int) -> bool:
+    """Say whether values recur, as labels do: a name of each image of its own is none."""
+    cells = [row[column] for row in table.rows if has_label(row[column])]
+    return len(cells) < 8 or len(set(cells)) <= 0.6 * len(cells)
+
+
+def _is_measured(table: Table, column: int) -> bool:
+    """Say whether a column holds decimals, such as coordinates or ages."""
+    cells = [row[column] for row in table.rows if row[column]]
+    return any(re.fullmatch(r"-?\d+\.\d*[1-9]\d*", cell) for cell in cells)
 
 
 def _one_of(table: Table, file: int, split: int | None, known: list[int]) -> Columns:
@@ -221,37 +280,74 @@ def _one_to_one(table: Table, a: int, b: int) -> bool:
     return bool(there) and all(len(v) == 1 for v in [*there.values(), *back.values()])
 
 
+def is_true(cell: str) -> bool:
+    return FLAGS.get(cell.strip().lower(), False)
+
+
 def one_hot_columns(table: Table, rest: list[int]) -> list[int]:
-    """List the columns of zeros and ones, a class each, if nearly every row has a single one."""
-    flags = [i for i in rest if {row[i] for row in table.rows} <= {"0", "1", "0.0", "1.0", "", "True", "False"}]
+    """List the columns of yes and no, a class each, if nearly every row has a single yes. One flag of something else may stand among them."""
+    flags = [i for i in rest if {row[i].strip().lower() for row in table.rows} <= FLAGS.keys()]
     flags = [i for i in flags if normal(table.columns[i]) not in SPLIT_NAMES]
-    if len(flags) < 2:
-        return []
-    sums = Counter(sum(row[i] in {"1", "1.0", "True"} for i in flags) for row in table.rows)
-    return flags if sums and sums[1] >= 0.5 * sum(sums.values()) else []
+    for left_out in (None, *flags) if len(flags) > 2 else (None,):
+        chosen = [i for i in flags if i != left_out]
+        if len(chosen) < 2 or not all(any(is_true(row[i]) for row in table.rows) for i in chosen):
+            continue
+        single = sum(sum(is_true(row[i]) for i in chosen) == 1 for row in table.rows)
+        if single >= ONE_OF * len(table.rows):
+            return chosen
+    sums = Counter(sum(is_true(row[i]) for i in flags) for row in table.rows)
+    several = sum(number for many, number in sums.items() if many > 1)
+    # Rows without any class, or with several, are set aside one by one if few; three columns or more are hardly flags of other things.
+    return flags if len(flags) > 2 and sums[1] >= 0.6 * len(table.rows) and several <= 0.4 * len(table.rows) else []
 
 
-def split_column(table: Table, file: int) -> int | None:
-    """Find a column that says train, validation or test of each row, in words or as a flag (is_train)."""
+def split_columns(table: Table, file: int) -> tuple[int | None, tuple[int, ...]]:
+    """Find the column that says train, validation or test of each row; else the columns that say so by yes and no (is_train)."""
+    flags = []
     for i, column in enumerate(table.columns):
         values = {row[i] for row in table.rows if row[i]}
         if i == file or not 0 < len(values) <= 6:
             continue
-        if _flagged_split(column) and values <= FLAGS.keys():
-            return i
-        if not all(split_of(value) for value in values):
+        if _flagged_split(column) and {value.strip().lower() for value in values} <= FLAGS.keys():
+            flags.append(i)
             continue
-        if len({split_of(value) for value in values}) > 1 or normal(column) in SPLIT_NAMES:
-            return i
-    return None
+        splits = {_split_of_value(column, value) for value in values}
+        if (None not in splits and len(splits) > 1) or (splits - {None} and normal(column) in SPLIT_NAMES):
+            return i, ()
+    return None, tuple(flags)
 
 
-def split_of_cell(column: str, cell: str) -> Split | None:
-    """Return the split that a cell of a split column stands for."""
-    flagged = _flagged_split(column)
-    if flagged and cell in FLAGS:
-        return flagged if FLAGS[cell] else ("test" if flagged == "train" else "train")
-    return split_of(cell) if cell else None
+def unread_split_column(table: Table, columns: Columns) -> str:
+    """Say that a column called split, set or fold is not used, since its values are no names of splits; '' if there is none."""
+    for i, column in enumerate(table.columns):
+        if normal(column) in SPLIT_NAMES and i not in {columns.split, columns.label, columns.file}:
+            values = sorted({row[i] for row in table.rows})
+            return f"{table.path.name}: column {column!r} is not used, its values are no splits: {name_list(values, 4)}"
+    return ""
+
+
+def split_of_row(table: Table, columns: Columns, row: list[str]) -> tuple[Split | None, str]:
+    """Return the split that a row is in by its own cells, or why it is in none."""
+    if columns.split is not None:
+        cell = row[columns.split]
+        found = _split_of_value(table.columns[columns.split], cell)
+        return found, "" if found or not cell.strip() else f"is in no split that is known ({cell!r})"
+    if not columns.flags:
+        return None, ""
+    named = [(split, is_true(row[i])) for i in columns.flags if (split := _flagged_split(table.columns[i]))]
+    chosen = [split for split, yes in named if yes]
+    if len(chosen) > 1:
+        return None, "is in several splits"
+    if chosen:
+        return chosen[0], ""
+    known = {split for split, _ in named}
+    left: list[Split] = [split for split in ("train", "test", "validation") if split not in known]
+    return (left[0], "") if len(named) < 3 else (None, "is in no split")
+
+
+def _split_of_value(column: str, cell: str) -> Split | None:
+    short = SPLIT_CELLS.get(cell.strip().lower()) if normal(column) in SPLIT_NAMES else None
+    return short or (split_of(cell) if cell else None)
 
 
 def _flagged_split(column: str) -> Split | None:

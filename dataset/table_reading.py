@@ -1,10 +1,11 @@
 """Images labelled by tables: which tables of the source give labels, and what they say of each image."""
 
+import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dataset.file_index import FileIndex, find_image, find_images
+from dataset.file_index import FileIndex, Match, find_image, find_images, fold
 from dataset.inventory import Folder, folders_below
 from dataset.label_table import Table, class_order, has_label, read_table
 from dataset.listing import ReadingOptions, Sample
@@ -16,14 +17,18 @@ from dataset.table_columns import (
     column_index,
     describes_boxes,
     file_column,
-    split_of_cell,
+    is_true,
+    split_of_row,
+    unread_split_column,
     with_header,
 )
 from schema.dataset import SetAside, Split
 from schema.errors import DatasetError
 from schema.text import name_list, one_line
 
-MOST_TABLES = 12  # in one folder: more are notes beside images, such as the boxes of a detection set
+MOST_TABLES = 300  # of a source
+MOST_NOTES = 12  # .txt and .json files of a folder
+NO_TABLE = re.compile(r"(readme|licen[cs]e|requirements|notice|changelog|citation)(\.\w+)*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +56,27 @@ class Found:
     boxes: list[str] = field(default_factory=list)
 
 
-def find_tables(root: Path, tree: Folder, index: FileIndex) -> Found:
-    """Read every table of the source that may be one of labels."""
+def find_tables(root: Path, tree: Folder, index: FileIndex, group: str | None = None) -> Found:
+    """Read every table of the source that may be one of labels. `group` is a column that holds none."""
     found = Found()
+    looked_at = 0
     for folder in folders_below(tree):
-        names = [n for n in folder.tables if not n.lower().startswith(("readme", "license", "licence", "requirements"))]
-        if len(names) > MOST_TABLES and len(folder.images) + len(names) > 2 * MOST_TABLES:
-            names = [n for n in names if not n.lower().endswith((".txt", ".json"))][:MOST_TABLES]
-        for name in names[: 2 * MOST_TABLES]:
-            _look_at(root, folder, name, index, found)
+        names = [name for name in folder.tables if not NO_TABLE.fullmatch(name)]
+        notes = [name for name in names if name.lower().endswith((".txt", ".json"))]
+        if len(notes) > MOST_NOTES:  # one beside each image, such as the boxes of a detection set
+            names = [name for name in names if name not in notes]
+        names = [name for name in names if fold(Path(name).stem) not in index.stems]
+        for name in names[: MOST_TABLES - looked_at]:
+            _look_at(root, folder, name, index, found, group)
+        for name in names[MOST_TABLES - looked_at :]:
+            found.unusable[folder.inside(name)] = f"is one of more than {MOST_TABLES} tables, which are not all read"
+        looked_at = min(MOST_TABLES, looked_at + len(names))
     return found
 
 
-def _look_at(root: Path, folder: Folder, name: str, index: FileIndex, found: Found) -> None:
+def _look_at(  # noqa: PLR0917 - one table among all
+    root: Path, folder: Folder, name: str, index: FileIndex, found: Found, group: str | None
+) -> None:
     shown = folder.inside(name)
     try:
         table = with_header(read_table(root / folder.path / name), index, folder.path)
@@ -71,7 +84,7 @@ def _look_at(root: Path, folder: Folder, name: str, index: FileIndex, found: Fou
         if not name.lower().endswith((".txt", ".json")):
             found.unusable[shown] = str(error)
         return
-    file = file_column(table, index, folder.path) if len(table.columns) > 1 else None
+    file, doubt = file_column(table, index, folder.path) if len(table.columns) > 1 else (None, "")
     if file is None:
         if table.columns and not name.lower().endswith((".txt", ".json")):
             found.unusable[shown] = _why_unusable(table)
@@ -82,7 +95,8 @@ def _look_at(root: Path, folder: Folder, name: str, index: FileIndex, found: Fou
     if "submission" in name.lower():
         found.unusable[shown] = "is a sample submission, not a table of labels"
         return
-    columns = choose_columns(table, file, None)
+    columns = choose_columns(table, file, None, group)
+    columns = replace(columns, doubt=doubt or columns.doubt)
     if columns.label is None and not columns.one_hot and len(table.columns) == 1:
         found.unusable[shown] = "has no labels"
         return
@@ -121,15 +135,17 @@ def given_table(root: Path, options: ReadingOptions, tables: list[Path], index: 
         )
     if options.file_column:
         file = column_index(table, options.file_column, "--file-column")
-    elif (chosen := file_column(table, index, home_path)) is not None:
-        file = chosen
+    elif (chosen := file_column(table, index, home_path))[0] is not None:
+        file = chosen[0]
+        if chosen[1]:
+            raise DatasetError(f"{path}: {chosen[1]}")
     else:
         raise DatasetError(
             f"{path}: no column names images below {root} (columns: {name_list(table.columns)}; first row:"
             f" {one_line(', '.join(table.rows[0]), 80)}; an image there: {_an_image(index)}). Say which does:"
             " --file-column NAME, or give the folder that holds them."
         )
-    columns = choose_columns(table, file, options.label_column)
+    columns = choose_columns(table, file, options.label_column, options.group_column)
     if columns.doubt:
         raise DatasetError(
             f"{path}: {columns.doubt}"
@@ -176,6 +192,7 @@ class _Rows:
     absent: list[str] = field(default_factory=list)
     ambiguous: list[str] = field(default_factory=list)
     unlabelled: Counter[str] = field(default_factory=Counter)
+    no_split: Counter[str] = field(default_factory=Counter)  # why -> rows that are in no split
     without: dict[str, str] = field(default_factory=dict)  # image -> why its row gives no label
 
 
@@ -185,7 +202,14 @@ def _collect(table: LabelTable, index: FileIndex, rows: _Rows, group_column: str
     rows.aside += [SetAside(file=table.name, reason=line) for line in source.bad_lines]
     for row in source.rows:
         name = row[columns.file]
-        match = find_image(index, name, table.home, table.split)
+        own_split, problem = split_of_row(source, columns, row)
+        match = find_image(index, name, table.home, own_split or table.split)
+        if match.reason == "ambiguous":
+            match = _with_folder_of(row, columns.file, index) or match
+        if problem and match.path:
+            rows.without[match.path] = f"{problem} of {table.name}"
+            rows.no_split[problem] += 1
+            continue
         if match.path is None:
             reason = f"named in {table.name}, but there is no such image"
             if match.reason == "ambiguous":
@@ -202,32 +226,35 @@ def _collect(table: LabelTable, index: FileIndex, rows: _Rows, group_column: str
             continue
         rows.labels[match.path][label] = table.name
         rows.names[match.path][name] = match.shared
-        split = (
-            split_of_cell(source.columns[columns.split], row[columns.split])
-            if columns.split is not None
-            else table.split
-        )
-        rows.splits[match.path].add(split)
+        rows.splits[match.path].add(own_split if columns.split is not None or columns.flags else table.split)
         rows.counts[match.path] += 1
-        if group is not None:
+        if group is not None and has_label(row[group]):
             rows.groups[match.path] = row[group]
         if match.loosely:
             rows.loosely[match.loosely].append((name, match.path))
+
+
+def _with_folder_of(row: list[str], file: int, index: FileIndex) -> Match | None:
+    """Let another cell of the row tell the folder of a name that several images have."""
+    found = [find_image(index, f"{cell}/{row[file]}") for i, cell in enumerate(row) if i != file and cell]
+    paths = {match.path: match for match in found if match.path and match.shared}
+    return next(iter(paths.values())) if len(paths) == 1 else None
 
 
 def _label_of(row: list[str], columns: Columns, table: Table) -> tuple[str, str]:
     """The label of a row; or why it has none."""
     if columns.label is not None:
         cell = row[columns.label]
-        return (cell, "") if has_label(cell) else (cell, "has no label")
-    hot = [table.columns[i] for i in columns.one_hot if row[i] in {"1", "1.0", "True"}]
+        return (cell.strip(), "") if has_label(cell) else (cell, "has no label")
+    hot = [table.columns[i] for i in columns.one_hot if is_true(row[i])]
     if len(hot) == 1:
         return hot[0], ""
     return ", ".join(hot), "has several labels" if hot else "has no label"
 
 
 def _settle(root: Path, tables: list[LabelTable], rows: _Rows, reading: Reading) -> None:
-    single = {table.split for table in tables} if all(t.columns.split is None for t in tables) else {None, "train"}
+    in_tables = any(table.columns.split is not None or table.columns.flags for table in tables)
+    single = {None, "train"} if in_tables else {table.split for table in tables}
     keep_split = len(single) > 1
     for path, labels in rows.labels.items():
         names = rows.names[path]
@@ -294,6 +321,16 @@ def _notes(tables: list[LabelTable], rows: _Rows, labels: set[str]) -> list[str]
             f"{listed}: {count(sum(rows.unlabelled.values()), 'row has', 'rows have')} no label of their own"
             f" ({cells}) and were set aside"
         )
+    if rows.no_split:
+        many = count(sum(rows.no_split.values()), "row", "rows")
+        notes.append(f"{listed}: {many} set aside, e.g. one {next(iter(rows.no_split))}")
+    twins: dict[str, list[str]] = {}
+    for label in sorted(labels):
+        twins.setdefault(_one_spelling(label), []).append(label)
+    alike = next((names for names in twins.values() if len(names) > 1), None)
+    if alike:
+        notes.append(f"{listed}: labels that differ only in how they are written: {name_list(alike)}")
+    notes += [note for table in tables if (note := unread_split_column(table.table, table.columns))]
     parts = {
         label: parts
         for label in labels
@@ -306,6 +343,13 @@ def _notes(tables: list[LabelTable], rows: _Rows, labels: set[str]) -> list[str]
             f" {len(labels)}): IMPROVE gives each image one class"
         )
     return notes
+
+
+def _one_spelling(label: str) -> str:
+    try:
+        return str(float(label))
+    except ValueError:
+        return " ".join(fold(label).replace("_", " ").replace("-", " ").split())
 
 
 def _sentence(tables: list[LabelTable], reading: Reading) -> str:
@@ -325,6 +369,8 @@ def _sentence(tables: list[LabelTable], reading: Reading) -> str:
     )
     if first.columns.split is not None:
         text += f"; its column {columns[first.columns.split]} gives the splits"
+    elif first.columns.flags:
+        text += f"; its columns {name_list([columns[i] for i in first.columns.flags])} give the splits"
     elif any(sample.split for sample in reading.samples):
         text += "; the names of the tables give the splits"
     return text

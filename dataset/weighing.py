@@ -12,7 +12,7 @@ from dataset.listing import ReadingOptions, Sample
 from dataset.reading import Reading, count
 from dataset.refusal import refuse
 from dataset.split_names import GENERIC
-from dataset.table_columns import column_index, normal
+from dataset.table_columns import column_index, has_strong_labels, normal
 from dataset.table_reading import Found, LabelTable, find_tables, given_table, read_tables
 from schema.dataset import Split
 from schema.errors import DatasetError
@@ -27,7 +27,7 @@ def weigh(root: Path, tree: Folder, options: ReadingOptions) -> Reading:
     index = index_files(images_below(tree))
     if options.labels:
         return read_tables(root, [given_table(root, options, [], index)], index, options.group_column)
-    found = find_tables(root, tree, index)
+    found = find_tables(root, tree, index, options.group_column)
     if options.file_column or options.label_column or options.layout == "table":
         return _chosen_table(root, options, found, index)
     folders = read_folders(root, tree, options.layout)
@@ -35,8 +35,11 @@ def weigh(root: Path, tree: Folder, options: ReadingOptions) -> Reading:
         return _with_groups_of(found, folders.readings[0], options, index)
     named = bool(folders.readings) and not folders.generic and not _numbered(folders)
     tables = [table for table in found.tables if not table.columns.doubt and _names_enough(table, index)]
-    readings = folders.readings if named else []
+    # Beside a table of labels a single folder is no reading.
+    readings = [one for one in folders.readings if len(one.classes) > 1 or not tables] if named else []
     if readings:
+        group = options.group_column  # a table that is there for the groups gives no labels beside class folders
+        tables = [t for t in tables if not (group and _has(t, group)) or has_strong_labels(t.table, t.columns)]
         tables += [
             told for table in found.tables if table.columns.doubt and (told := _told_by_folders(table, readings[0]))
         ]
