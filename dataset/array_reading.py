@@ -1,12 +1,13 @@
 """Images in arrays: an .npz of images and labels, or a table with a row of pixels per image."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from dataset.label_table import Table, class_order, has_label
+from dataset.label_table import Table, class_order, has_label, without_header
 from dataset.listing import Listing, Sample
 from dataset.split_names import split_of
 from dataset.table_columns import LABEL_NAMES, Columns, column_index, normal, split_columns, split_of_row
@@ -16,6 +17,7 @@ from schema.text import name_list
 
 IMAGES = ("images", "image", "x", "data", "imgs", "features", "arr_0")
 LABELS = ("labels", "label", "y", "targets", "target", "classes", "arr_1")
+MOST_CLASSES = 1000
 EXPECTED = (
     "Expected arrays such as images [N, H, W] or [N, H, W, C] and labels [N], or x_train, y_train, x_test, y_test"
 )
@@ -126,6 +128,38 @@ def pixel_columns(table: Table) -> list[int]:
         if re.fullmatch(r"(pixel|px|p|x|\d+x)?[_ ]?\d+(x\d+)?", column.lower())
     ]
     return named if len(named) >= 49 and _side(len(named)) else []
+
+
+def with_pixel_header(table: Table) -> Table:
+    """Give a table of pixels without a header one: a row of numbers, of which the first or the last is the label."""
+    names = [re.sub(r" \(\d+\)$", "", column) for column in table.columns]
+    numbers = all(re.fullmatch(r"\d+(\.\d+)?|column \d+", name) for name in names)
+    if len(names) < 50 or not numbers or not _side(len(names) - 1) or pixel_columns(table):
+        return table
+    whole = without_header(table)
+    last = len(names) - 1
+    place = next((i for i in (0, last) if 2 <= len({row[i] for row in whole.rows}) <= MOST_CLASSES), None)
+    if place is None:
+        return table
+    return replace(whole, columns=["label" if i == place else f"pixel{i}" for i in range(len(names))])
+
+
+def joined(listings: Sequence[Listing], splits: Sequence[Split | None]) -> Listing:
+    """Make one listing of tables of pixels that are the parts of a set."""
+    samples = [
+        replace(one, name=f"{listing.name}/{one.name}", split=split)
+        for listing, split in zip(listings, splits, strict=True)
+        for one in listing.samples
+    ]
+    aside = [
+        SetAside(file=f"{listing.name}/{one.file}", reason=one.reason)
+        for listing in listings
+        for one in listing.set_aside
+    ]
+    text = "; ".join(f"{one.reading} ({split})" for one, split in zip(listings, splits, strict=True))
+    notes = tuple(dict.fromkeys(note for one in listings for note in one.warnings))
+    classes = class_order(one.label for one in samples)
+    return Listing(listings[0].name, "arrays", classes, tuple(samples), tuple(aside), notes, None, text)
 
 
 def _side(pixels: int) -> tuple[int, int] | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dataset.archive import OTHER_ARCHIVES, is_archive, unpack
-from dataset.array_reading import pixel_columns, read_arrays, read_pixels
+from dataset.array_reading import joined, pixel_columns, read_arrays, read_pixels, with_pixel_header
 from dataset.inventory import (
     TABLES,
     Folder,
@@ -25,8 +25,9 @@ from dataset.masks import take_out_masks
 from dataset.name_reading import read_names, with_groups
 from dataset.reading import Reading
 from dataset.refusal import refuse_without_images
+from dataset.split_names import word_of_split
 from dataset.torchvision_sets import TORCHVISION, from_torchvision
-from dataset.weighing import weigh
+from dataset.weighing import weigh, with_groups_of_tables
 from schema.errors import DatasetError, SettingsError
 from schema.settings import option_of
 from schema.text import name_list, readable
@@ -114,7 +115,7 @@ def _refuse_options(source: str, options: ReadingOptions) -> None:
 
 def _from_table_file(path: Path, options: ReadingOptions) -> Listing:
     """A table that was given itself names images below its folder, or holds their pixels."""
-    table = read_table(path)
+    table = with_pixel_header(read_table(path))
     if pixel_columns(table):
         return _read_pixels(table, options)
     return _from_folder(path.parent, replace(options, labels=options.labels or str(path)))
@@ -125,8 +126,13 @@ def _from_folder(root: Path, options: ReadingOptions) -> Listing:
     masks = take_out_masks(tree)
     if not tree.total:
         return _without_images(root, tree, options)
-    by_name = options.label_pattern or options.layout == "file-names"
-    reading = read_names(root, tree, options.label_pattern) if by_name else weigh(root, tree, options)
+    _check_options(options)
+    if options.label_pattern or options.layout == "file-names":
+        reading = read_names(root, tree, options.label_pattern)
+        if options.group_column:
+            reading = with_groups_of_tables(root, tree, reading, options.group_column)
+    else:
+        reading = weigh(root, tree, options)
     samples, notes = reading.samples, list(reading.notes)
     if options.group_pattern:
         samples, note = with_groups(samples, options.group_pattern)
@@ -145,21 +151,38 @@ def _from_folder(root: Path, options: ReadingOptions) -> Listing:
     )
 
 
+def _check_options(options: ReadingOptions) -> None:
+    """Raise SettingsError for options that ask for two different readings: one would be passed over."""
+    table = [f"--{n.replace('_', '-')}" for n in ("labels", "file_column", "label_column") if getattr(options, n)]
+    pattern = ["--label-pattern"] if options.label_pattern else []
+    layout = [f"--layout {options.layout}"] if options.layout else []
+    if table and pattern:
+        raise SettingsError(f"{table[0]} and --label-pattern: labels come from a table or from file names. Choose one.")
+    if table and options.layout not in {None, "table"}:
+        raise SettingsError(f"{table[0]} and {layout[0]}: labels come from a table or from folders. Choose one.")
+    if pattern and options.layout not in {None, "file-names"}:
+        raise SettingsError(f"--label-pattern and {layout[0]}: labels come from file names or not. Choose one.")
+    if options.group_column and options.group_pattern:
+        raise SettingsError("--group and --group-pattern: groups come from a table or from file names. Choose one.")
+
+
 def _without_images(root: Path, tree: Folder, options: ReadingOptions) -> Listing:
     """A folder may hold tables of pixels instead of images."""
     tables = []
     for folder in folders_below(tree):
         for name in folder.tables:
             if name.lower().endswith((".csv", ".tsv")):
-                table = read_table(root / folder.path / name)
+                table = with_pixel_header(read_table(root / folder.path / name))
                 tables += [table] if pixel_columns(table) else []
-    labelled = [
-        t for t in tables if len(t.columns) > len(pixel_columns(t)) and "test" not in t.path.stem.lower()
-    ] or tables
-    if len(labelled) == 1:
-        listing = _read_pixels(labelled[0], options)
-        others = count_others(tree, {labelled[0].path.relative_to(root).as_posix()})
-        return replace(listing, unused=others)
+    labelled = [t for t in tables if len(t.columns) > len(pixel_columns(t))] or tables
+    splits = [word_of_split(t.path.stem) for t in labelled]
+    if labelled and (len(labelled) == 1 or ("train" in splits and len({*splits, None}) == len(splits) + 1)):
+        listings = [_read_pixels(t, options) for t in labelled]
+        listing = listings[0] if len(listings) == 1 else joined(listings, splits)
+        unlabelled = [t.path.name for t in tables if t not in labelled]
+        notes = (f"tables of pixels without labels are not used: {name_list(unlabelled)}",) if unlabelled else ()
+        others = count_others(tree, {t.path.relative_to(root).as_posix() for t in labelled})
+        return replace(listing, unused=others, warnings=(*listing.warnings, *notes))
     if labelled:
         raise DatasetError(
             f"{root} holds several tables of pixels: {name_list([t.path.name for t in labelled])}. Give one"

@@ -97,6 +97,8 @@ def _candidates(index: FileIndex, last: str) -> tuple[list[str], str]:
     number = re.fullmatch(r"(\d{1,18})(\.0+)?", last)  # ids that lost their zeros, or that became decimals
     if number:
         return index.numbers.get(int(number.group(1)), []), "number"
+    if stem.isdecimal() and len(stem) < 19:  # 1.jpg for 001.jpg
+        return [path for path in index.numbers.get(int(stem), []) if fold(path).endswith(f".{suffix}")], "number"
     return [], ""
 
 

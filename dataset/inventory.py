@@ -141,7 +141,10 @@ def _file_away(folder: Folder, entry: os.DirEntry[str]) -> None:
     elif suffix in SUFFIXES:
         folder.images.append(entry.name)
     elif suffix in FOREIGN:
-        folder.foreign.append((entry.name, FOREIGN[suffix]))
+        if _begins_as_image(entry.path):  # .img, .raw: whatever somebody called it
+            folder.images.append(entry.name)
+        else:
+            folder.foreign.append((entry.name, FOREIGN[suffix]))
     elif suffix in TABLES:
         folder.tables.append(entry.name)
     elif suffix not in SILENT and _begins_as_image(entry.path):

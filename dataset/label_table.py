@@ -13,7 +13,7 @@ from charset_normalizer import from_bytes
 
 from dataset.inventory import natural
 from schema.errors import DatasetError
-from schema.text import one_line
+from schema.text import name_list, one_line
 
 LARGEST = 2 * 2**30  # bytes
 NO_LABEL = frozenset({"", "nan", "na", "n/a", "#n/a", "none", "null", "<na>", "nat", "nil", "-", "?"})
@@ -46,7 +46,8 @@ def read_table(path: Path) -> Table:
                 " smaller one with --labels."
             )
         if suffix in {".xlsx", ".xlsm"}:
-            return _from_rows(path, _excel_rows(path))
+            rows, note = _excel_rows(path)
+            return replace(_from_rows(path, rows), notes=(note,) if note else ())
         if suffix in {".xls", ".ods", ".parquet", ".feather", ".pkl", ".mat"}:
             raise DatasetError(
                 f"{path}: {suffix} files are not read. Save the table as .csv and give it with --labels."
@@ -103,21 +104,32 @@ def _odd_lines(raw: bytes) -> bytes:
     return b"\n".join([line for line in raw[: 2**20].splitlines() if not line.isascii()][:2000])
 
 
-def _excel_rows(path: Path) -> list[list[str]]:
+def _excel_rows(path: Path) -> tuple[list[list[str]], str]:
+    """Rows of the first visible sheet that has any, from its header on; also a note on the others."""
     from openpyxl import load_workbook  # noqa: PLC0415 - only for the few who have one
 
     try:
         book = load_workbook(path, read_only=True, data_only=True)
-        sheet = next((s for s in book.worksheets if s.sheet_state == "visible"), book.worksheets[0])
-        rows = [
-            ["" if cell is None else str(cell).strip() for cell in row] for row in sheet.iter_rows(values_only=True)
-        ]
+        sheets = {sheet.title: _sheet_rows(sheet) for sheet in book.worksheets if sheet.sheet_state == "visible"}
         book.close()
     except Exception as error:  # openpyxl passes on whatever its zip and XML readers raise
         raise DatasetError(
             f"{path} cannot be read as an Excel table ({one_line(str(error), 100)}). Save it as .csv and give"
             " that with --labels."
         ) from None
+    filled = [title for title, rows in sheets.items() if len(rows) > 1] or list(sheets)
+    if not filled:
+        return [], ""
+    others = name_list([f"{title!r} ({len(sheets[title]) - 1:,} rows)" for title in filled[1:]], 4)
+    note = f"{path.name}: of its sheets only the first, {filled[0]!r}, was read; not used: {others}" if others else ""
+    rows = sheets[filled[0]]
+    widest = max((sum(map(bool, row)) for row in rows), default=0)
+    header = next((i for i, row in enumerate(rows) if sum(map(bool, row)) >= max(1, 0.6 * widest)), 0)
+    return rows[header:], note
+
+
+def _sheet_rows(sheet: Any) -> list[list[str]]:
+    rows = [["" if cell is None else str(cell).strip() for cell in row] for row in sheet.iter_rows(values_only=True)]
     return [row for row in rows if any(row)]
 
 
@@ -125,8 +137,7 @@ def _from_json(path: Path, text: str) -> Table:
     """A JSON line per image, a list of records, or one object that maps files to labels."""
     try:
         if path.suffix.lower() == ".json":
-            found = json.loads(text)
-            records = [{"file": k, "label": v} for k, v in found.items()] if isinstance(found, dict) else found
+            records = _records(json.loads(text))
         else:
             records = [json.loads(line) for line in text.splitlines() if line.strip()]
     except ValueError as error:
@@ -140,6 +151,21 @@ def _from_json(path: Path, text: str) -> Table:
     return Table(path, columns, [[_cell(record.get(column)) for column in columns] for record in flat])
 
 
+def _records(found: Any) -> Any:
+    """Bring the usual objects to a list of records: file -> label, file -> record, class -> files, or one list under a name."""
+    if not isinstance(found, dict):
+        return found
+    values = list(found.values())
+    lists = [value for value in values if isinstance(value, list)]
+    if len(lists) == 1 and lists[0] and all(isinstance(one, dict) for one in lists[0]):
+        return lists[0]
+    if values and all(isinstance(value, dict) for value in values):
+        return [{"file": file, **record} for file, record in found.items()]
+    if len(values) > 1 and len(lists) == len(values) and all(isinstance(one, str) for value in lists for one in value):
+        return [{"file": file, "label": label} for label, files in found.items() for file in files]
+    return [{"file": file, "label": label} for file, label in found.items()]
+
+
 def _cell(value: Any) -> str:
     return "" if value is None else str(value).strip()
 
@@ -150,7 +176,7 @@ def _from_text(path: Path, text: str) -> Table:
     if named:
         text = text[named.end() :]
     comments = re.match(r"(?:#[^\n]*\n)+", text)
-    if comments and path.suffix.lower() != ".csv":
+    if comments:
         header = comments.group().rstrip("\n").split("\n")[-1].lstrip("# ")
         text = text[comments.end() :]
         delimiter = named.group(1) if named else _delimiter(text, path)

@@ -1,13 +1,15 @@
 """A source that gives no labels: said with what was found there and what to type or to do instead."""
 
+import json
 import re
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
+from dataset.archive import is_archive
 from dataset.folder_reading import FolderReadings
 from dataset.inventory import ARCHIVES, Folder, folders_below, foreign_below, images_below
 from dataset.name_reading import suggest_pattern
-from dataset.split_names import is_mask_folder
+from dataset.split_names import is_generic
 from dataset.table_reading import Found
 from schema.errors import DatasetError
 from schema.text import name_list, one_line
@@ -16,6 +18,7 @@ WAYS = (
     "Sort the images into one folder per class, or give a table of file and label: --labels FILE.csv"
     " --file-column NAME --label-column NAME"
 )
+LARGEST_JSON = 64 * 2**20  # bytes that are read whole
 BOXES = re.compile(r"^\d+( [-\d.e]+){4,}\s*$")
 
 
@@ -51,7 +54,7 @@ def refuse(root: Path, tree: Folder, found: Found, folders: FolderReadings) -> N
             f"{images} in {names}, which are not names of classes, so their labels are unknown. {WAYS}. If"
             f" these folders are the classes: {folders.readings[0].option}"
         )
-    if level is not tree and not is_mask_folder(level.name):
+    if level is not tree and not is_generic(level.name):
         raise DatasetError(
             f"{root} has one class only, {level.name!r}, and no class folders beside it. A classifier needs"
             f" at least two. {WAYS}"
@@ -80,11 +83,9 @@ def refuse_without_images(root: Path, tree: Folder) -> NoReturn:
             f" which {reason}."
         )
     if archives:
-        kinds = {PurePosixPath(name).suffix.lower() for name in archives}
-        way = "Give the archive itself" if kinds & {".zip", ".tar", ".tgz", ".gz"} else "Unpack it"
-        raise DatasetError(
-            f"{root} holds no images, but archives: {name_list(archives, 4)}. {way}, e.g. {root / archives[0]}."
-        )
+        whole = is_archive(root / archives[0]) and len(archives) == 1 and len(names) == 1
+        way = f"Give {root / archives[0]}" if whole else f"Unpack {'it' if len(archives) == 1 else 'them'} there"
+        raise DatasetError(f"{root} holds no images, but archives: {name_list(archives, 4)}. {way}.")
     if arrays:
         npz = next((name for name in arrays if name.endswith(".npz")), None)
         way = f"Give {root / npz}" if npz else "Export them as image files, or save an .npz of images and labels"
@@ -99,21 +100,31 @@ def _detection(root: Path, tree: Folder, found: Found) -> str:
     """Say what draws boxes or outlines here, or nothing."""
     if found.boxes:
         return f"has boxes in {name_list(found.boxes, 2)}"
+    if coco := next((f"{folder.inside(name)}" for folder in folders_below(tree) for name in folder.tables
+                     if name.lower().endswith(".json") and _is_coco(root / folder.path / name)), ""):  # fmt: skip
+        return f"has COCO annotations in {coco}"
     texts, drawings = 0, 0
     stems = {PurePosixPath(path).stem for path in images_below(tree)}
     for folder in folders_below(tree):
         names = [*folder.tables, *folder.others]
-        if any(
-            name.lower() in {"_annotations.coco.json", "annotations.coco.json"} or re.match(r"instances_.*\.json", name)
-            for name in names
-        ):
-            return "has COCO annotations"
         boxes = [name for name in names if name.endswith(".txt") and PurePosixPath(name).stem in stems]
         texts += len(boxes) if boxes and _draws_boxes(root / folder.path / boxes[0]) else 0
         drawings += sum(name.endswith(".xml") and PurePosixPath(name).stem in stems for name in names)
     if texts > len(stems) / 3:
         return f"has a text file of boxes for {texts:,} images (YOLO)"
     return f"has an XML file of boxes for {drawings:,} images (Pascal VOC)" if drawings > len(stems) / 3 else ""
+
+
+def _is_coco(path: Path) -> bool:
+    """Say whether a JSON file has the keys of COCO, in any order."""
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            with path.open("rb") as file:
+                return b'"annotations"' in file.read(2**16) or b'"categories"' in file.read(2**16)
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"images", "annotations", "categories"} <= found.keys()
 
 
 def _draws_boxes(path: Path) -> bool:

@@ -91,6 +91,12 @@ def split_and_class(name: str) -> tuple[Split, str] | None:
     return found[0][1], "_".join(rest)
 
 
+def word_of_split(name: str) -> Split | None:
+    """Return the split that one word of a name stands for, whatever the others: mnist_train, sign_mnist_test."""
+    found = {WORDS[word] for word in _words(name) if word in WORDS}
+    return found.pop() if len(found) == 1 else None
+
+
 def is_series(name: str) -> bool:
     """Say whether a folder's name only counts or dates: part_1, day 3, patient007, 2021-03-04."""
     return bool(DATE.fullmatch(name)) or (

@@ -131,9 +131,9 @@ def file_columns(table: Table, index: FileIndex, home: str) -> list[int]:
         distinct = set(cells)
         named = {cell: match for cell in distinct if (match := find_image(index, cell, home)).reason != "absent"}
         few = len(named) < 0.02 * len(distinct) and len(named) < 2
-        if not named or len(distinct) < 0.5 * len(cells) or few:
+        whole = sum(match.whole for match in named.values()) >= 0.5 * max(1, len(named))
+        if not named or few or (len(distinct) < 0.5 * len(cells) and not whole):
             continue
-        whole = sum(match.whole for match in named.values()) >= 0.5 * len(named)
         ranks[i] = (whole, len(distinct) >= 0.95 * len(cells), len(named), normal(column) in FILE_NAMES)
     most = max((rank[2] for rank in ranks.values()), default=0)
     # A column of whole names that names hardly any of the images is about something else.

@@ -40,6 +40,7 @@ class LabelTable:
     home: str  # relative folder of the table; '' for the source itself or a table from elsewhere
     split: Split | None  # what the name of the table or of its folder says
     named: int  # rows that name an image which is there
+    whole: bool  # by the names of files, not by numbers or names without suffix alone
     rows: int
 
     @property
@@ -107,8 +108,9 @@ def _look_at(  # noqa: PLR0917 - one table among all
 
 
 def label_table(table: Table, columns: Columns, home: str, split: Split | None, index: FileIndex) -> LabelTable:
-    named = sum(1 for row in table.rows if find_image(index, row[columns.file], home, split).reason != "absent")
-    return LabelTable(table, columns, home, split, named, len(table.rows))
+    matches = [find_image(index, row[columns.file], home, split) for row in table.rows]
+    named = sum(match.reason != "absent" for match in matches)
+    return LabelTable(table, columns, home, split, named, any(match.whole for match in matches), len(table.rows))
 
 
 def _why_unusable(table: Table) -> str:
@@ -370,7 +372,9 @@ def _sentence(tables: list[LabelTable], reading: Reading) -> str:
     if first.columns.split is not None:
         text += f"; its column {columns[first.columns.split]} gives the splits"
     elif first.columns.flags:
-        text += f"; its columns {name_list([columns[i] for i in first.columns.flags])} give the splits"
+        flags = first.columns.flags
+        listed = name_list([columns[i] for i in flags])
+        text += f"; its {'columns' if len(flags) > 1 else 'column'} {listed} {'give' if len(flags) > 1 else 'gives'} the splits"
     elif any(sample.split for sample in reading.samples):
         text += "; the names of the tables give the splits"
     return text

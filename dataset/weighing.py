@@ -8,11 +8,12 @@ from pathlib import Path
 from dataset.file_index import FileIndex, find_image, fold, index_files, split_of_path
 from dataset.folder_reading import FolderReadings, read_folders
 from dataset.inventory import Folder, images_below
+from dataset.label_table import has_label
 from dataset.listing import ReadingOptions, Sample
 from dataset.reading import Reading, count
 from dataset.refusal import refuse
 from dataset.split_names import GENERIC
-from dataset.table_columns import column_index, has_strong_labels, normal
+from dataset.table_columns import column_index, has_strong_labels, normal, split_of_row
 from dataset.table_reading import Found, LabelTable, find_tables, given_table, read_tables
 from schema.dataset import Split
 from schema.errors import DatasetError
@@ -26,13 +27,14 @@ def weigh(root: Path, tree: Folder, options: ReadingOptions) -> Reading:
     """Choose the one reading that the evidence is for. Raises DatasetError with what was found and what to type."""
     index = index_files(images_below(tree))
     if options.labels:
-        return read_tables(root, [given_table(root, options, [], index)], index, options.group_column)
+        reading = read_tables(root, [given_table(root, options, [], index)], index, options.group_column)
+        return _with_groups_of(Found(), reading, options.group_column, index)
     found = find_tables(root, tree, index, options.group_column)
     if options.file_column or options.label_column or options.layout == "table":
         return _chosen_table(root, options, found, index)
     folders = read_folders(root, tree, options.layout)
     if options.layout:
-        return _with_groups_of(found, folders.readings[0], options, index)
+        return _with_groups_of(found, folders.readings[0], options.group_column, index)
     named = bool(folders.readings) and not folders.generic and not _numbered(folders)
     tables = [table for table in found.tables if not table.columns.doubt and _names_enough(table, index)]
     # Beside a table of labels a single folder is no reading.
@@ -48,8 +50,9 @@ def weigh(root: Path, tree: Folder, options: ReadingOptions) -> Reading:
     if not readings and not by_table:
         refuse(root, tree, found, folders)
     chosen = _decide(root, readings, by_table)
+    _with_splits_of(found, chosen, index)
     _mention(found, chosen, index)
-    return _with_groups_of(found, chosen, options, index)
+    return _with_groups_of(found, chosen, options.group_column, index)
 
 
 def _told_by_folders(table: LabelTable, folders: Reading) -> LabelTable | None:
@@ -63,6 +66,8 @@ def _told_by_folders(table: LabelTable, folders: Reading) -> LabelTable | None:
 
 
 def _names_enough(table: LabelTable, index: FileIndex) -> bool:
+    if not table.whole and table.named < min(10, 0.1 * index.size):
+        return False  # numbers of something else, such as those of the classes
     return table.named >= FEW * table.rows or table.named >= FEW * index.size
 
 
@@ -93,7 +98,7 @@ def _chosen_table(root: Path, options: ReadingOptions, found: Found, index: File
         )
     tables = [given_table(root, replace(options, labels=str(table.table.path)), [], index) for table in fitting]
     readings = _table_readings(root, tables, found, index, options.group_column, strict=True)
-    return _decide(root, [], readings)
+    return _with_groups_of(found, _decide(root, [], readings), options.group_column, index)
 
 
 def _has(table: LabelTable, name: str) -> bool:
@@ -146,10 +151,10 @@ def _repeats(one: Reading, other: Reading) -> bool:
     labels = {sample.name: (sample.label, sample.split) for sample in other.samples}
     common = [(sample, labels[sample.name]) for sample in one.samples if sample.name in labels]
     with_splits = any(sample.split for sample in one.samples)
-    same = sum(
+    same = all(
         sample.label == label and (not with_splits or sample.split == split) for sample, (label, split) in common
     )
-    return same >= AGREE * len(one.samples)
+    return same and len(common) >= AGREE * len(one.samples)
 
 
 def _group_in(table: LabelTable, group: str | None) -> str | None:
@@ -223,8 +228,7 @@ def _decide(root: Path, folders: list[Reading], tables: list[Reading]) -> Readin
                 f"{name_list(sorted(table.used_tables))} {'says' if len(table.used_tables) == 1 else 'say'}"
                 " the same as the folders"
             )
-            if folder.layout != "split-folders" and any(sample.split for sample in table.samples):
-                _take_splits(folder, table)
+            _compare_splits(folder, table)
         plausible.append(folder)
     if not plausible:
         raise DatasetError(f"{root}: no table there gives labels that can be used.")
@@ -234,10 +238,44 @@ def _decide(root: Path, folders: list[Reading], tables: list[Reading]) -> Readin
     raise DatasetError(f"{root} can be read in {len(plausible)} ways, and which of them is meant is not clear. {ways}.")
 
 
-def _take_splits(folder: Reading, table: Reading) -> None:
-    splits = {sample.name: sample.split for sample in table.samples}
+def _compare_splits(folder: Reading, table: Reading) -> None:
+    """Take the splits of a table beside class folders; beside split folders say where they differ."""
+    if not any(sample.split for sample in table.samples):
+        return
+    if folder.layout != "split-folders":
+        _take_splits(folder, {s.name: s.split for s in table.samples}, name_list(sorted(table.used_tables)))
+        return
+    splits = {sample.name: sample.split for sample in folder.samples}
+    differing = sum(s.name in splits and splits[s.name] != s.split for s in table.samples)
+    if differing:
+        folder.notes[-1] += (
+            f", but for the splits: {count(differing, 'image is', 'images are')} in another one there. The folders"
+            " were taken; to take the table: --layout table"
+        )
+
+
+def _take_splits(folder: Reading, splits: dict[str, Split | None], told: str) -> None:
     folder.samples = [replace(sample, split=splits.get(sample.name, sample.split)) for sample in folder.samples]
-    folder.text += f"; {name_list(sorted(table.used_tables))} gives the splits"
+    folder.text += f"; {told} gives the splits"
+
+
+def _with_splits_of(found: Found, reading: Reading, index: FileIndex) -> None:
+    """Take the splits of a table that gives no labels, but says of the images of class folders which part they are in."""
+    if any(sample.split for sample in reading.samples):
+        return
+    for table in found.tables:
+        if table.columns.label is not None or table.columns.one_hot or table.name in reading.used_tables:
+            continue
+        splits: dict[str, Split | None] = {}
+        for row in table.table.rows:
+            split, _ = split_of_row(table.table, table.columns, row)
+            match = find_image(index, row[table.columns.file], table.home, split)
+            if split and match.path:
+                splits[match.path] = split
+        if "train" in splits.values() and len(set(splits.values())) > 1 and len(splits) >= AGREE * len(reading.samples):
+            reading.used_tables.add(table.name)
+            _take_splits(reading, splits, table.name)
+            return
 
 
 def _way(root: Path, reading: Reading) -> str:
@@ -249,11 +287,17 @@ def _way(root: Path, reading: Reading) -> str:
 
 
 def _agree(folder: Reading, table: Reading) -> bool:
-    """Say whether folder and table sort the images that both know in the same way, whatever they call the classes."""
+    """Say whether folder and table sort the images that both know in the same way, whatever they call the classes.
+
+    A table that calls them as the folders do has to agree on every image: corrected labels are another reading.
+    """
     own = {sample.name: sample.label for sample in folder.samples}
     pairs = Counter((own[sample.name], sample.label) for sample in table.samples if sample.name in own)
     if not pairs:
         return False
+    named = {fold(name) for name in folder.classes}
+    if sum(n for (_, b), n in pairs.items() if fold(b) in named) >= AGREE * sum(pairs.values()):
+        return all(fold(a) == fold(b) for a, b in pairs)
     there: dict[str, Counter[str]] = defaultdict(Counter)
     for (a, b), n in pairs.items():
         there[a][b] += n
@@ -281,22 +325,46 @@ def _mention(found: Found, chosen: Reading, index: FileIndex) -> None:
             chosen.notes.append(reason if says_which else f"{name} is not used: it {reason}")
 
 
-def _with_groups_of(found: Found, reading: Reading, options: ReadingOptions, index: FileIndex) -> Reading:
-    """Take --group COLUMN from a table, also if the labels come from elsewhere. Raises DatasetError if no table has it."""
-    if not options.group_column or any(sample.group is not None for sample in reading.samples):
+def with_groups_of_tables(root: Path, tree: Folder, reading: Reading, column: str) -> Reading:
+    """Take the groups of images from whichever table has the column. Raises DatasetError if none has it, or says nothing there."""
+    index = index_files(images_below(tree))
+    return _with_groups_of(find_tables(root, tree, index, column), reading, column, index)
+
+
+def _with_groups_of(found: Found, reading: Reading, column: str | None, index: FileIndex) -> Reading:
+    """Take --group COLUMN from a table, also if the labels come from elsewhere."""
+    if not column:
         return reading
+    if all(sample.group is None for sample in reading.samples):
+        _take_groups(found, reading, column, index)
+    without = sum(sample.group is None for sample in reading.samples)
+    if without == len(reading.samples):
+        raise DatasetError(
+            f"--group {column!r}: the table that has this column names none of the {without:,} images clearly, or has"
+            " empty cells there. Give more of the path in the table, or --group-pattern"
+        )
+    if without:
+        reading.notes.append(
+            f"{count(without, 'image has', 'images have')} no value in column {column!r} and"
+            f" {'is' if without == 1 else 'are'} in no group"
+        )
+    return reading
+
+
+def _take_groups(found: Found, reading: Reading, column: str, index: FileIndex) -> None:
     for table in found.tables:
-        if _has(table, options.group_column):
-            column = column_index(table.table, options.group_column, "--group")
+        if _has(table, column):
+            place = column_index(table.table, column, "--group")
             groups = {
-                match.path: row[column]
+                match.path: row[place]
                 for row in table.table.rows
-                if (match := find_image(index, row[table.columns.file], table.home)).path
+                if has_label(row[place]) and (match := find_image(index, row[table.columns.file], table.home)).path
             }
             reading.samples = [replace(sample, group=groups.get(sample.name)) for sample in reading.samples]
-            return reading
+            reading.used_tables.add(table.name)
+            return
     listed = "; ".join(f"{table.name} ({name_list(table.table.columns)})" for table in found.tables[:5])
     raise DatasetError(
-        f"--group {options.group_column!r}: no table that names the images has such a column. Found:"
-        f" {listed or 'no table'}. If file names tell the groups: --group-pattern '^(.*)_[0-9]+$'"
+        f"--group {column!r}: no table that names the images has such a column. Found: {listed or 'no table'}. "
+        "If file names tell the groups: --group-pattern '^(.*)_[0-9]+$'"
     )
