@@ -256,7 +256,9 @@ def _split_folders(root: Path, level: Folder) -> Reading | None:
     ]
     if not parts:
         return _splits_in_class_names(root, inner) or _splits_inside_classes(root, inner)
-    given, parts = parts, _below_what_counts(parts)
+    given = [ClassFolders(folder, split, with_images(folder)) for folder, split in tagged]
+    below = _below_what_counts(given, parts)
+    parts = below or parts
     if len(parts) > 1 and not _any_shared(parts):
         if len(tagged) < len(inner):
             return None
@@ -274,7 +276,7 @@ def _split_folders(root: Path, level: Folder) -> Reading | None:
             " or give the folder that holds only the one or only the other."
         )
     reading = _read_parts(root, tagged, parts, untagged)
-    between = [folder for part in given for folder in part.folders] if given is not parts else []
+    between = [folder for part in given for folder in part.folders] if below else []
     if between and not all(is_generic(folder.name) for folder in between):
         reading.notes.append(
             f"the folders {_names(between)} between split and class are no classes. If each is one subject, keep its"
@@ -288,19 +290,23 @@ def _any_shared(parts: list[ClassFolders]) -> bool:
     return any(number > 1 for number in seen.values())
 
 
-def _below_what_counts(parts: list[ClassFolders]) -> list[ClassFolders]:
-    """Go down to the class folders where folders of batches, patients or days lie between: train/part_1/cat, test/patient7/sick."""
+def _below_what_counts(given: list[ClassFolders], parts: list[ClassFolders]) -> list[ClassFolders]:
+    """Go down to the class folders where folders of batches, patients or days lie between: train/part_1/cat, test/patient7/sick.
+
+    `given` are the split folders as they are, `parts` those with class folders inside. Returns nothing if none lie between.
+    """
+    given = [part for part in given if with_images(class_level(part.level))]
     below = [
         ClassFolders(part.level, part.split, [one for folder in part.folders for one in with_images(folder)])
-        for part in parts
+        for part in given
     ]
-    whole = all(with_images(folder) and not folder.images for part in parts for folder in part.folders)
+    whole = all(with_images(folder) and not folder.images for part in given for folder in part.folders)
     names = [{fold(folder.name) for folder in part.folders} for part in below]
     if not whole or len(names[0]) < 2 or not all(one & names[0] for one in names):
-        return parts
-    between = [folder.name for part in parts for folder in part.folders]
+        return []
+    between = [folder.name for part in given for folder in part.folders]
     counts = all(is_generic(name) or is_series(name) for name in between)
-    return below if counts or (len(parts) > 1 and not _any_shared(parts)) else parts
+    return below if counts or (len(parts) > 1 and not _any_shared(given)) else []
 
 
 def _splits_in_class_names(root: Path, inner: list[Folder]) -> Reading | None:
@@ -385,7 +391,7 @@ def _explain_rest(
 ) -> None:
     read = {part.level.path for part in parts}
     for folder, _ in tagged:
-        if class_level(folder).path not in read:
+        if not {class_level(folder).path, folder.path} & read:
             reading.unused[f"images in {folder.path}/, which has no class folders"] = folder.total
             reading.notes.append(
                 f"{folder.path}/ has no class folders: its"

@@ -110,7 +110,7 @@ def _class_line(profile: DatasetProfile) -> str:
 def _chosen_classes(profile: DatasetProfile, most: int) -> tuple[list[int], int]:
     """Choose all classes in their order; of more than `most` the largest and the smallest. Returns also how many are left off."""
     number = len(profile.classes)
-    if number <= most:
+    if number <= most + 2:
         return list(range(number)), 0
     ranked = sorted(range(number), key=lambda i: -profile.counts["train"][i])
     return ranked[: most // 2] + ranked[-(most // 2) :], number - most // 2 * 2

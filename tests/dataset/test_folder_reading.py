@@ -173,3 +173,93 @@ def test_a_detection_set_is_refused_as_one(tmp_path: Path) -> None:
             (root / "labels" / part / f"{i:03d}.txt").write_text("0 .5 .5 .2 .2\n")
     with pytest.raises(DatasetError, match="object detection"):
         read(root)
+
+
+def refusal(root: Path, **options: str) -> str:
+    with pytest.raises(DatasetError) as refused:
+        read(root, **options)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("outer", [("fold_1", "fold_2"), ("224", "512"), ("berlin", "paris"), ("color", "grayscale")])
+def test_folders_that_each_hold_split_folders_are_asked_about(outer: tuple[str, str], tmp_path: Path) -> None:
+    plant(
+        tmp_path,
+        *(f for o in outer for s in ("train", "test") for c in ("cat", "dog") for f in several(f"{o}/{s}/{c}", 3)),
+    )
+    told = refusal(tmp_path)
+    assert "hold split folders (test/, train/) of their own. Give one of them, e.g. " in told
+    assert told.endswith(outer[0])
+
+
+def test_a_split_version_beside_the_originals_is_asked_about(tmp_path: Path) -> None:
+    plant(tmp_path, *several("original/cat"), *several("original/dog"))
+    plant(tmp_path, *(f for s in ("train", "test") for c in ("cat", "dog") for f in several(f"split/{s}/{c}", 3)))
+    assert "'split' in" in refusal(tmp_path)
+    assert "beside 'original'" in refusal(tmp_path)
+
+
+def test_folders_of_subjects_between_split_and_class_are_no_classes(tmp_path: Path) -> None:
+    plant(tmp_path, *(f for p in (8863, 8864) for c in "01" for f in several(f"train/{p}/{c}", 4)))
+    plant(tmp_path, *(f for c in "01" for f in several(f"test/9001/{c}", 2)))
+    listing = read(tmp_path)
+    assert counts(listing) == {"test/0": 2, "test/1": 2, "train/0": 8, "train/1": 8}
+    assert any("--group-pattern '^[^/]+/([^/]+)/'" in note for note in listing.warnings)
+
+
+def test_parts_between_split_and_class_are_looked_through(tmp_path: Path) -> None:
+    plant(tmp_path, *(f for p in (1, 2) for c in ("cat", "dog") for f in several(f"train/part{p}/{c}", 4)))
+    plant(tmp_path, *(f for c in ("cat", "dog") for f in several(f"test/part1/{c}", 2)))
+    assert counts(read(tmp_path)) == {"test/cat": 2, "test/dog": 2, "train/cat": 8, "train/dog": 8}
+
+
+def test_splits_without_a_common_class_are_refused_with_both_sides(tmp_path: Path) -> None:
+    plant(tmp_path, *several("train/cat"), *several("train/dog"), *several("test/Cats"), *several("test/Dogs"))
+    assert "test/ holds 'Cats', 'Dogs'; train/ holds 'cat', 'dog'" in refusal(tmp_path)
+
+
+def test_names_that_tell_split_and_class_are_taken_apart(tmp_path: Path) -> None:
+    plant(tmp_path, *several("trainA"), *several("trainB"), *several("testA", 2), *several("testB", 2))
+    assert counts(read(tmp_path)) == {"test/A": 2, "test/B": 2, "train/A": 6, "train/B": 6}
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner"),
+    [("grade{}", ("left", "right")), ("{}", ("original", "augmented")), ("type_{}", ("40X", "100X"))],
+)
+def test_numbered_folders_of_equal_folders_are_asked_about(outer: str, inner: tuple[str, str], tmp_path: Path) -> None:
+    plant(tmp_path, *(f for i in range(3) for name in inner for f in several(f"{outer.format(i)}/{name}", 4)))
+    told = refusal(tmp_path)
+    assert "type --layout class-folders" in told
+    assert "type --layout inner-folders" in told
+
+
+@pytest.mark.parametrize("outer", ["day{}", "2021-03-0{}", "part_{}", "patient {}"])
+def test_folders_that_count_or_date_are_no_classes(outer: str, tmp_path: Path) -> None:
+    plant(tmp_path, *(f for i in (1, 2) for name in ("cat", "dog") for f in several(f"{outer.format(i)}/{name}", 4)))
+    assert counts(read(tmp_path)) == {"cat": 8, "dog": 8}
+
+
+@pytest.mark.parametrize(
+    "names", [("rgb", "depth"), ("100CANON", "101CANON"), ("img", "lbl"), ("images", "1st_manual")]
+)
+def test_folders_of_pictures_of_one_thing_are_no_classes(names: tuple[str, str], tmp_path: Path) -> None:
+    plant(tmp_path, *several(names[0]), *several(names[1]))
+    assert "labels are unknown" in refusal(tmp_path)
+
+
+def test_evaluation_is_the_test_part_beside_a_validation_part(tmp_path: Path) -> None:
+    plant(
+        tmp_path, *(f for s in ("training", "validation", "evaluation") for c in "ab" for f in several(f"{s}/{c}", 3))
+    )
+    assert counts(read(tmp_path)) == {f"{s}/{c}": 3 for s in ("test", "train", "validation") for c in "ab"}
+
+
+def test_folders_merged_into_one_class_are_named(tmp_path: Path) -> None:
+    plant(
+        tmp_path, *several("train/Cat"), *several("train/cat", start=50), *several("train/dog"), "train/dog/old/1.png"
+    )
+    plant(tmp_path, *several("test/cat", 2), *several("test/dog", 2))
+    notes = read(tmp_path).warnings
+    assert "folders taken as one class: 'Cat', 'cat'" in notes
+    assert any("dog = its own 6 and old" in note for note in notes)

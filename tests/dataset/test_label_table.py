@@ -121,3 +121,42 @@ def test_grades_are_in_the_order_of_their_numbers() -> None:
 def test_the_order_of_classes_does_not_depend_on_that_of_the_rows(labels: list[str]) -> None:
     assert class_order(labels) == class_order(reversed(labels))
     assert set(class_order(labels)) == set(labels)
+
+
+def test_the_other_sheets_of_a_workbook_are_named(tmp_path: Path) -> None:
+    book = Workbook()
+    book.active.title = "train"
+    test = book.create_sheet("test")
+    book.create_sheet("empty")
+    for sheet in (book.active, test):
+        for row in (["Report of March"], [], ["file", "label"], ["a.png", "cat"]):
+            sheet.append(row)
+    book.save(tmp_path / "labels.xlsx")
+    found = read_table(tmp_path / "labels.xlsx")
+    assert (found.columns, found.rows) == (["file", "label"], [["a.png", "cat"]])
+    assert found.notes[0].startswith("labels.xlsx: of its sheets only the first, 'train', was read; not used: 'test'")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a.png": "cat", "b.png": "dog"}',
+        '{"a.png": {"label": "cat"}, "b.png": {"label": "dog"}}',
+        '{"version": 1, "data": [{"file": "a.png", "label": "cat"}, {"file": "b.png", "label": "dog"}]}',
+        '{"cat": ["a.png"], "dog": ["b.png"]}',
+    ],
+)
+def test_objects_of_json_that_give_labels(text: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text(text, encoding="utf-8")
+    found = read_table(tmp_path / "labels.json")
+    assert sorted(
+        zip(*[[row[found.columns.index(c)] for row in found.rows] for c in ("file", "label")], strict=True)
+    ) == [
+        ("a.png", "cat"),
+        ("b.png", "dog"),
+    ]
+
+
+def test_comments_above_the_header_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("# made by hand\n# in 2020\nfile;label\na.png;cat\n", encoding="utf-8")
+    assert read_table(tmp_path / "labels.csv").columns == ["file", "label"]

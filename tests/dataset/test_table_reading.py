@@ -1,9 +1,11 @@
 """Tables of labels: which column says what, and which image a row means. Nothing is guessed."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from dataset.listing import Listing
 from schema.errors import DatasetError
 from tests.dataset.trees import Rows, counts, labels_by_file, plant, read, several, table
 
@@ -142,3 +144,110 @@ def test_an_absent_group_column_is_named_with_those_that_are_there(tmp_path: Pat
         match=r"no column 'subject' \(--group\); it has: who, what|no table that names the images has such a column",
     ):
         read(labelled(tmp_path / "set", alternating()), group_column="subject")
+
+
+def read_labelled(root: Path, head: list[str], rows: list[list[str]]) -> Listing:
+    plant(root, *several("images", 24))
+    table(root / "labels.csv", [head, *rows])
+    return read(root)
+
+
+def a_label(i: int) -> str:
+    return "cat" if i % 2 else "dog"
+
+
+@pytest.mark.parametrize("head", [["id", "filename", "label"], ["", "photo", "label"], ["nr", "scan", "label"]])
+def test_names_of_files_win_over_numbers_of_rows(head: list[str], tmp_path: Path) -> None:
+    """Row 3 names 020.png: its number says nothing of 003.png."""
+    rows = [[str(i), f"{(7 * i) % 24:03d}.png", a_label(i)] for i in range(24)]
+    listing = read_labelled(tmp_path / "set", head, rows)
+    assert labels_by_file(listing) == {f"images/{(7 * i) % 24:03d}.png": a_label(i) for i in range(24)}
+
+
+def test_two_columns_of_images_are_asked_about(tmp_path: Path) -> None:
+    rows = [[f"{i:03d}.png", f"{23 - i:03d}.png", a_label(i)] for i in range(24)]
+    with pytest.raises(DatasetError, match="names images in several columns: left, right. Say which: --file-column"):
+        read_labelled(tmp_path / "set", ["left", "right", "label"], rows)
+    assert len(read(tmp_path / "set", file_column="left").samples) == 24
+
+
+@pytest.mark.parametrize("weak", ["type", "level", "y", "tag"])
+def test_a_weak_name_beside_another_possible_column_is_asked_about(weak: str, tmp_path: Path) -> None:
+    rows = [[f"{i:03d}.png", "abc"[i % 3], a_label(i)] for i in range(24)]
+    with pytest.raises(DatasetError, match=f"It has: {weak}, kind. Say so: --label-column NAME"):
+        read_labelled(tmp_path / "set", ["file", weak, "kind"], rows)
+
+
+def test_flags_of_all_three_splits_are_read_together(tmp_path: Path) -> None:
+    splits = ["train"] * 12 + ["val"] * 6 + ["test"] * 6
+    rows = [
+        [f"{i:03d}.png", a_label(i), *(str(split == name).upper() for name in ("train", "val", "test"))]
+        for i, split in enumerate(splits)
+    ]
+    listing = read_labelled(tmp_path / "set", ["file", "label", "is_train", "is_val", "is_test"], rows)
+    assert Counter(sample.split for sample in listing.samples) == {"train": 12, "validation": 6, "test": 6}
+    assert listing.reading.endswith("its columns is_train, is_val, is_test give the splits")
+
+
+def test_a_row_in_a_split_of_another_name_is_set_aside(tmp_path: Path) -> None:
+    rows = [[f"{i:03d}.png", a_label(i), ("train", "test", "excluded")[i % 3]] for i in range(24)]
+    listing = read_labelled(tmp_path / "set", ["file", "label", "split"], rows)
+    assert Counter(sample.split for sample in listing.samples) == {"train": 8, "test": 8}
+    assert {one.reason for one in listing.set_aside} == {"is in no split that is known ('excluded') of labels.csv"}
+
+
+def test_a_split_column_of_numbers_is_named_as_not_used(tmp_path: Path) -> None:
+    rows = [[f"{i:03d}.png", a_label(i), str(i % 3)] for i in range(24)]
+    listing = read_labelled(tmp_path / "set", ["file", "label", "fold"], rows)
+    assert "labels.csv: column 'fold' is not used, its values are no splits: 0, 1, 2" in listing.warnings
+
+
+@pytest.mark.parametrize("marks", [("TRUE", "FALSE"), ("1", "-1"), ("x", ""), ("yes", "no")])
+def test_a_column_per_class_in_any_way_of_saying_yes(marks: tuple[str, str], tmp_path: Path) -> None:
+    rows = [[f"{i:03d}.png", *(marks[i % 3 != k] for k in range(3))] for i in range(24)]
+    listing = read_labelled(tmp_path / "set", ["file", "bus", "car", "train"], rows)
+    assert listing.classes == ("bus", "car", "train")
+    assert labels_by_file(listing)["images/004.png"] == "car"
+
+
+def test_two_flags_of_other_things_are_no_classes(tmp_path: Path) -> None:
+    rows = [[f"{i:03d}.png", str(i % 2), str(int(i % 3 == 0))] for i in range(24)]
+    with pytest.raises(DatasetError, match="which column of labels.csv holds the labels. It has: is_night, sick"):
+        read_labelled(tmp_path / "set", ["file", "is_night", "sick"], rows)
+
+
+def test_labels_that_differ_in_spelling_only_are_told(tmp_path: Path) -> None:
+    rows = [[f"{i:03d}.png", ("1", "1.0", " b")[i % 3]] for i in range(24)]
+    listing = read_labelled(tmp_path / "set", ["file", "label"], rows)
+    assert listing.classes == ("1", "1.0", "b")
+    assert "labels.csv: labels that differ only in how they are written: 1, 1.0" in listing.warnings
+
+
+def test_a_name_of_each_image_of_its_own_is_no_label(tmp_path: Path) -> None:
+    """As images.txt of a bird set: number and path."""
+    plant(tmp_path / "set", *several("cat", 10), *several("dog", 10, start=50))
+    rows = [[str(i + 1), f"{'cat' if i < 10 else 'dog'}/{i if i < 10 else 40 + i:03d}.png"] for i in range(20)]
+    table(tmp_path / "set/images.csv", [["image_id", "path"], *rows])
+    assert counts(read(tmp_path / "set")) == {"cat": 10, "dog": 10}
+
+
+def test_a_split_column_chooses_among_files_of_one_name(tmp_path: Path) -> None:
+    plant(tmp_path / "set", *several("train", 10), *several("test", 10))
+    rows = [[f"{i:03d}.png", split, a_label(i + (split == "test"))] for split in ("train", "test") for i in range(10)]
+    table(tmp_path / "set/labels.csv", [["file", "split", "label"], *rows])
+    found = labels_by_file(read(tmp_path / "set"))
+    assert (found["train/002.png"], found["test/002.png"]) == ("dog", "cat")
+
+
+def test_thirty_tables_are_all_read(tmp_path: Path) -> None:
+    plant(tmp_path / "set", *several("images", 120))
+    for k in range(30):
+        rows = [[f"{i:03d}.png", a_label(i)] for i in range(4 * k, 4 * k + 4)]
+        table(tmp_path / f"set/batch_{k:02d}.csv", [["file", "label"], *rows])
+    assert len(read(tmp_path / "set").samples) == 120
+
+
+def test_a_table_is_not_passed_over_for_its_name(tmp_path: Path) -> None:
+    plant(tmp_path / "set", *several("images", 12))
+    table(tmp_path / "set/license_plates.csv", [["image", "state"], *([f"{i:03d}.png", a_label(i)] for i in range(12))])
+    assert counts(read(tmp_path / "set")) == {"cat": 6, "dog": 6}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from schema.errors import DatasetError
+from schema.errors import DatasetError, SettingsError
 from tests.dataset.trees import counts, plant, read, several, table
 
 
@@ -175,3 +175,85 @@ def test_groups_in_file_names(tmp_path: Path) -> None:
     assert {sample.group for sample in listing.samples} == {f"{c}/clip{k}" for c in ("cat", "dog") for k in range(2)}
     with pytest.raises(DatasetError, match="fits none of the file names"):
         read(root, group_pattern="patient")
+
+
+def folders_and_table(root: Path, relabelled: int) -> Path:
+    plant(root, *several("cat", 10), *several("dog", 10, start=10))
+    rows = [[f"{i:03d}.png", ("cat" if i < 10 else "dog") if i >= relabelled else "dog"] for i in range(20)]
+    table(root / "corrected.csv", [["file", "label"], *rows])
+    return root
+
+
+def test_a_table_that_corrects_labels_of_the_folders_is_asked_about(tmp_path: Path) -> None:
+    assert len(read(folders_and_table(tmp_path / "same", 0)).samples) == 20
+    with pytest.raises(DatasetError, match="in 2 ways"):
+        read(folders_and_table(tmp_path / "corrected", 2))
+
+
+def test_two_versions_of_a_table_are_asked_about(tmp_path: Path) -> None:
+    plant(tmp_path, *several("images", 30))
+    table(tmp_path / "train.csv", [["file", "label"], *rows_of(*range(30))])
+    rows = rows_of(*range(30))
+    rows[3][1] = "dog" if rows[3][1] == "cat" else "cat"
+    table(tmp_path / "train_v2.csv", [["file", "label"], *rows])
+    with pytest.raises(DatasetError, match=r"train.csv.*train_v2.csv"):
+        read(tmp_path)
+
+
+def test_splits_of_a_table_beside_class_folders(tmp_path: Path) -> None:
+    plant(tmp_path, *several("cat", 10), *several("dog", 10, start=10))
+    rows = [[f"{i:03d}.png", "test" if i % 5 == 0 else "train"] for i in range(20)]
+    table(tmp_path / "split.csv", [["file", "split"], *rows])
+    assert counts(read(tmp_path)) == {"test/cat": 2, "test/dog": 2, "train/cat": 8, "train/dog": 8}
+
+
+def test_other_splits_than_those_of_the_folders_are_told(tmp_path: Path) -> None:
+    plant(tmp_path, *(f for s in ("train", "test") for c in ("cat", "dog") for f in several(f"{s}/{c}", 4)))
+    rows = [
+        [f"{s}/{c}/{i:03d}.png", c, "test" if s == "test" or i == 0 else "train"]
+        for s in ("train", "test")
+        for c in ("cat", "dog")
+        for i in range(4)
+    ]
+    table(tmp_path / "labels.csv", [["file", "label", "split"], *rows])
+    assert any("but for the splits: 2 images are in another one there" in note for note in read(tmp_path).warnings)
+
+
+def test_one_folder_beside_a_table_is_no_reading(tmp_path: Path) -> None:
+    plant(tmp_path, *several("leaves", 10))
+    table(tmp_path / "labels.csv", [["file", "label"], *rows_of(*range(10))])
+    assert counts(read(tmp_path)) == {"cat": 5, "dog": 5}
+
+
+def test_a_table_that_is_there_for_the_groups_gives_no_labels(tmp_path: Path) -> None:
+    plant(tmp_path, *several("cat", 10), *several("dog", 10, start=10))
+    rows = [[f"{i:03d}.png", f"p{i % 5}" if i != 7 else ""] for i in range(20)]
+    table(tmp_path / "patients.csv", [["file", "patient"], *rows])
+    listing = read(tmp_path, group_column="patient")
+    assert counts(listing) == {"cat": 10, "dog": 10}
+    assert sum(sample.group is None for sample in listing.samples) == 1
+    assert "1 image has no value in column 'patient' and is in no group" in listing.warnings
+
+
+def test_groups_go_with_labels_in_file_names(tmp_path: Path) -> None:
+    plant(tmp_path, *(f"{name}.{i}.png" for name in ("cat", "dog") for i in range(6)))
+    rows = [[f"{name}.{i}.png", f"p{i}"] for name in ("cat", "dog") for i in range(6)]
+    table(tmp_path / "meta.csv", [["file", "patient"], *rows])
+    listing = read(tmp_path, label_pattern="^(cat|dog)", group_column="patient")
+    assert {sample.group for sample in listing.samples} == {f"p{i}" for i in range(6)}
+    with pytest.raises(DatasetError, match="--group 'nonsense': no table"):
+        read(tmp_path, label_pattern="^(cat|dog)", group_column="nonsense")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"labels": "a.csv", "label_pattern": "^(.)"}, "--labels and --label-pattern"),
+        ({"label_column": "x", "layout": "class-folders"}, "--label-column and --layout class-folders"),
+        ({"group_column": "x", "group_pattern": "^(.)"}, "--group and --group-pattern"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(options: dict[str, str], told: str, tmp_path: Path) -> None:
+    plant(tmp_path, *several("cat"), *several("dog"))
+    with pytest.raises(SettingsError, match=told):
+        read(tmp_path, **options)
