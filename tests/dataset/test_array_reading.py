@@ -138,3 +138,21 @@ def test_a_table_of_pixels_whose_label_column_is_not_clear_is_asked_about(tmp_pa
     with pytest.raises(DatasetError, match="which column holds the labels.*sort, age.*--label-column NAME"):
         read(path)
     assert read(path, label_column="sort").classes == ("1", "2")
+
+
+def test_tables_of_pixels_for_each_part_are_one_set(tmp_path: Path) -> None:
+    for part, labels in (("train", ["1", "2"] * 3), ("test", ["1", "2"])):
+        pixel_table(tmp_path, labels).rename(tmp_path / f"sign_{part}.csv")
+    listing = read(tmp_path)
+    assert counts(listing) == {"test/1": 1, "test/2": 1, "train/1": 3, "train/2": 3}
+    assert len({sample.name for sample in listing.samples}) == 8
+    assert listing.unused == {}
+
+
+def test_a_table_of_pixels_without_a_header_has_its_labels_at_one_end(tmp_path: Path) -> None:
+    path = pixel_table(tmp_path, ["3", "5"] * 4)
+    path.write_text(path.read_text(encoding="utf-8").split("\n", 1)[1], encoding="utf-8")
+    listing = read(path)
+    assert listing.classes == ("3", "5")
+    assert len(listing.samples) == 8
+    assert np.array_equal(listing.samples[0].pixels, IMAGES[0, :, :, 0])  # type: ignore[arg-type]

@@ -231,6 +231,13 @@ def test_classes_that_the_given_test_part_lacks_are_named(tmp_path: Path) -> Non
     assert any("1 of 2 classes has no image in the given test part" in w and "'right'" in w for w in warnings)
 
 
+def test_a_part_of_the_user_with_hardly_any_image_is_questioned(tmp_path: Path) -> None:
+    image_folder(tmp_path / "photos" / "train", per_class=30)
+    save_random(tmp_path / "photos" / "val" / "left", 1, seed=9)
+    warnings = prepared(tmp_path / "photos", tmp_path).warnings
+    assert any(warning.startswith("your validation part has 1 of 61 images") for warning in warnings)
+
+
 def test_images_of_one_group_stay_on_one_side(tmp_path: Path) -> None:
     for label in ("a", "b"):
         for clip in range(8):
