@@ -220,7 +220,12 @@ def _check_classes(source: str, listing: Listing) -> None:
         raise DatasetError(f"{source}: no images found.")
     if len(listing.classes) < 2:
         only = f"one class only, {listing.classes[0]!r}" if listing.classes else "no class"
-        raise DatasetError(f"{source} has {only} ({listing.reading}). A classifier needs at least two.")
+        aside = listing.set_aside
+        first = (
+            f" {len(aside):,} files or rows were set aside, e.g. {aside[0].file}: {aside[0].reason}." if aside else ""
+        )
+        notes = f" Also: {'; '.join(listing.warnings[:2])}." if listing.warnings else ""
+        raise DatasetError(f"{source} has {only} ({listing.reading}). A classifier needs at least two.{first}{notes}")
 
 
 def in_readable_text(listing: Listing) -> Listing:

@@ -3,8 +3,10 @@
 import re
 import unicodedata
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 from dataset.decode import SUFFIXES
 from dataset.split_names import split_of
@@ -64,7 +66,8 @@ def find_image(index: FileIndex, given: str, home: str = "", split: Split | None
     last = fold(parts[-1])
     candidates, loosely = _candidates(index, last)
     if not candidates:
-        return Match(None, "absent")
+        plain = _from_address(given)
+        return find_image(index, plain, home, split) if plain != given else Match(None, "absent")
     folders = [fold(part) for part in parts[:-1]]
     shared = [_common_end(folders, path) for path in candidates]
     best = [path for path, count in zip(candidates, shared, strict=True) if count == max(shared)]
@@ -79,6 +82,14 @@ def find_image(index: FileIndex, given: str, home: str = "", split: Split | None
     if len(best) > 1:
         return Match(None, "ambiguous", whole=whole)
     return Match(best[0], loosely=loosely, shared=max(shared), whole=whole)
+
+
+def _from_address(given: str) -> str:
+    """Take the path out of a web address, and write %20 as a blank."""
+    if "://" in given:
+        with suppress(ValueError):
+            return unquote(urlsplit(given).path)
+    return unquote(given)
 
 
 def find_images(index: FileIndex, given: str) -> list[str]:

@@ -62,7 +62,8 @@ def read_table(path: Path) -> Table:
         )
     notes = (f"{path.name} was read as {note}",) if note else ()
     if suffix in {".json", ".jsonl", ".ndjson"}:
-        return replace(_from_json(path, text), notes=notes)
+        table = _from_json(path, text)
+        return replace(table, notes=(*notes, *table.notes))
     return replace(_from_text(path, text), notes=notes)
 
 
@@ -105,7 +106,7 @@ def _odd_lines(raw: bytes) -> bytes:
 
 
 def _excel_rows(path: Path) -> tuple[list[list[str]], str]:
-    """Rows of the first visible sheet that has any, from its header on; also a note on the others."""
+    """Rows of the largest visible sheet, from its header on; also a note on the others."""
     from openpyxl import load_workbook  # noqa: PLC0415 - only for the few who have one
 
     try:
@@ -117,11 +118,11 @@ def _excel_rows(path: Path) -> tuple[list[list[str]], str]:
             f"{path} cannot be read as an Excel table ({one_line(str(error), 100)}). Save it as .csv and give"
             " that with --labels."
         ) from None
-    filled = [title for title, rows in sheets.items() if len(rows) > 1] or list(sheets)
+    filled = sorted((t for t, rows in sheets.items() if len(rows) > 1), key=lambda t: -len(sheets[t])) or list(sheets)
     if not filled:
         return [], ""
     others = name_list([f"{title!r} ({len(sheets[title]) - 1:,} rows)" for title in filled[1:]], 4)
-    note = f"{path.name}: of its sheets only the first, {filled[0]!r}, was read; not used: {others}" if others else ""
+    note = f"{path.name}: of its sheets only the largest, {filled[0]!r}, was read; not used: {others}" if others else ""
     rows = sheets[filled[0]]
     widest = max((sum(map(bool, row)) for row in rows), default=0)
     header = next((i for i, row in enumerate(rows) if sum(map(bool, row)) >= max(1, 0.6 * widest)), 0)
@@ -144,11 +145,14 @@ def _from_json(path: Path, text: str) -> Table:
         raise DatasetError(f"{path} is no JSON ({one_line(str(error), 100)}).") from None
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise DatasetError(f"{path}: expected a record of file and label per image.")
-    flat = [record for record in records if all(not isinstance(v, dict | list) for v in record.values())]
-    if len(flat) < len(records):
+    nested = {str(key) for record in records for key, value in record.items() if isinstance(value, dict | list)}
+    columns = [key for key in dict.fromkeys(str(k) for record in records for k in record) if key not in nested]
+    if nested and len(columns) < 2:
         raise DatasetError(f"{path}: its records hold lists or records, which is no table of file and label.")
-    columns = list(dict.fromkeys(str(key) for record in flat for key in record))
-    return Table(path, columns, [[_cell(record.get(column)) for column in columns] for record in flat])
+    note = (
+        (f"{path.name}: fields that hold lists or records are not used: {name_list(sorted(nested))}",) if nested else ()
+    )
+    return Table(path, columns, [[_cell(record.get(c)) for c in columns] for record in records], notes=note)
 
 
 def _records(found: Any) -> Any:

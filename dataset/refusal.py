@@ -59,7 +59,9 @@ def refuse(root: Path, tree: Folder, found: Found, folders: FolderReadings) -> N
             f"{root} has one class only, {level.name!r}, and no class folders beside it. A classifier needs"
             f" at least two. {WAYS}"
         )
-    raise DatasetError(f"{images} and no class folders, so their labels are unknown. {WAYS}")
+    lying = [folder.inside(name) for folder in folders_below(tree) for name in [*folder.tables, *folder.others]]
+    there = f" Also there, and not understood as labels: {name_list(lying, 4)}." if lying else ""
+    raise DatasetError(f"{images} and no class folders, so their labels are unknown. {WAYS}.{there}")
 
 
 def refuse_without_images(root: Path, tree: Folder) -> NoReturn:

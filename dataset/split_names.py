@@ -44,7 +44,7 @@ GENERIC = frozenset(
 # Words of what images come in series by: a number behind one of them is no class.
 SERIES_WORDS = frozenset(
     f"{PICTURES} pic pics parts batch batches chunk shard shards fold folds volume vol disk day week month year date"
-    " session video clip sequence seq scene shot take run trial site camera cam location patient subject case person"
+    " session video vid clip sequence seq scene shot take run trial site camera cam location patient subject case person"
     " participant user id scan slide roll folder dir".split()
 )
 DATE = re.compile(r"(19|20)\d\d[ _.-]?\d\d([ _.-]?\d\d)?|\d\d[ _.-]\d\d[ _.-](19|20)\d\d")

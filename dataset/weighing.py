@@ -66,7 +66,7 @@ def _told_by_folders(table: LabelTable, folders: Reading) -> LabelTable | None:
 
 
 def _names_enough(table: LabelTable, index: FileIndex) -> bool:
-    if not table.whole and table.named < min(10, 0.1 * index.size):
+    if not table.whole and table.named < min(10, 0.5 * index.size):
         return False  # numbers of something else, such as those of the classes
     return table.named >= FEW * table.rows or table.named >= FEW * index.size
 

@@ -134,7 +134,7 @@ def test_the_other_sheets_of_a_workbook_are_named(tmp_path: Path) -> None:
     book.save(tmp_path / "labels.xlsx")
     found = read_table(tmp_path / "labels.xlsx")
     assert (found.columns, found.rows) == (["file", "label"], [["a.png", "cat"]])
-    assert found.notes[0].startswith("labels.xlsx: of its sheets only the first, 'train', was read; not used: 'test'")
+    assert found.notes[0].startswith("labels.xlsx: of its sheets only the largest, 'train', was read; not used: 'test'")
 
 
 @pytest.mark.parametrize(
@@ -160,3 +160,11 @@ def test_objects_of_json_that_give_labels(text: str, tmp_path: Path) -> None:
 def test_comments_above_the_header_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("# made by hand\n# in 2020\nfile;label\na.png;cat\n", encoding="utf-8")
     assert read_table(tmp_path / "labels.csv").columns == ["file", "label"]
+
+
+def test_fields_of_json_that_hold_lists_are_left_out_and_named(tmp_path: Path) -> None:
+    rows = [{"file_name": f"{i}.png", "label": "ab"[i % 2], "boxes": [1, 2], "info": {"a": 1}} for i in range(4)]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    found = read_table(tmp_path / "metadata.jsonl")
+    assert found.columns == ["file_name", "label"]
+    assert found.notes == ("metadata.jsonl: fields that hold lists or records are not used: boxes, info",)

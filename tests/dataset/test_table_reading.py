@@ -164,6 +164,14 @@ def test_names_of_files_win_over_numbers_of_rows(head: list[str], tmp_path: Path
     assert labels_by_file(listing) == {f"images/{(7 * i) % 24:03d}.png": a_label(i) for i in range(24)}
 
 
+@pytest.mark.parametrize(
+    "name", ["https://example.org/a/{0:03d}.png?width=300", "images/%30{0:02d}.png", "http://[odd/{0:03d}.png"]
+)
+def test_addresses_name_the_images_at_their_ends(name: str, tmp_path: Path) -> None:
+    listing = read_labelled(tmp_path / "set", ["url", "label"], [[name.format(i), a_label(i)] for i in range(24)])
+    assert labels_by_file(listing)["images/003.png"] == "cat"
+
+
 def test_two_columns_of_images_are_asked_about(tmp_path: Path) -> None:
     rows = [[f"{i:03d}.png", f"{23 - i:03d}.png", a_label(i)] for i in range(24)]
     with pytest.raises(DatasetError, match="names images in several columns: left, right. Say which: --file-column"):
