@@ -210,8 +210,9 @@ def choose_columns(table: Table, file: int, label: str | None, group: str | None
     rest = [i for i in range(len(table.columns)) if i not in used and any(row[i] for row in table.rows)]
     if len(flags) == 1 and len(hot := one_hot_columns(table, sorted([*rest, *flags]))) > 2 and flags[0] in hot:
         return Columns(file, None, tuple(hot))  # classes called bus, car and train
-    known = [i for i in rest if normal(table.columns[i]) in LABEL_NAMES and may_be_labels(table, i)]
+    known = [i for i in rest if normal(table.columns[i]) in LABEL_NAMES]
     strong = [i for i in known if normal(table.columns[i]) not in WEAK_NAMES]
+    known = [i for i in known if i in strong or may_be_labels(table, i)]
     others = [i for i in rest if i not in known and may_be_labels(table, i) and not _is_measured(table, i)]
     if len(strong or known) > 1:
         return replace(_one_of(table, file, split, strong or known), flags=flags)
@@ -219,7 +220,8 @@ def choose_columns(table: Table, file: int, label: str | None, group: str | None
         return replace(found, label=(strong or known)[0])
     hot = [] if known else one_hot_columns(table, rest)
     possible = [i for i in rest if may_be_labels(table, i)]
-    if hot or len(possible) == 1:
+    ids = [i for i in rest if normal(table.columns[i]) in FILE_NAMES or _numbers_the_rows(table, i)]
+    if hot or (len(possible) == 1 and len({*rest} - {*ids}) <= 1):
         return replace(found, one_hot=tuple(hot), label=None if hot else possible[0])
     listed = name_list([table.columns[i] for i in rest])
     which = f"which column of {table.path.name} holds the labels? It has: {listed}. Say so: --label-column NAME"

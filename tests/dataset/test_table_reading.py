@@ -186,6 +186,12 @@ def test_a_weak_name_beside_another_possible_column_is_asked_about(weak: str, tm
         read_labelled(tmp_path / "set", ["file", weak, "kind"], rows)
 
 
+def test_the_only_column_that_recurs_is_not_taken_for_the_labels_beside_others(tmp_path: Path) -> None:
+    rows = [[f"{i:03d}.png", str(1000 + 7 * i), "AB"[i % 2]] for i in range(24)]
+    with pytest.raises(DatasetError, match="It has: bytes, camera. Say so: --label-column NAME"):
+        read_labelled(tmp_path / "set", ["file", "bytes", "camera"], rows)
+
+
 def test_flags_of_all_three_splits_are_read_together(tmp_path: Path) -> None:
     splits = ["train"] * 12 + ["val"] * 6 + ["test"] * 6
     rows = [
