@@ -20,7 +20,10 @@ def is_archive(path: Path) -> bool:
 
 
 def unpack(path: Path, workdir: Path) -> Path:
-    """The folder with the archive's content; reused when it is there. Raises DatasetError."""
+    """The folder with the archive's content; reused when it is there.
+
+    Raises DatasetError.
+    """
     info = path.stat()
     key = hashlib.sha256(f"{path.resolve()}\0{info.st_size}\0{info.st_mtime_ns}".encode()).hexdigest()[:16]
     target, partial = workdir / key, workdir / f"{key}.partial"

@@ -24,7 +24,10 @@ EXPECTED = (
 
 
 def read_arrays(path: Path) -> Listing:
-    """Read an .npz. Raises DatasetError for arrays that are no images and labels."""
+    """Read an .npz.
+
+    Raises DatasetError for arrays that are no images and labels.
+    """
     try:
         with np.load(path, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
@@ -116,7 +119,8 @@ def _labels(path: Path, key: str, labels: np.ndarray, wanted: int) -> list[str]:
 
 
 def pixel_columns(table: Table) -> list[int]:
-    """List the columns that hold one pixel each, or the one that holds them all; empty if the table has no pixels."""
+    """List the columns that hold one pixel each, or the one that holds them all; empty if the table has no
+    pixels."""
     if not table.rows:
         return []
     listed = [i for i, cell in enumerate(table.rows[0]) if len(cell) > 100 and re.fullmatch(r"[\d\s]+", cell)]
@@ -131,7 +135,8 @@ def pixel_columns(table: Table) -> list[int]:
 
 
 def with_pixel_header(table: Table) -> Table:
-    """Give a table of pixels without a header one: a row of numbers, of which the first or the last is the label."""
+    """Give a table of pixels without a header one: a row of numbers, of which the first or the last is the
+    label."""
     names = [re.sub(r" \(\d+\)$", "", column) for column in table.columns]
     numbers = all(re.fullmatch(r"\d+(\.\d+)?|column \d+", name) for name in names)
     if len(names) < 50 or not numbers or not _side(len(names) - 1) or pixel_columns(table):
@@ -172,7 +177,10 @@ def _side(pixels: int) -> tuple[int, int] | None:
 
 
 def read_pixels(table: Table, label_column: str | None = None, group_column: str | None = None) -> Listing:
-    """Read a table of pixels, as Kaggle's digit recognizer and FER2013 are. Raises DatasetError."""
+    """Read a table of pixels, as Kaggle's digit recognizer and FER2013 are.
+
+    Raises DatasetError.
+    """
     pixels = pixel_columns(table)
     rest = [i for i in range(len(table.columns)) if i not in set(pixels)]
     split, flags = split_columns(table, -1)

@@ -96,7 +96,8 @@ def _decoded(
 
 
 class _Statistics:
-    """Mean and standard deviation per channel of pixels scaled to 0..1, from exact sums: the same however the images come in blocks."""
+    """Mean and standard deviation per channel of pixels scaled to 0..1, from exact sums: the same however the
+    images come in blocks."""
 
     def __init__(self, channels: int) -> None:
         self._sums, self._squares, self._count = (

@@ -1,4 +1,7 @@
-"""One image file to pixels, always the same way. The exported script contains this source, so it imports nothing of ours."""
+"""One image file to pixels, always the same way.
+
+The exported script contains this source, so it imports nothing of ours.
+"""
 
 import importlib
 import re
@@ -122,9 +125,9 @@ def decode(
 ) -> np.ndarray:
     """Decode to uint8 [channels, height, width]; sizes None keep the file's own.
 
-    EXIF orientation is applied, transparency laid over white, of several pages or frames the first taken. `value_range` are the
-    source values that become 0 and 255 if pixels have more than 8 bits; None takes them from this image.
-    Raises ValueError, with what the file is or has, or OSError if the file cannot be opened.
+    EXIF orientation is applied, transparency laid over white, of several pages or frames the first taken.
+    `value_range` are the source values that become 0 and 255 if pixels have more than 8 bits; None takes them
+    from this image. Raises ValueError, with what the file is or has, or OSError if the file cannot be opened.
     """
     with opened_image(file) as image:
         if height and width and image.format in {"JPEG", "MPO"}:
@@ -141,7 +144,8 @@ def looks_like_image(head: bytes) -> bool:
 
 @contextmanager
 def opened_image(file: Path | BinaryIO) -> Iterator[Image.Image]:
-    """Open an image of one of FORMATS; whatever goes wrong inside with its content becomes a ValueError that says what."""
+    """Open an image of one of FORMATS; whatever goes wrong inside with its content becomes a ValueError that
+    says what."""
     with (
         open_regular(file) if isinstance(file, Path) else nullcontext(file) as stream,
         warnings.catch_warnings(),
@@ -170,7 +174,10 @@ def opened_image(file: Path | BinaryIO) -> Iterator[Image.Image]:
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a file for reading, but nothing that could block. Raises OSError, or ValueError for what is no file or empty."""
+    """Open a file for reading, but nothing that could block.
+
+    Raises OSError, or ValueError for what is no file or empty.
+    """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
@@ -181,7 +188,10 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """1 to 8. Nothing odd in the EXIF makes a good picture unreadable."""
+    """1 to 8.
+
+    Nothing odd in the EXIF makes a good picture unreadable.
+    """
     try:
         found = image.getexif().get(0x0112)
     except Exception:
@@ -190,7 +200,8 @@ def exif_orientation(image: Image.Image) -> int:
 
 
 def upright_pixels(image: Image.Image) -> np.ndarray:
-    """Flatten and turn an opened image: uint8 or, in source units if it has more than 8 bits, float32; [H, W] or [H, W, 3]."""
+    """Flatten and turn an opened image: uint8 or, in source units if it has more than 8 bits, float32; [H, W]
+    or [H, W, 3]."""
     dropped = _dropped_bytes(image)
     try:
         image.load()
@@ -240,7 +251,10 @@ def scaled_pixels(values: np.ndarray, value_range: tuple[float, float]) -> np.nd
 
 
 def value_extent(values: np.ndarray) -> tuple[float, float, float]:
-    """Measure deep pixels: their 0.5 and 99.5 percentile, and the largest. Values that mark missing data do not count."""
+    """Measure deep pixels: their 0.5 and 99.5 percentile, and the largest.
+
+    Values that mark missing data do not count.
+    """
     sound = values[np.isfinite(values) & (np.abs(values) < NO_DATA)]
     if not sound.size:
         raise ValueError("has no pixel with a finite value")
@@ -259,8 +273,9 @@ def value_extent(values: np.ndarray) -> tuple[float, float, float]:
 def shared_range(extents: Iterable[tuple[float, float, float]]) -> tuple[float, float] | None:
     """Find one range for a set of deep images from their extents; None if there are none.
 
-    It begins at 0 unless something is negative, and ends at the full scale of 8, 10, 12, 14 or 16 bits, or 1.0, if the values fill more than
-    half of that scale and none exceeds it. Otherwise it is what the percentiles span.
+    It begins at 0 unless something is negative, and ends at the full scale of 8, 10, 12, 14 or 16 bits, or
+    1.0, if the values fill more than half of that scale and none exceeds it. Otherwise it is what the
+    percentiles span.
     """
     lows, highs, tops = zip(*extents, strict=True) if (extents := list(extents)) else ((), (), ())
     if not lows:
@@ -277,7 +292,10 @@ def shared_range(extents: Iterable[tuple[float, float, float]]) -> tuple[float, 
 
 
 def file_extent(file: Path | BinaryIO) -> tuple[float, float, float] | None:
-    """Measure a deep image; None, without decoding it, for one of 8 bits. Raises as `decode`."""
+    """Measure a deep image; None, without decoding it, for one of 8 bits.
+
+    Raises as `decode`.
+    """
     with opened_image(file) as image:
         return value_extent(upright_pixels(image)) if _is_deep(image) or _is_deep_colour(image) else None
 
@@ -314,7 +332,11 @@ def _is_deep(image: Image.Image) -> bool:
 
 
 def _dropped_bytes(image: Image.Image) -> Image.Image | None:
-    """Of 16 bits per colour Pillow keeps the upper byte: read the lower one, by the name of the opposite byte order. None for other images."""
+    """Of 16 bits per colour Pillow keeps the upper byte: read the lower one, by the name of the opposite byte
+    order.
+
+    None for other images.
+    """
     stream = getattr(image, "fp", None)
     if stream is None or not _is_deep_colour(image):
         return None

@@ -1,4 +1,7 @@
-"""What did the user give? Every reading that the source allows is weighed; the one that is clearly meant is told in a sentence."""
+"""What did the user give?
+
+Every reading that the source allows is weighed; the one that is clearly meant is told in a sentence.
+"""
 
 import re
 from collections import Counter
@@ -36,7 +39,10 @@ AS_THEY_ARE = ReadingOptions()
 
 
 def discover(source: str, options: ReadingOptions = AS_THEY_ARE, *, workdir: Path) -> Listing:
-    """Find every labelled image of a folder, an archive, an .npz, a table or a known name. Decodes nothing. Raises DatasetError."""
+    """Find every labelled image of a folder, an archive, an .npz, a table or a known name.
+
+    Decodes nothing. Raises DatasetError.
+    """
     path = Path(source).expanduser()
     if not path.exists():
         if source.lower() not in {"digits", *TORCHVISION}:
@@ -104,7 +110,8 @@ def _read_pixels(table: Table, options: ReadingOptions) -> Listing:
 
 
 def _refuse_options(source: str, options: ReadingOptions) -> None:
-    """Raise SettingsError for an option on files, folders and tables that a source of arrays would pass over."""
+    """Raise SettingsError for an option on files, folders and tables that a source of arrays would pass
+    over."""
     given = [field.name for field in fields(options) if getattr(options, field.name) is not None]
     if given:
         raise SettingsError(
@@ -229,7 +236,10 @@ def _check_classes(source: str, listing: Listing) -> None:
 
 
 def in_readable_text(listing: Listing) -> Listing:
-    """Write bytes of names that are no UTF-8 as `\\xfc`: such a name can be shown and stored. Paths stay as they are."""
+    """Write bytes of names that are no UTF-8 as `\\xfc`: such a name can be shown and stored.
+
+    Paths stay as they are.
+    """
     texts = [listing.name, listing.reading, *listing.classes, *listing.warnings, *listing.unused]
     texts += [text for sample in listing.samples for text in (sample.name, sample.label, sample.group or "")]
     if all(text.isascii() or text == readable(text) for text in texts):

@@ -1,7 +1,8 @@
 """Images that are the same picture: equal pixels, and near copies.
 
-Near means nearly equal at 16 x 16 once brightness and contrast are evened out: a copy that was stored anew, enlarged, or brightened,
-and the next frame of a burst; but not two letters, or a thing that has turned. benchmarks/near_copies has the shares that are found.
+Near means nearly equal at 16 x 16 once brightness and contrast are evened out: a copy that was stored anew,
+enlarged, or brightened, and the next frame of a burst; but not two letters, or a thing that has turned.
+benchmarks/near_copies has the shares that are found.
 """
 
 from collections.abc import Iterator
@@ -24,7 +25,8 @@ BLOCK = 65_536  # images or pairs at a time: bounds the memory
 
 @dataclass(frozen=True, slots=True)
 class Thumbnails:
-    """Grey pictures of 16 x 16 cells, each in 255 steps from its darkest cell to its brightest: 264 bytes an image."""
+    """Grey pictures of 16 x 16 cells, each in 255 steps from its darkest cell to its brightest: 264 bytes an
+    image."""
 
     steps: np.ndarray  # uint8 [N, 256]
     darkest: np.ndarray  # float32 [N]
@@ -68,7 +70,10 @@ def find_duplicates(
 
 
 def join(leaders: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Join the groups of `a[i]` and `b[i]`: int64 [N], the lowest index of each image's group. At least halves the open joints a round."""
+    """Join the groups of `a[i]` and `b[i]`: int64 [N], the lowest index of each image's group.
+
+    At least halves the open joints a round.
+    """
     leaders = leaders.copy()
     while True:
         low, high = np.minimum(leaders[a], leaders[b]), np.maximum(leaders[a], leaders[b])
@@ -95,8 +100,8 @@ class _Features:
 def _join_near(leaders: np.ndarray, thumbnails: Thumbnails, own: np.ndarray) -> np.ndarray:
     """Join the groups of the images `own` that look alike.
 
-    Candidates share one band of a 64-bit difference hash (two bands among many images) and are next to each other
-    in order, so the work grows as n log n.
+    Candidates share one band of a 64-bit difference hash (two bands among many images) and are next to each
+    other in order, so the work grows as n log n.
     """
     features = _describe(thumbnails, own)
     for bands in combinations(range(BANDS), 1 if len(own) < FEW else 2):
@@ -141,7 +146,10 @@ def _difference_hash(steps: np.ndarray) -> np.ndarray:
 def _neighbours(
     order: np.ndarray, keys: np.ndarray, values: np.ndarray, widest: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield pairs of positions of one bucket whose values differ by less than `widest`. Sorted by key, then value."""
+    """Yield pairs of positions of one bucket whose values differ by less than `widest`.
+
+    Sorted by key, then value.
+    """
     left = np.arange(len(order))
     for step in range(1, MOST_NEIGHBOURS + 1):
         left = left[left + step < len(order)]
@@ -159,7 +167,8 @@ def _apart(a: np.ndarray, b: np.ndarray, joined: np.ndarray) -> tuple[np.ndarray
 
 
 def _alike(a: np.ndarray, b: np.ndarray, features: _Features, thumbnails: Thumbnails) -> tuple[np.ndarray, np.ndarray]:
-    """Keep pairs that are near copies: first by what is cheap to compare, which loses none, then by all cells."""
+    """Keep pairs that are near copies: first by what is cheap to compare, which loses none, then by all
+    cells."""
     limit = np.minimum(features.limit[a], features.limit[b])
     ratio = features.spread[a] / np.maximum(features.spread[b], 1e-6)
     maybe = (np.abs(features.mean[a] - features.mean[b]) < BRIGHTER) & (

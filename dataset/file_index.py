@@ -1,4 +1,5 @@
-"""Which image a table means: names of another machine, another system or another spelling are matched, and never guessed."""
+"""Which image a table means: names of another machine, another system or another spelling are matched, and
+never guessed."""
 
 import re
 import unicodedata
@@ -58,7 +59,8 @@ def fold(text: str) -> str:
 def find_image(index: FileIndex, given: str, home: str = "", split: Split | None = None) -> Match:
     """Match a cell with an image by the longest common end of their paths.
 
-    `home` is the folder of the table and `split` what the table's name says: both only choose among files of one name.
+    `home` is the folder of the table and `split` what the table's name says: both only choose among files of
+    one name.
     """
     parts = [part for part in re.split(r"[\\/]+", given.strip()) if part not in {"", "."}]
     if not parts:

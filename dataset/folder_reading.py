@@ -1,4 +1,5 @@
-"""Images labelled by the folders they lie in: class folders, split folders of them, and what stands between."""
+"""Images labelled by the folders they lie in: class folders, split folders of them, and what stands
+between."""
 
 import unicodedata
 from collections import Counter
@@ -26,7 +27,10 @@ class ClassFolders:
 
 @dataclass(slots=True)
 class FolderReadings:
-    """Every way to read the folders. `generic` means that no folder's name is that of a class."""
+    """Every way to read the folders.
+
+    `generic` means that no folder's name is that of a class.
+    """
 
     readings: list[Reading] = field(default_factory=list)
     generic: bool = False
@@ -38,7 +42,10 @@ def with_images(folder: Folder) -> list[Folder]:
 
 
 def class_level(tree: Folder) -> Folder:
-    """Descend through folders that hold one folder with images and nothing else that counts. A lone class folder is not entered."""
+    """Descend through folders that hold one folder with images and nothing else that counts.
+
+    A lone class folder is not entered.
+    """
     level = tree
     while not level.images and not level.foreign and len(with_images(level)) == 1:
         inner = with_images(level)[0]
@@ -49,7 +56,10 @@ def class_level(tree: Folder) -> Folder:
 
 
 def read_folders(root: Path, tree: Folder, layout: str | None = None) -> FolderReadings:
-    """Find the readings that the folders allow; `layout` leaves one of them. Raises DatasetError if they contradict each other."""
+    """Find the readings that the folders allow; `layout` leaves one of them.
+
+    Raises DatasetError if they contradict each other.
+    """
     level = class_level(tree)
     inner = with_images(level)
     if not inner:
@@ -76,12 +86,16 @@ def read_folders(root: Path, tree: Folder, layout: str | None = None) -> FolderR
 
 
 def _refuse_inner_splits(root: Path, inner: list[Folder]) -> None:
-    """Raise DatasetError if folders hold split folders of their own, such as one set per fold, size or site: which is meant?"""
+    """Raise DatasetError if folders hold split folders of their own, such as one set per fold, size or site:
+    which is meant?"""
     own = [folder for folder in inner if _holds_splits(folder)]
     if not own:
         return
     splits = name_list([f"{one.name}/" for one in with_images(class_level(own[0])) if split_of(one.name)], 3)
-    who = f"{_names(own)} in {root} {'holds' if len(own) == 1 else 'hold'} split folders ({splits}) of {'its' if len(own) == 1 else 'their'} own"
+    who = (
+        f"{_names(own)} in {root} {'holds' if len(own) == 1 else 'hold'} split folders ({splits}) of"
+        f" {'its' if len(own) == 1 else 'their'} own"
+    )
     others = [folder for folder in inner if folder not in own]
     beside = f", beside {_names(others)}" if others else ""
     raise DatasetError(f"{who}{beside}. Give one of them, e.g. {root / own[0].path}")
@@ -264,8 +278,9 @@ def _split_folders(root: Path, level: Folder) -> Reading | None:
             return None
         sides = "; ".join(f"{part.level.path}/ holds {_names(part.folders)}" for part in parts)
         raise DatasetError(
-            f"The class folders of the splits in {root} have no name in common: {sides}. Give a class the same name"
-            " in every split, or say what the folders are: --layout class-folders or --layout inner-folders"
+            f"The class folders of the splits in {root} have no name in common: {sides}. Give a class the"
+            " same name in every split, or say what the folders are: --layout class-folders or --layout"
+            " inner-folders"
         )
     untagged = [folder for folder in inner if split_of(folder.name) is None]
     flat = [folder for folder in untagged if not is_generic(folder.name) and not is_unlabelled(folder.name)]
@@ -279,8 +294,8 @@ def _split_folders(root: Path, level: Folder) -> Reading | None:
     between = [folder for part in given for folder in part.folders] if below else []
     if between and not all(is_generic(folder.name) for folder in between):
         reading.notes.append(
-            f"the folders {_names(between)} between split and class are no classes. If each is one subject, keep its"
-            " images on one side of every split: --group-pattern '^[^/]+/([^/]+)/'"
+            f"the folders {_names(between)} between split and class are no classes. If each is one subject,"
+            " keep its images on one side of every split: --group-pattern '^[^/]+/([^/]+)/'"
         )
     return reading
 
@@ -291,9 +306,11 @@ def _any_shared(parts: list[ClassFolders]) -> bool:
 
 
 def _below_what_counts(given: list[ClassFolders], parts: list[ClassFolders]) -> list[ClassFolders]:
-    """Go down to the class folders where folders of batches, patients or days lie between: train/part_1/cat, test/patient7/sick.
+    """Go down to the class folders where folders of batches, patients or days lie between: train/part_1/cat,
+    test/patient7/sick.
 
-    `given` are the split folders as they are, `parts` those with class folders inside. Returns nothing if none lie between.
+    `given` are the split folders as they are, `parts` those with class folders inside. Returns nothing if
+    none lie between.
     """
     given = [part for part in given if with_images(class_level(part.level))]
     below = [
@@ -307,6 +324,11 @@ def _below_what_counts(given: list[ClassFolders], parts: list[ClassFolders]) -> 
     between = [folder.name for part in given for folder in part.folders]
     counts = all(is_generic(name) or is_series(name) for name in between)
     return below if counts or (len(parts) > 1 and not _any_shared(given)) else []
+
+
+def _numbers_of_splits(reading: Reading) -> str:
+    numbers = Counter(sample.split for sample in reading.samples)
+    return ", ".join(f"{split} {numbers[split]:,}" for split in ("train", "validation", "test") if split in numbers)
 
 
 def _splits_in_class_names(root: Path, inner: list[Folder]) -> Reading | None:
@@ -323,11 +345,10 @@ def _splits_in_class_names(root: Path, inner: list[Folder]) -> Reading | None:
     for folder, (split, name) in found:
         _take(root, folder, clean_name(name), split, reading)
     reading.classes = _in_order({clean_name(name) for _, (_, name) in found})
-    numbers = Counter(sample.split for sample in reading.samples)
-    said = ", ".join(f"{split} {numbers[split]:,}" for split in ("train", "validation", "test") if split in numbers)
+    said = _numbers_of_splits(reading)
     reading.text = (
-        f"the names of the folders give split and class, e.g. {found[0][0].name}/: {name_list(reading.classes, 6)}"
-        f" ({said} images)"
+        f"the names of the folders give split and class, e.g. {found[0][0].name}/:"
+        f" {name_list(reading.classes, 6)} ({said} images)"
     )
     return reading
 
@@ -433,8 +454,7 @@ def _splits_inside_classes(root: Path, inner: list[Folder]) -> Reading | None:
     for folder, part, split in pairs:
         _take(root, part, clean_name(folder.name), split, reading)
     reading.classes = _in_order({clean_name(folder.name) for folder in inner})
-    numbers = Counter(sample.split for sample in reading.samples)
-    said = ", ".join(f"{split} {numbers[split]:,}" for split in ("train", "validation", "test") if split in numbers)
+    said = _numbers_of_splits(reading)
     reading.text = (
         f"each folder is a class ({name_list(reading.classes, 6)}), and the folders inside are its splits"
         f" ({said} images)"

@@ -1,4 +1,5 @@
-"""Images that belong together: the groups that the user gave, and series of file names that look as if they were some."""
+"""Images that belong together: the groups that the user gave, and series of file names that look as if they
+were some."""
 
 import re
 from collections.abc import Sequence
@@ -29,14 +30,16 @@ def number_groups(samples: Sequence[Sample]) -> np.ndarray:
 
 
 def join_groups(leaders: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Join groups of duplicates, given by the index of their first image, with the user's, given by number."""
+    """Join groups of duplicates, given by the index of their first image, with the user's, given by
+    number."""
     grouped = np.nonzero(numbers >= 0)[0]
     _, first, inverse = np.unique(numbers[grouped], return_index=True, return_inverse=True)
     return join(leaders, grouped, grouped[first[inverse]])
 
 
 def suggest_groups(paths: Sequence[str], labels: np.ndarray, leaders: np.ndarray, thumbnails: Thumbnails) -> str | None:
-    """Say which option would keep series of images together, if file names form series whose images look alike.
+    """Say which option would keep series of images together, if file names form series whose images look
+    alike.
 
     Args:
         paths: Of the images relative to the root, without suffix.
@@ -91,7 +94,8 @@ def _classes_of_several(series: np.ndarray, labels: np.ndarray, usable: np.ndarr
 def _distances(
     usable: np.ndarray, series: np.ndarray, labels: np.ndarray, leaders: np.ndarray, thumbnails: Thumbnails
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distances of some images to another one of their series, and to one of another series of their class."""
+    """Distances of some images to another one of their series, and to one of another series of their
+    class."""
     random = np.random.default_rng(0)
     order = usable[np.lexsort((series[usable], labels[usable]))]  # so classes and, in them, series lie together
     places = np.sort(random.permutation(len(order))[:COMPARED])
@@ -105,7 +109,10 @@ def _distances(
 
 
 def _other_place(random: np.random.Generator, keys: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """A random place with the key of each of `places`. Equal keys lie together."""
+    """A random place with the key of each of `places`.
+
+    Equal keys lie together.
+    """
     first = np.searchsorted(keys, keys[places], side="left")
     after = np.searchsorted(keys, keys[places], side="right")
     return np.asarray(first + random.integers(0, after - first))

@@ -1,4 +1,5 @@
-"""Every image is opened once for what is known of it and once for its pixels; what cannot be read is set aside with a reason."""
+"""Every image is opened once for what is known of it and once for its pixels; what cannot be read is set
+aside with a reason."""
 
 import hashlib
 import os
@@ -45,7 +46,10 @@ GREY_TOLERANCE = 4  # colour channels of a grey picture differ by JPEG's roundin
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What one pass over a file tells. Of a JPEG the decode is reduced to about 64 pixels."""
+    """What one pass over a file tells.
+
+    Of a JPEG the decode is reduced to about 64 pixels.
+    """
 
     width: int  # upright
     height: int
@@ -77,12 +81,14 @@ def pixels(
     width: int,
     value_range: tuple[float, float] | None = None,
 ) -> Iterator[np.ndarray | Unreadable]:
-    """uint8 [channels, height, width] of each sample, in order; `value_range` as `find_value_range` gives it."""
+    """uint8 [channels, height, width] of each sample, in order; `value_range` as `find_value_range` gives
+    it."""
     return _mapped(_Decoder(channels, height, width, value_range), samples, channels * height * width)
 
 
 def find_value_range(headers: Iterable[Header]) -> tuple[float, float] | None:
-    """Find the source values that become 0 and 255 for all images of a set; None if none has more than 8 bits."""
+    """Find the source values that become 0 and 255 for all images of a set; None if none has more than 8
+    bits."""
     return shared_range(
         (header.low, header.high, header.top)
         for header in headers
@@ -124,8 +130,9 @@ def _mapped(function: Callable[[Sample], T], samples: Sequence[Sample], result_b
 def _in_processes(
     function: Callable[[Sample], T], samples: Sequence[Sample], processes: int | None, chunk: int
 ) -> Iterator[T]:
-    """Yield the results in order. With one process and chunks of one, the first image without a result is the one that crashed a decoder.
+    """Yield the results in order.
 
+    With one process and chunks of one, the first image without a result is the one that crashed a decoder.
     Raises _DecoderCrashed, or BrokenProcessPool if the workers were interrupted.
     """
     workers: set[BaseProcess] = set()
@@ -161,7 +168,10 @@ def _each(function: Callable[[Sample], T], samples: Sequence[Sample]) -> list[T]
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """What is started inside gets no Ctrl-C before it is ready for one. It reaches every process of a terminal."""
+    """What is started inside gets no Ctrl-C before it is ready for one.
+
+    It reaches every process of a terminal.
+    """
     resource_tracker.ensure_running()  # it would let interrupts through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -278,7 +288,8 @@ def _frames(image: Image.Image) -> int:
 
 
 def _array_pixels(array: np.ndarray, value_range: tuple[float, float] | None = None) -> np.ndarray:
-    """uint8 or float32, [H, W] or [H, W, 3]; what is transparent is laid over white, the high end of the range."""
+    """uint8 or float32, [H, W] or [H, W, 3]; what is transparent is laid over white, the high end of the
+    range."""
     if array.ndim not in {2, 3} or not array.size:
         raise ValueError(f"is an array of shape {array.shape}; expected [height, width] or [height, width, channels]")
     if array.dtype.kind not in "buif":

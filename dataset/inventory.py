@@ -73,7 +73,10 @@ SILENT = (
 
 @dataclass(slots=True)
 class Folder:
-    """A folder of the source. Paths are relative to the source, with slashes; the source itself has the path ''."""
+    """A folder of the source.
+
+    Paths are relative to the source, with slashes; the source itself has the path ''.
+    """
 
     name: str
     path: str
@@ -90,7 +93,10 @@ class Folder:
 
 
 def take_inventory(root: Path) -> Folder:
-    """Walk the source. Each real folder is entered once, so loops of links end. Raises DatasetError if a folder cannot be read."""
+    """Walk the source.
+
+    Each real folder is entered once, so loops of links end. Raises DatasetError if a folder cannot be read.
+    """
     tree = Folder(root.name, "")
     order, seen = [tree], {os.path.realpath(root)}
     for folder in order:  # it grows while it is walked

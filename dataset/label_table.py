@@ -1,4 +1,7 @@
-"""Tables of labels as people have them: any delimiter, encoding and quoting, Excel, JSON lines. Nothing is dropped in silence."""
+"""Tables of labels as people have them: any delimiter, encoding and quoting, Excel, JSON lines.
+
+Nothing is dropped in silence.
+"""
 
 import csv
 import io
@@ -21,7 +24,10 @@ NO_LABEL = frozenset({"", "nan", "na", "n/a", "#n/a", "none", "null", "<na>", "n
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Cells as text, without the white space around them. Every row has a cell for every column."""
+    """Cells as text, without the white space around them.
+
+    Every row has a cell for every column.
+    """
 
     path: Path
     columns: list[str]
@@ -32,7 +38,10 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read .csv, .tsv, .txt, .xlsx, .json or .jsonl. Raises DatasetError for a file that is no table."""
+    """Read .csv, .tsv, .txt, .xlsx, .json or .jsonl.
+
+    Raises DatasetError for a file that is no table.
+    """
     suffix = path.suffix.lower()
     try:
         if not path.is_file():
@@ -156,7 +165,8 @@ def _from_json(path: Path, text: str) -> Table:
 
 
 def _records(found: Any) -> Any:
-    """Bring the usual objects to a list of records: file -> label, file -> record, class -> files, or one list under a name."""
+    """Bring the usual objects to a list of records: file -> label, file -> record, class -> files, or one
+    list under a name."""
     if not isinstance(found, dict):
         return found
     values = list(found.values())

@@ -11,7 +11,10 @@ from schema.settings import Layout
 
 @dataclass(frozen=True, slots=True)
 class ReadingOptions:
-    """What the user said about how the source is to be read. None leaves it to the evidence."""
+    """What the user said about how the source is to be read.
+
+    None leaves it to the evidence.
+    """
 
     labels: str | None = None
     file_column: str | None = None

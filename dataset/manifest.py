@@ -1,4 +1,5 @@
-"""Which images a data set was made of: the list that is kept beside its arrays, and what of it is not as it was."""
+"""Which images a data set was made of: the list that is kept beside its arrays, and what of it is not as it
+was."""
 
 import csv
 import hashlib
@@ -17,7 +18,10 @@ MOST_TOLD = 10
 
 
 class FileRow(NamedTuple):
-    """An image of the source. The rows of a split are in the order of its array; an image that was set aside has a reason and no split."""
+    """An image of the source.
+
+    The rows of a split are in the order of its array; an image that was set aside has a reason and no split.
+    """
 
     file: str  # relative to the folder of images; `images/17` is row 17 of the array `images`
     label: str
@@ -39,7 +43,10 @@ def write_files(folder: Path, rows: Iterable[FileRow]) -> str:
 
 
 def read_files(profile: DatasetProfile) -> list[FileRow] | None:
-    """None where the arrays are gone, or were prepared before the list was kept. Trusted side only."""
+    """None where the arrays are gone, or were prepared before the list was kept.
+
+    Trusted side only.
+    """
     try:
         with (Path(profile.directory) / FILES).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             return [FileRow(*row) for row in csv.reader(file)][1:]
@@ -48,7 +55,10 @@ def read_files(profile: DatasetProfile) -> list[FileRow] | None:
 
 
 def file_of(sample: Sample, root: Path | None) -> str:
-    """Its name in the list. A table may name an image otherwise than its file."""
+    """Its name in the list.
+
+    A table may name an image otherwise than its file.
+    """
     if sample.path is None or root is None or not sample.path.is_relative_to(root):
         return sample.name
     return sample.path.relative_to(root).as_posix()
@@ -63,7 +73,8 @@ def fingerprint(classes: Sequence[str], samples: Sequence[Sample], digests: Iter
 
 
 def stamp(source: str, labels: str | None) -> str | None:
-    """Of names, sizes and times of what was given: while it stays, no image need be read to know that all are as they were.
+    """Of names, sizes and times of what was given: while it stays, no image need be read to know that all are
+    as they were.
 
     None where nothing of it is there: a data set that comes with a library, or one that was moved.
     """

@@ -24,7 +24,10 @@ CAMERA = re.compile(
 
 
 def compiled(pattern: str, option: str) -> re.Pattern[str]:
-    """Compile a pattern that the user typed. Raises SettingsError."""
+    """Compile a pattern that the user typed.
+
+    Raises SettingsError.
+    """
     try:
         return re.compile(pattern)
     except re.error as error:
@@ -40,7 +43,10 @@ def first_group(pattern: re.Pattern[str], text: str) -> str | None:
 
 
 def read_names(root: Path, tree: Folder, given: str | None) -> Reading:
-    """Take the label of every image from its file name. Raises DatasetError if no name fits, SettingsError for a bad pattern."""
+    """Take the label of every image from its file name.
+
+    Raises DatasetError if no name fits, SettingsError for a bad pattern.
+    """
     if not given:
         raise SettingsError(
             "--layout file-names needs a pattern: --label-pattern"
@@ -86,7 +92,8 @@ def _splits_of_folders(tree: Folder) -> dict[str, Split]:
 
 
 def suggest_pattern(tree: Folder) -> tuple[str, Counter[str]]:
-    """Return a pattern that takes what stands before the number of a name, and the classes that it would give; '' if it explains little."""
+    """Return a pattern that takes what stands before the number of a name, and the classes that it would
+    give; '' if it explains little."""
     stems = [PurePosixPath(path).stem for path in images_below(tree)]
     found = Counter(match.group(1) for stem in stems if (match := NUMBERED.fullmatch(stem)))
     classes = Counter({name: n for name, n in found.items() if not CAMERA.fullmatch(name)})
@@ -101,7 +108,10 @@ def suggest_pattern(tree: Folder) -> tuple[str, Counter[str]]:
 
 
 def with_groups(samples: list[Sample], given: str) -> tuple[list[Sample], str]:
-    """Put images in groups by --group-pattern; also a note on images that it does not fit. Raises DatasetError if it fits none."""
+    """Put images in groups by --group-pattern; also a note on images that it does not fit.
+
+    Raises DatasetError if it fits none.
+    """
     pattern = compiled(given, "--group-pattern")
     grouped = [replace(s, group=first_group(pattern, str(PurePosixPath(s.name).with_suffix("")))) for s in samples]
     missed = sum(1 for sample in grouped if sample.group is None)

@@ -1,4 +1,5 @@
-"""Which image goes into which part, decided from the survey alone: duplicates, classes, groups, splits, and what the user should know."""
+"""Which image goes into which part, decided from the survey alone: duplicates, classes, groups, splits, and
+what the user should know."""
 
 import hashlib
 from collections.abc import Sequence
@@ -37,7 +38,10 @@ class Plan:
 
 
 def make_plan(listing: Listing, survey: Survey, *, drop_rare_classes: bool) -> Plan:
-    """Decide on everything before a pixel is stored. Raises DatasetError for what cannot be split and learned from."""
+    """Decide on everything before a pixel is stored.
+
+    Raises DatasetError for what cannot be split and learned from.
+    """
     samples = survey.samples
     number = {name: i for i, name in enumerate(listing.classes)}
     labels = np.array([number[sample.label] for sample in samples], dtype=np.int64)
@@ -88,7 +92,8 @@ def make_plan(listing: Listing, survey: Survey, *, drop_rare_classes: bool) -> P
 def _recurring(
     survey: Survey, given: np.ndarray, pictures: np.ndarray, free: np.ndarray
 ) -> tuple[np.ndarray, list[SetAside]]:
-    """Training images that recur in a given held-out part leave the training part: the held-out side stays as given."""
+    """Training images that recur in a given held-out part leave the training part: the held-out side stays as
+    given."""
     heldout = np.nonzero(~free)[0]
     recurring = np.nonzero(free & np.isin(pictures, pictures[heldout]))[0]
     twins = dict(zip(pictures[heldout].tolist(), heldout.tolist(), strict=True))
@@ -103,7 +108,8 @@ def _recurring(
 def _choose_classes(  # noqa: PLR0917 - the classes depend on all that is known so far
     listing: Listing, survey: Survey, labels: np.ndarray, given: np.ndarray, free: np.ndarray, drop: bool
 ) -> tuple[tuple[str, ...], np.ndarray, list[SetAside], list[str]]:
-    """Every class needs enough images for training and for what is carved from it: those that stay, with new labels."""
+    """Every class needs enough images for training and for what is carved from it: those that stay, with new
+    labels."""
     counts = np.bincount(labels[free], minlength=len(listing.classes))
     both_given = (given == "test").any() and (given == "validation").any()
     least = 2 if both_given else splits.SMALLEST_CLASS
@@ -133,10 +139,11 @@ def _choose_classes(  # noqa: PLR0917 - the classes depend on all that is known 
 
 
 def _secret(survey: Survey) -> str:
-    """The same for the same labelled files, whatever their names; nobody knows it who does not know all labels and all files.
+    """The same for the same labelled files, whatever their names; nobody knows it who does not know all
+    labels and all files.
 
-    From the images alone a job could work out which of them the split takes first, per class: an image that comes later than the last one
-    taken of a class is none of that class.
+    From the images alone a job could work out which of them the split takes first, per class: an image that
+    comes later than the last one taken of a class is none of that class.
     """
     rows = sorted(f"{s.label}\0{d.decode()}" for s, d in zip(survey.samples, survey.digests.tolist(), strict=True))
     return hashlib.sha256("\n".join(rows).encode(errors="surrogateescape")).hexdigest()

@@ -1,4 +1,5 @@
-"""A listing becomes arrays on disk: read once and judged, decoded once more into its splits, shared by all runs, keyed by content."""
+"""A listing becomes arrays on disk: read once and judged, decoded once more into its splits, shared by all
+runs, keyed by content."""
 
 import fcntl
 import hashlib
@@ -79,7 +80,10 @@ def prepare(
 
 
 def load_labels(profile: DatasetProfile, split: Split) -> np.ndarray:
-    """int64 [images], in the order of the held-out array. Trusted side only."""
+    """int64 [images], in the order of the held-out array.
+
+    Trusted side only.
+    """
     return np.asarray(np.load(Path(profile.directory) / labels_file(split)))
 
 
@@ -177,7 +181,8 @@ def _sizes(widths: np.ndarray, heights: np.ndarray) -> ImageSizes:
 
 
 def _file_rows(listing: Listing, read: Survey, plan: Plan) -> Iterator[FileRow]:
-    """Every image that was found: those of each split in the order of its array, then those that were set aside."""
+    """Every image that was found: those of each split in the order of its array, then those that were set
+    aside."""
     for split in SPLITS:
         inner = plan.inner if split == "train" else np.zeros(len(plan.parts[split]), dtype=bool)
         for i, held in zip(plan.parts[split].tolist(), inner.tolist(), strict=True):

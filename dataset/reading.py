@@ -8,7 +8,10 @@ from schema.dataset import SetAside
 
 @dataclass(slots=True)
 class Reading:
-    """A reading under consideration. `text` says what was taken for what, `option` what the user types to choose it."""
+    """A reading under consideration.
+
+    `text` says what was taken for what, `option` what the user types to choose it.
+    """
 
     layout: str
     text: str = ""

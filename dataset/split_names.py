@@ -1,4 +1,5 @@
-"""Names of folders, tables and cells that mean a split: train_images, seg_test, Validation, dev, PublicTest."""
+"""Names of folders, tables and cells that mean a split: train_images, seg_test, Validation, dev,
+PublicTest."""
 
 import re
 from collections.abc import Iterable
@@ -34,8 +35,8 @@ DRAWN = (
 )
 # Words that say nothing beside a split; any other word makes a name of its own: train_station is a class.
 COMPANIONS = frozenset(
-    f"{PICTURES} seg split samples cropped resized small full raw final labels label list csv annotations info"
-    " df ground truth gt new clean my the with answers solution private public".split()
+    f"{PICTURES} seg split samples cropped resized small full raw final labels label list csv annotations"
+    " info df ground truth gt new clean my the with answers solution private public".split()
 )
 GENERIC = frozenset(
     f"{PICTURES} {DRAWN} pic pics jpegimages parts batch batches chunk shard shards fold folds folders subset"
@@ -43,9 +44,9 @@ GENERIC = frozenset(
 )
 # Words of what images come in series by: a number behind one of them is no class.
 SERIES_WORDS = frozenset(
-    f"{PICTURES} pic pics parts batch batches chunk shard shards fold folds volume vol disk day week month year date"
-    " session video vid clip sequence seq scene shot take run trial site camera cam location patient subject case person"
-    " participant user id scan slide roll folder dir".split()
+    f"{PICTURES} pic pics parts batch batches chunk shard shards fold folds volume vol disk day week month"
+    " year date session video vid clip sequence seq scene shot take run trial site camera cam location"
+    " patient subject case person participant user id scan slide roll folder dir".split()
 )
 DATE = re.compile(r"(19|20)\d\d[ _.-]?\d\d([ _.-]?\d\d)?|\d\d[ _.-]\d\d[ _.-](19|20)\d\d")
 CAMERA_FOLDER = re.compile(r"\d{3}[A-Za-z_]{5}|\d{3}_\d{4}|DCIM", re.IGNORECASE)  # DCF: 100CANON, 101MSDCF, 100APPLE
@@ -72,7 +73,8 @@ def split_of(name: str) -> Split | None:
 
 
 def splits_of(names: Iterable[str]) -> dict[str, Split]:
-    """Return the split of each name that stands for one: `evaluation` is the test part if another is the validation part."""
+    """Return the split of each name that stands for one: `evaluation` is the test part if another is the
+    validation part."""
     found = {name: split for name in names if (split := split_of(name))}
     evaluated = [name for name in found if set(_words(name)) & {"eval", "evaluation", "evaluate"}]
     others = {split for name, split in found.items() if name not in evaluated}
@@ -92,7 +94,8 @@ def split_and_class(name: str) -> tuple[Split, str] | None:
 
 
 def word_of_split(name: str) -> Split | None:
-    """Return the split that one word of a name stands for, whatever the others: mnist_train, sign_mnist_test."""
+    """Return the split that one word of a name stands for, whatever the others: mnist_train,
+    sign_mnist_test."""
     found = {WORDS[word] for word in _words(name) if word in WORDS}
     return found.pop() if len(found) == 1 else None
 
@@ -105,7 +108,10 @@ def is_series(name: str) -> bool:
 
 
 def is_numbered(name: str) -> bool:
-    """Say whether a folder's name is a number, or a word and a number: 3, grade2. It may be a class, and it may count."""
+    """Say whether a folder's name is a number, or a word and a number: 3, grade2.
+
+    It may be a class, and it may count.
+    """
     return bool(re.fullmatch(r"[a-z]{0,12}[ _-]?\d+([ _.-]\d+)*", name, re.IGNORECASE))
 
 
@@ -118,7 +124,8 @@ def is_generic(name: str) -> bool:
 
 
 def is_mask_folder(name: str) -> bool:
-    """Say whether a folder's name says that its pictures are drawn over others: masks, Ground_Truth, trimaps."""
+    """Say whether a folder's name says that its pictures are drawn over others: masks, Ground_Truth,
+    trimaps."""
     words = _words(name)
     return any(word in MASKS for word in words) or "".join(words) in {"groundtruth", "groundtruths"}
 

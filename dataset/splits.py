@@ -1,4 +1,5 @@
-"""Stratified splits that keep groups on one side, the same for the same content whatever the order of the files."""
+"""Stratified splits that keep groups on one side, the same for the same content whatever the order of the
+files."""
 
 import numpy as np
 
@@ -49,11 +50,13 @@ def carve(
     *,
     leave: int = 1,
 ) -> np.ndarray:
-    """bool [N]: a stratified part of about `share` of the images, whole groups only, at least one group of every class that has two.
+    """bool [N]: a stratified part of about `share` of the images, whole groups only, at least one group of
+    every class that has two.
 
-    Groups are tried in the order of their lots, rare classes first. One is taken if it brings its classes nearer to their
-    share, all in all, and leaves each of them `leave` groups (one less than it has, if it has no more). scikit-learn's
-    StratifiedGroupKFold knows only shares of 1/k, may leave a class out of a part, and takes a step in Python for every group and fold.
+    Groups are tried in the order of their lots, rare classes first. One is taken if it brings its classes
+    nearer to their share, all in all, and leaves each of them `leave` groups (one less than it has, if it has
+    no more). scikit-learn's StratifiedGroupKFold knows only shares of 1/k, may leave a class out of a part,
+    and takes a step in Python for every group and fold.
     """
     if not len(labels):
         return np.zeros(0, dtype=bool)
@@ -73,7 +76,8 @@ def carve(
 
 
 def _rank_groups(groups: np.ndarray, lots: np.ndarray) -> np.ndarray:
-    """int64 [N]: the place of each image's group when groups are ordered by the lowest lot of their images."""
+    """int64 [N]: the place of each image's group when groups are ordered by the lowest lot of their
+    images."""
     order = np.lexsort((lots, groups))
     first = np.append(True, np.diff(groups[order]) != 0)
     place = np.empty(int(first.sum()), dtype=np.int64)
@@ -84,7 +88,10 @@ def _rank_groups(groups: np.ndarray, lots: np.ndarray) -> np.ndarray:
 
 
 class _Carving:
-    """Which groups are taken so far. Cells are sorted by group."""
+    """Which groups are taken so far.
+
+    Cells are sorted by group.
+    """
 
     def __init__(  # noqa: PLR0917 - the table of cells and what is wanted of it
         self,
@@ -142,7 +149,8 @@ class _Carving:
         return all(self._taken[self._labels[cell]] > self._images[cell] for cell in self._cells(group))
 
     def _cost(self, group: int, sign: int = 1) -> float:
-        """How much further from their shares its classes would be: the growth of the squared gaps, as shares of the aims."""
+        """How much further from their shares its classes would be: the growth of the squared gaps, as shares
+        of the aims."""
         cost = 0.0
         for cell in self._cells(group):
             label, images = self._labels[cell], sign * self._images[cell]

@@ -1,4 +1,5 @@
-"""The first pass over the images: what is known of each before anything of it is stored, in about half a kilobyte per image."""
+"""The first pass over the images: what is known of each before anything of it is stored, in about half a
+kilobyte per image."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -35,7 +36,10 @@ class Survey:
 
 
 def survey(listing: Listing, on_progress: Progress) -> Survey:
-    """Read every file once. Raises DatasetError if none can be read."""
+    """Read every file once.
+
+    Raises DatasetError if none can be read.
+    """
     count = len(listing.samples)
     digests, contents = np.zeros(count, "S64"), np.zeros(count, "S64")
     widths, heights = np.zeros(count, np.int64), np.zeros(count, np.int64)

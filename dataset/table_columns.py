@@ -1,4 +1,5 @@
-"""Which column of a table names the images, which gives the labels, which the split: judged by what is in the cells."""
+"""Which column of a table names the images, which gives the labels, which the split: judged by what is in the
+cells."""
 
 import re
 from collections import Counter, defaultdict
@@ -96,7 +97,10 @@ BOX_NAMES = frozenset(["xmin", "ymin", "xmax", "ymax", "x_min", "y_min", "bbox",
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Indices of the columns. `doubt` says why they are not clear; `one_hot` has a column per class, `flags` one per split."""
+    """Indices of the columns.
+
+    `doubt` says why they are not clear; `one_hot` has a column per class, `flags` one per split.
+    """
 
     file: int
     label: int | None
@@ -112,7 +116,10 @@ def normal(name: str) -> str:
 
 
 def column_index(table: Table, wanted: str, option: str) -> int:
-    """Find a column by the name that the user typed. Raises DatasetError."""
+    """Find a column by the name that the user typed.
+
+    Raises DatasetError.
+    """
     for same in (lambda c: c == wanted, lambda c: normal(c) == normal(wanted)):
         found = [i for i, column in enumerate(table.columns) if same(column)]
         if len(found) == 1:
@@ -121,9 +128,11 @@ def column_index(table: Table, wanted: str, option: str) -> int:
 
 
 def file_columns(table: Table, index: FileIndex, home: str) -> list[int]:
-    """List the columns that may name the images, the likeliest first: several only if they name different ones and none is better.
+    """List the columns that may name the images, the likeliest first: several only if they name different
+    ones and none is better.
 
-    Whole names of files come before numbers and names without suffix, which a number of the row or an age may equal by chance.
+    Whole names of files come before numbers and names without suffix, which a number of the row or an age may
+    equal by chance.
     """
     ranks: dict[int, tuple[bool, bool, int, bool]] = {}
     for i, column in enumerate(table.columns):
@@ -150,7 +159,10 @@ def file_columns(table: Table, index: FileIndex, home: str) -> list[int]:
 
 
 def _numbers_the_rows(table: Table, column: int) -> bool:
-    """Say whether a column is the index that pandas writes: without a name, 0, 1, 2 ... in the order of the rows."""
+    """Say whether a column is the index that pandas writes: without a name, 0, 1, 2 ...
+
+    in the order of the rows.
+    """
     numbers = [row[column] for row in table.rows]
     return normal(table.columns[column]) in {"", "index", "unnamed_0"} | {f"column_{column + 1}"} and (
         numbers == [str(i) for i in range(len(numbers))] or numbers == [str(i + 1) for i in range(len(numbers))]
@@ -171,7 +183,10 @@ def file_column(table: Table, index: FileIndex, home: str) -> tuple[int | None, 
     if len(kept) < 2:
         return (kept[0] if kept else None), ""
     listed = name_list([table.columns[i] for i in kept])
-    return kept[0], f"{table.path.name} names images in several columns: {listed}. Say which: --file-column NAME"
+    return (
+        kept[0],
+        f"{table.path.name} names images in several columns: {listed}. Say which: --file-column NAME",
+    )
 
 
 def header_is_data(table: Table, index: FileIndex, home: str) -> bool:
@@ -287,7 +302,10 @@ def is_true(cell: str) -> bool:
 
 
 def one_hot_columns(table: Table, rest: list[int]) -> list[int]:
-    """List the columns of yes and no, a class each, if nearly every row has a single yes. One flag of something else may stand among them."""
+    """List the columns of yes and no, a class each, if nearly every row has a single yes.
+
+    One flag of something else may stand among them.
+    """
     flags = [i for i in rest if {row[i].strip().lower() for row in table.rows} <= FLAGS.keys()]
     flags = [i for i in flags if normal(table.columns[i]) not in SPLIT_NAMES]
     for left_out in (None, *flags) if len(flags) > 2 else (None,):
@@ -304,7 +322,8 @@ def one_hot_columns(table: Table, rest: list[int]) -> list[int]:
 
 
 def split_columns(table: Table, file: int) -> tuple[int | None, tuple[int, ...]]:
-    """Find the column that says train, validation or test of each row; else the columns that say so by yes and no (is_train)."""
+    """Find the column that says train, validation or test of each row; else the columns that say so by yes
+    and no (is_train)."""
     flags = []
     for i, column in enumerate(table.columns):
         values = {row[i] for row in table.rows if row[i]}
@@ -320,7 +339,8 @@ def split_columns(table: Table, file: int) -> tuple[int | None, tuple[int, ...]]
 
 
 def unread_split_column(table: Table, columns: Columns) -> str:
-    """Say that a column called split, set or fold is not used, since its values are no names of splits; '' if there is none."""
+    """Say that a column called split, set or fold is not used, since its values are no names of splits; '' if
+    there is none."""
     for i, column in enumerate(table.columns):
         if normal(column) in SPLIT_NAMES and i not in {columns.split, columns.label, columns.file}:
             values = sorted({row[i] for row in table.rows})

@@ -58,7 +58,10 @@ class Found:
 
 
 def find_tables(root: Path, tree: Folder, index: FileIndex, group: str | None = None) -> Found:
-    """Read every table of the source that may be one of labels. `group` is a column that holds none."""
+    """Read every table of the source that may be one of labels.
+
+    `group` is a column that holds none.
+    """
     found = Found()
     looked_at = 0
     for folder in folders_below(tree):
@@ -125,7 +128,10 @@ def _why_unusable(table: Table) -> str:
 
 
 def given_table(root: Path, options: ReadingOptions, tables: list[Path], index: FileIndex) -> LabelTable:
-    """Read the table that the user named, with the columns that they named. Raises DatasetError with what is missing."""
+    """Read the table that the user named, with the columns that they named.
+
+    Raises DatasetError with what is missing.
+    """
     path = Path(options.labels).expanduser() if options.labels else tables[0]
     home = path.resolve().parent
     inside = home.relative_to(root.resolve()).as_posix() if home.is_relative_to(root.resolve()) else ""
@@ -162,7 +168,10 @@ def _an_image(index: FileIndex) -> str:
 
 
 def read_tables(root: Path, tables: list[LabelTable], index: FileIndex, group_column: str | None = None) -> Reading:
-    """Give every image the label of its rows. Rows that contradict each other or name no image are set aside."""
+    """Give every image the label of its rows.
+
+    Rows that contradict each other or name no image are set aside.
+    """
     rows = _Rows()
     for table in tables:
         _collect(table, index, rows, group_column)
@@ -314,8 +323,8 @@ def _notes(tables: list[LabelTable], rows: _Rows, labels: set[str]) -> list[str]
         notes.append(f"{listed}: {count(len(pairs), 'name was', 'names were')} matched {what}, e.g. {name} with {path}")
     if rows.absent:
         notes.append(
-            f"{listed}: {count(len(rows.absent), 'row names an image that is', 'rows name images that are')} not there, e.g."
-            f" {one_line(rows.absent[0], 60)}"
+            f"{listed}: {count(len(rows.absent), 'row names an image that is', 'rows name images that are')}"
+            f" not there, e.g. {one_line(rows.absent[0], 60)}"
         )
     if rows.unlabelled:
         cells = name_list([cell or "an empty cell" for cell in rows.unlabelled])
@@ -374,7 +383,10 @@ def _sentence(tables: list[LabelTable], reading: Reading) -> str:
     elif first.columns.flags:
         flags = first.columns.flags
         listed = name_list([columns[i] for i in flags])
-        text += f"; its {'columns' if len(flags) > 1 else 'column'} {listed} {'give' if len(flags) > 1 else 'gives'} the splits"
+        text += (
+            f"; its {'columns' if len(flags) > 1 else 'column'} {listed}"
+            f" {'give' if len(flags) > 1 else 'gives'} the splits"
+        )
     elif any(sample.split for sample in reading.samples):
         text += "; the names of the tables give the splits"
     return text

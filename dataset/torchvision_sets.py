@@ -1,4 +1,5 @@
-"""Data sets that torchvision knows by name, fetched by a process of their own: torchvision imports torch, and we do not."""
+"""Data sets that torchvision knows by name, fetched by a process of their own: torchvision imports torch, and
+we do not."""
 
 import subprocess
 import sys

@@ -24,7 +24,10 @@ FEW = 0.5  # a table that names a smaller share of its rows and of the images is
 
 
 def weigh(root: Path, tree: Folder, options: ReadingOptions) -> Reading:
-    """Choose the one reading that the evidence is for. Raises DatasetError with what was found and what to type."""
+    """Choose the one reading that the evidence is for.
+
+    Raises DatasetError with what was found and what to type.
+    """
     index = index_files(images_below(tree))
     if options.labels:
         reading = read_tables(root, [given_table(root, options, [], index)], index, options.group_column)
@@ -56,7 +59,8 @@ def weigh(root: Path, tree: Folder, options: ReadingOptions) -> Reading:
 
 
 def _told_by_folders(table: LabelTable, folders: Reading) -> LabelTable | None:
-    """Let the class folders tell which column of a table holds the labels: the one whose cells are their names."""
+    """Let the class folders tell which column of a table holds the labels: the one whose cells are their
+    names."""
     classes = {fold(name) for name in folders.classes}
     for i in range(len(table.table.columns)):
         cells = [fold(row[i]) for row in table.table.rows if row[i]]
@@ -170,7 +174,8 @@ def _same_columns(a: LabelTable, b: LabelTable) -> bool:
 
 
 def _complete(root: Path, tables: list[LabelTable], found: Found, first: Reading, index: FileIndex) -> list[LabelTable]:
-    """Let tables label the split folders that have no class folders (TinyImageNet's val/); return the other tables."""
+    """Let tables label the split folders that have no class folders (TinyImageNet's val/); return the other
+    tables."""
     left = []
     for table in tables:
         try:
@@ -217,7 +222,10 @@ def _split_of_sample(sample: Sample, table: LabelTable) -> Split | None:
 
 
 def _decide(root: Path, folders: list[Reading], tables: list[Reading]) -> Reading:
-    """Return the one reading that the others agree with. Raises DatasetError that lists those that differ."""
+    """Return the one reading that the others agree with.
+
+    Raises DatasetError that lists those that differ.
+    """
     plausible = [*tables]
     for folder in folders:
         agreeing = [table for table in tables if _agree(folder, table)]
@@ -249,8 +257,8 @@ def _compare_splits(folder: Reading, table: Reading) -> None:
     differing = sum(s.name in splits and splits[s.name] != s.split for s in table.samples)
     if differing:
         folder.notes[-1] += (
-            f", but for the splits: {count(differing, 'image is', 'images are')} in another one there. The folders"
-            " were taken; to take the table: --layout table"
+            f", but for the splits: {count(differing, 'image is', 'images are')} in another one there. The"
+            " folders were taken; to take the table: --layout table"
         )
 
 
@@ -260,7 +268,8 @@ def _take_splits(folder: Reading, splits: dict[str, Split | None], told: str) ->
 
 
 def _with_splits_of(found: Found, reading: Reading, index: FileIndex) -> None:
-    """Take the splits of a table that gives no labels, but says of the images of class folders which part they are in."""
+    """Take the splits of a table that gives no labels, but says of the images of class folders which part
+    they are in."""
     if any(sample.split for sample in reading.samples):
         return
     for table in found.tables:
@@ -287,7 +296,8 @@ def _way(root: Path, reading: Reading) -> str:
 
 
 def _agree(folder: Reading, table: Reading) -> bool:
-    """Say whether folder and table sort the images that both know in the same way, whatever they call the classes.
+    """Say whether folder and table sort the images that both know in the same way, whatever they call the
+    classes.
 
     A table that calls them as the folders do has to agree on every image: corrected labels are another reading.
     """
@@ -326,7 +336,10 @@ def _mention(found: Found, chosen: Reading, index: FileIndex) -> None:
 
 
 def with_groups_of_tables(root: Path, tree: Folder, reading: Reading, column: str) -> Reading:
-    """Take the groups of images from whichever table has the column. Raises DatasetError if none has it, or says nothing there."""
+    """Take the groups of images from whichever table has the column.
+
+    Raises DatasetError if none has it, or says nothing there.
+    """
     index = index_files(images_below(tree))
     return _with_groups_of(find_tables(root, tree, index, column), reading, column, index)
 
@@ -340,8 +353,8 @@ def _with_groups_of(found: Found, reading: Reading, column: str | None, index: F
     without = sum(sample.group is None for sample in reading.samples)
     if without == len(reading.samples):
         raise DatasetError(
-            f"--group {column!r}: the table that has this column names none of the {without:,} images clearly, or has"
-            " empty cells there. Give more of the path in the table, or --group-pattern"
+            f"--group {column!r}: the table that has this column names none of the {without:,} images"
+            " clearly, or has empty cells there. Give more of the path in the table, or --group-pattern"
         )
     if without:
         reading.notes.append(
@@ -365,6 +378,6 @@ def _take_groups(found: Found, reading: Reading, column: str, index: FileIndex) 
             return
     listed = "; ".join(f"{table.name} ({name_list(table.table.columns)})" for table in found.tables[:5])
     raise DatasetError(
-        f"--group {column!r}: no table that names the images has such a column. Found: {listed or 'no table'}. "
-        "If file names tell the groups: --group-pattern '^(.*)_[0-9]+$'"
+        f"--group {column!r}: no table that names the images has such a column. Found:"
+        f" {listed or 'no table'}. If file names tell the groups: --group-pattern '^(.*)_[0-9]+$'"
     )

@@ -1,4 +1,5 @@
-"""A page of small pictures: what each class holds as a training sees it, the copies, and the files that were set aside."""
+"""A page of small pictures: what each class holds as a training sees it, the copies, and the files that were
+set aside."""
 
 import base64
 from collections import defaultdict
@@ -53,7 +54,10 @@ class Copy:
 
 
 def contact_sheet(profile: DatasetProfile, root: Path | None) -> str:
-    """Draw the page as HTML that needs no network and no script. `root`: the folder that the file names are relative to."""
+    """Draw the page as HTML that needs no network and no script.
+
+    `root`: the folder that the file names are relative to.
+    """
     rows = read_files(profile) or []
     stored = _Stored(profile, rows, root)
     copies = [row for row in rows if row.copy_of]
@@ -84,7 +88,8 @@ def contact_sheet(profile: DatasetProfile, root: Path | None) -> str:
 
 
 class _Stored:
-    """Thumbnails of images by their names: from the prepared arrays, or from the file of one that is not among them."""
+    """Thumbnails of images by their names: from the prepared arrays, or from the file of one that is not
+    among them."""
 
     def __init__(self, profile: DatasetProfile, rows: Sequence[FileRow], root: Path | None) -> None:
         self._profile, self._root = profile, root

@@ -67,7 +67,10 @@ def inspect(
     as_json: AsJson = False,
     **given: Any,
 ) -> None:
-    """How DATA is read, what is in it, and what is not used. Nothing is trained."""
+    """How DATA is read, what is in it, and what is not used.
+
+    Nothing is trained.
+    """
     from rich.console import Console
 
     from improve.contact_sheet import contact_sheet

@@ -1,4 +1,5 @@
-"""What is known about the images before anything trains: the same facts at the start of `run`, in `inspect`, and for scripts."""
+"""What is known about the images before anything trains: the same facts at the start of `run`, in `inspect`,
+and for scripts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,9 +27,9 @@ MOST_ON_A_LINE, MOST_LISTED = 3, 10  # files that were set aside
 def look_at_data(
     settings: Settings, show: Callable[[Preparing], None] = lambda _: None
 ) -> tuple[DatasetProfile, Path | None]:
-    """Read and prepare the images as a run with these settings does. Returns also the folder that they lie in.
+    """Read and prepare the images as a run with these settings does.
 
-    Raises InputError for what a run would refuse.
+    Returns also the folder that they lie in.     Raises InputError for what a run would refuse.
     """
     settings = located(settings)
     machine = hardware(settings.device, settings.gpus)
@@ -50,7 +51,8 @@ def summary_lines(profile: DatasetProfile) -> list[str]:
 
 
 def full_lines(profile: DatasetProfile) -> list[str]:
-    """Say the same with a line for each file that was set aside, up to MOST_LISTED; the classes stand in `class_table`."""
+    """Say the same with a line for each file that was set aside, up to MOST_LISTED; the classes stand in
+    `class_table`."""
     lines = _told_first(profile)
     if profile.set_aside_total:
         lines.append(f"set aside: {profile.set_aside_total:,}")
@@ -69,8 +71,9 @@ def _told_first(profile: DatasetProfile) -> list[str]:
         lines.append(f"groups: {profile.groups:,}, each kept on one side of every split")
     if profile.imbalance >= IMBALANCED:
         lines.append(
-            f"imbalance: the largest class has {profile.imbalance:g} times the training images of the smallest;"
-            f" naming the largest every time is right for {baseline('test', profile):.1%} of the test images"
+            f"imbalance: the largest class has {profile.imbalance:g} times the training images of the"
+            f" smallest; naming the largest every time is right for {baseline('test', profile):.1%} of the"
+            " test images"
         )
     found = profile.duplicates
     if found.exact or found.near:
@@ -108,7 +111,10 @@ def _class_line(profile: DatasetProfile) -> str:
 
 
 def _chosen_classes(profile: DatasetProfile, most: int) -> tuple[list[int], int]:
-    """Choose all classes in their order; of more than `most` the largest and the smallest. Returns also how many are left off."""
+    """Choose all classes in their order; of more than `most` the largest and the smallest.
+
+    Returns also how many are left off.
+    """
     number = len(profile.classes)
     if number <= most + 2:
         return list(range(number)), 0
@@ -149,7 +155,10 @@ def class_table(profile: DatasetProfile) -> Table:
 
 
 def as_json(profile: DatasetProfile) -> dict[str, Any]:
-    """Everything that is known, for scripts: also each file that was set aside, and each copy. Names are exact."""
+    """Everything that is known, for scripts: also each file that was set aside, and each copy.
+
+    Names are exact.
+    """
     rows = read_files(profile) or []
     copies = [{"file": row.file, "copy_of": row.copy_of, "kind": row.copy} for row in rows if row.copy_of]
     found = profile.duplicates.model_dump(exclude={"examples"})

@@ -10,7 +10,10 @@ from schema.errors import InputError
 
 @contextmanager
 def output_file(option: str, file: str, suffixes: tuple[str, ...]) -> Iterator[TextIO]:
-    """Open a text file for writing. Raises InputError, also if a file of another kind is there: options take the next word."""
+    """Open a text file for writing.
+
+    Raises InputError, also if a file of another kind is there: options take the next word.
+    """
     path = Path(file)
     if path.exists() and path.suffix.lower() not in suffixes:
         raise InputError(

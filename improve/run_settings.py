@@ -22,7 +22,10 @@ ROLES = {
 
 
 def seconds_of(text: str, option: str) -> float:
-    """Seconds of 90s, 20m, 1h30m, or a plain number. Raises SettingsError."""
+    """Seconds of 90s, 20m, 1h30m, or a plain number.
+
+    Raises SettingsError.
+    """
     match = DURATION.fullmatch(text.strip())
     seconds = (
         sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0.0
@@ -40,7 +43,10 @@ def queue_fields(gpus: str | None, jobs_per_gpu: int | None, jobs_per_cpu: int |
 
 
 def settings_of(parameters: Mapping[str, Any]) -> "Settings":
-    """Make settings of the parameters of the command `run`: most are called as their field. Raises SettingsError."""
+    """Make settings of the parameters of the command `run`: most are called as their field.
+
+    Raises SettingsError.
+    """
     from schema.settings import Settings, make_settings  # noqa: PLC0415 - --help comes at once
 
     budget = parameters["budget"]
