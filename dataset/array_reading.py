@@ -18,6 +18,7 @@ from schema.text import name_list
 IMAGES = ("images", "image", "x", "data", "imgs", "features", "arr_0")
 LABELS = ("labels", "label", "y", "targets", "target", "classes", "arr_1")
 MOST_CLASSES = 1000
+PIXEL_TABLE = "pixel-table"  # as the layout is called
 EXPECTED = (
     "Expected arrays such as images [N, H, W] or [N, H, W, C] and labels [N], or x_train, y_train, x_test, y_test"
 )
@@ -164,7 +165,7 @@ def joined(listings: Sequence[Listing], splits: Sequence[Split | None]) -> Listi
     text = "; ".join(f"{one.reading} ({split})" for one, split in zip(listings, splits, strict=True))
     notes = tuple(dict.fromkeys(note for one in listings for note in one.warnings))
     classes = class_order(one.label for one in samples)
-    return Listing(listings[0].name, "arrays", classes, tuple(samples), tuple(aside), notes, None, text)
+    return Listing(listings[0].name, PIXEL_TABLE, classes, tuple(samples), tuple(aside), notes, None, text)
 
 
 def _side(pixels: int) -> tuple[int, int] | None:
@@ -232,4 +233,4 @@ def read_pixels(table: Table, label_column: str | None = None, group_column: str
     )
     if split is not None:
         text += f", {table.columns[split]} the splits"
-    return Listing(table.path.stem, "arrays", classes, tuple(samples), tuple(aside), table.notes, None, text)
+    return Listing(table.path.stem, PIXEL_TABLE, classes, tuple(samples), tuple(aside), table.notes, None, text)

@@ -1,5 +1,6 @@
 """The README of what is taken home: how to use it, how to check its score with the original images, how to train it again."""
 
+from dataset.array_reading import PIXEL_TABLE
 from dataset.torchvision_sets import TORCHVISION
 from improve.show import final_line
 from nodes.environment import described
@@ -30,12 +31,18 @@ for start in range(0, len(rows), 512):
 print(f"test accuracy {{right / len(rows):.4f}} (n={{len(rows)}})")"""
 
 OF_FILES = """def image(file):
-    return pipeline.decode(Path(sys.argv[1], file), info.channels, info.height, info.width)"""
+    return pipeline.decode(Path(sys.argv[1], file), info.channels, info.height, info.width, info.value_range)"""
 OF_ARRAYS = """arrays = {arrays}
 def image(file):
     array, row = file.rsplit("/", 1)
+    values = arrays[array][int(row)].squeeze()
+    if values.ndim == 3 and values.shape[0] in (1, 2, 3, 4) and values.shape[-1] > 4:
+        values = np.moveaxis(values, 0, -1)
+    if values.dtype != np.uint8:
+        values = values.astype(np.float32)
+        return pipeline.fitted_pixels(values, info.channels, info.height, info.width, info.value_range)
     png = io.BytesIO()
-    Image.fromarray(arrays[array][int(row)].squeeze()).save(png, "png")
+    Image.fromarray(np.ascontiguousarray(values)).save(png, "png")
     return pipeline.decode(png, info.channels, info.height, info.width)"""
 NPZ = "{name.lower(): array for name, array in np.load(sys.argv[1]).items()}"
 DIGITS = (
@@ -64,6 +71,11 @@ def _check(row: RunRow, *, has_split: bool) -> list[str]:
             "## Check the score",
             "There is no `split.csv` here: the images were prepared by a version of IMPROVE that did not keep the list of them, or the prepared "
             "images are gone. So it cannot be told which of them the score is of.",
+        ]
+    if row.profile and row.profile.layout == PIXEL_TABLE:
+        return [
+            "## Check the score",
+            "`split.csv` names every row of the table of pixels (`row/17` is its row 17, the first one being 0) with its label and its split.",
         ]
     reading, given, names = _reading(row)
     script = "\n".join(f"    {line}".rstrip() for line in CHECK.format(reading=reading).split("\n"))

@@ -54,7 +54,7 @@ class DatasetProfile(Record):
     )
     stamp: str | None = Field(default=None, description="Of names, sizes and times of the source when this run read it")
     layout: str = Field(
-        description="How it was read: class-folders, inner-folders, split-folders, table, file-names, arrays, torchvision, scikit-learn"
+        description="How it was read: class-folders, inner-folders, split-folders, table, file-names, arrays, pixel-table, torchvision, scikit-learn"
     )
     reading: str = Field(default="", description="A sentence that says what was taken for what")
     unused: dict[str, int] = Field(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from checkpoints.store import open_store
 from dataset.manifest import FILES
@@ -134,7 +135,29 @@ def array_file(place: Path) -> Path:
     return place
 
 
+def deep_folder(place: Path) -> Path:
+    """Twelve bits in sixteen, as an X-ray has them."""
+    random = np.random.default_rng(0)
+    for label, columns in (("left", slice(0, 6)), ("right", slice(6, 12))):
+        (place / label).mkdir(parents=True)
+        for i in range(40):
+            values = random.integers(0, 2000, (12, 12), dtype=np.uint16)
+            values[:, columns] += 2000
+            Image.fromarray(values).save(place / label / f"{i}.png")
+    return place
+
+
+def float_array_file(place: Path) -> Path:
+    """Channels first, and values from 0 to 1."""
+    with np.load(array_file(place)) as arrays:
+        images, labels = arrays["images"], arrays["labels"]
+    np.savez(place, images=np.repeat(images[:, None], 3, 1).astype(np.float32) / 140, labels=labels)
+    return place
+
+
 SOURCES = {
+    "a folder of deep images": lambda place: deep_folder(place / "scans"),
+    "an array of floats": lambda place: float_array_file(place / "floats.npz"),
     "a folder": lambda place: image_folder(place / "photos"),
     "an array": lambda place: array_file(place / "photos.npz"),
     "a known name": lambda place: Path("digits"),
