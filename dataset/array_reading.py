@@ -140,7 +140,8 @@ def with_pixel_header(table: Table) -> Table:
     label."""
     names = [re.sub(r" \(\d+\)$", "", column) for column in table.columns]
     numbers = all(re.fullmatch(r"\d+(\.\d+)?|column \d+", name) for name in names)
-    if len(names) < 50 or not numbers or not _side(len(names) - 1) or pixel_columns(table):
+    header = len({*names}) == len(names) and bool(pixel_columns(table))  # values recur, names of columns do not
+    if len(names) < 50 or not numbers or not _side(len(names) - 1) or header:
         return table
     whole = without_header(table)
     last = len(names) - 1

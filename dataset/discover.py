@@ -53,12 +53,12 @@ def discover(source: str, options: ReadingOptions = AS_THEY_ARE, *, workdir: Pat
     if path.is_file() and path.suffix.lower() in TABLES:
         listing = _from_table_file(path, options)
     elif path.is_file() and is_archive(path):
-        listing = _from_folder(unpack(path, workdir), options)
+        listing = _from_archive(path, options, workdir)
     elif path.is_file() and path.suffix.lower() == ".npz":
         _refuse_options(path.name, options)
         listing = read_arrays(path)
     elif path.is_dir():
-        listing = _from_folder(path, options)
+        listing = _from_folder(path, replace(options, labels=_labels_in(path, path, options.labels)))
     else:
         raise DatasetError(_not_known(path))
     _check_classes(source, listing)
@@ -128,6 +128,23 @@ def _from_table_file(path: Path, options: ReadingOptions) -> Listing:
     return _from_folder(path.parent, replace(options, labels=options.labels or str(path)))
 
 
+def _from_archive(path: Path, options: ReadingOptions, workdir: Path) -> Listing:
+    """Read what was unpacked, and speak of the archive: nobody knows the folder that it was unpacked into."""
+    root = unpack(path, workdir)
+    try:
+        return _from_folder(root, replace(options, labels=_labels_in(root, path, options.labels)))
+    except DatasetError as error:
+        raise DatasetError(str(error).replace(str(root), str(path))) from None
+
+
+def _labels_in(root: Path, source: Path, labels: str | None) -> str | None:
+    """Find the table that the user named where it is, or else inside the source."""
+    if labels is None or Path(labels).expanduser().exists():
+        return labels
+    inside = root / labels.removeprefix(f"{source}/")
+    return str(inside) if inside.is_file() else labels
+
+
 def _from_folder(root: Path, options: ReadingOptions) -> Listing:
     tree = take_inventory(root)
     masks = take_out_masks(tree)
@@ -139,8 +156,10 @@ def _from_folder(root: Path, options: ReadingOptions) -> Listing:
         if options.group_column:
             reading = with_groups_of_tables(root, tree, reading, options.group_column)
     else:
-        reading = weigh(root, tree, options)
+        reading = _weighed(root, tree, options, masks)
     samples, notes = reading.samples, list(reading.notes)
+    if reading.group_hint and not (options.group_column or options.group_pattern):
+        notes.append(reading.group_hint)
     if options.group_pattern:
         samples, note = with_groups(samples, options.group_pattern)
         notes += [note] if note else []
@@ -156,6 +175,16 @@ def _from_folder(root: Path, options: ReadingOptions) -> Listing:
         reading.text,
         unused,
     )
+
+
+def _weighed(root: Path, tree: Folder, options: ReadingOptions, masks: dict[str, int]) -> Reading:
+    try:
+        return weigh(root, tree, options)
+    except DatasetError as error:
+        if not masks:
+            raise
+        beside = "; ".join(f"{number:,} {what}" for what, number in masks.items())
+        raise DatasetError(f"{error} Not counted there: {beside}.") from None
 
 
 def _check_options(options: ReadingOptions) -> None:

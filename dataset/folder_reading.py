@@ -1,7 +1,6 @@
 """Images labelled by the folders they lie in: class folders, split folders of them, and what stands
 between."""
 
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 from dataset.file_index import fold
 from dataset.inventory import Folder, foreign_below, images_below, natural
 from dataset.listing import Sample
-from dataset.reading import Reading, count
+from dataset.reading import Reading, clean_name, count
 from dataset.split_names import is_generic, is_series, is_unlabelled, split_and_class, split_of, splits_of
 from schema.dataset import SetAside, Split
 from schema.errors import DatasetError
@@ -139,17 +138,38 @@ def _same_names_inside(folders: list[Folder]) -> bool:
 
 def _class_reading(root: Path, level: Folder, folders: list[Folder]) -> Reading:
     reading = Reading("class-folders", option="--layout class-folders")
-    classes = [folder for folder in folders if not is_unlabelled(folder.name)]
+    doubled = _doubled(folders)
+    classes = [folder for folder in folders if not is_unlabelled(folder.name) and folder not in doubled]
     for folder in classes:
         _take(root, folder, clean_name(folder.name), None, reading)
+    names = {fold(folder.name): clean_name(folder.name) for folder in classes}
+    for inner in (one for folder in doubled for one in with_images(class_level(folder))):
+        _take(root, inner, names[fold(inner.name)], None, reading)
     reading.classes = _in_order({clean_name(folder.name) for folder in classes})
     inside = f"{level.path}/" if level.path else ""
     reading.text = (
         f"each folder{f' in {inside}' if inside else ''} is a class: {name_list(reading.classes, 6)}"
         f" ({len(reading.samples):,} images)"
     )
+    if doubled:
+        reading.notes.append(
+            f"{_names(doubled)} holds folders of the same names as those beside it: its"
+            f" {sum(folder.total for folder in doubled):,} images were taken for these classes too. If they are copies,"
+            " move it elsewhere"
+        )
     _explain_class_folders(level, classes, reading)
     return reading
+
+
+def _doubled(folders: list[Folder]) -> list[Folder]:
+    """Find a folder that holds the whole set once more, as some archives do: cell_images/cell_images/."""
+    found = []
+    for folder in folders:
+        inside = _inside_names(folder)
+        beside = {fold(other.name) for other in folders if other is not folder}
+        if len(inside) >= 2 and inside <= beside and not folder.images:
+            found.append(folder)
+    return found if len(folders) - len(found) >= 2 else []
 
 
 def _explain_class_folders(level: Folder, classes: list[Folder], reading: Reading) -> None:
@@ -167,9 +187,12 @@ def _explain_class_folders(level: Folder, classes: list[Folder], reading: Readin
     if nested:
         reading.notes[-1] += ". To tell the inner folders apart: --layout inner-folders"
     _explain_merged_names(classes, reading)
-    twins = [names for names in _by_fold(reading.classes).values() if len(names) > 1]
+    twins = [" and ".join(map(repr, names)) for names in _by_fold(reading.classes).values() if len(names) > 1]
     if twins:
-        reading.notes.append(f"classes that differ only in how they are written: {name_list(twins[0])}")
+        reading.notes.append(
+            f"these classes differ only in how they are written: {name_list(twins, 4)}. If they are one, put their images"
+            " into one folder"
+        )
 
 
 def _explain_nested(folders: list[Folder], reading: Reading) -> bool:
@@ -193,8 +216,9 @@ def _explain_merged_names(folders: list[Folder], reading: Reading) -> None:
         written.setdefault(fold(clean_name(folder.name)), set()).add(folder.name)
     for name, several in written.items():
         kept = {one for one in reading.classes if fold(one) == name}
-        if len(several) > len(kept):
-            reading.notes.append(f"folders taken as one class: {name_list(sorted(map(repr, several)))}")
+        if len(several) > max(1, len(kept)):
+            written_so = name_list(sorted(map(repr, several)))
+            reading.notes.append(f"folders whose names differ only in how they are written are one class: {written_so}")
 
 
 def _own(folder: Folder) -> str:
@@ -218,11 +242,6 @@ def _by_fold(names: tuple[str, ...]) -> dict[str, list[str]]:
     for name in names:
         found.setdefault(fold(name), []).append(name)
     return found
-
-
-def clean_name(name: str) -> str:
-    """Write accents in the composed form, whatever system the folder comes from."""
-    return unicodedata.normalize("NFC", name).strip()
 
 
 def _in_order(names: set[str]) -> tuple[str, ...]:
@@ -270,7 +289,10 @@ def _split_folders(root: Path, level: Folder) -> Reading | None:
     ]
     if not parts:
         return _splits_in_class_names(root, inner) or _splits_inside_classes(root, inner)
-    given = [ClassFolders(folder, split, with_images(folder)) for folder, split in tagged]
+    parts, unlabelled = _without_unlabelled(parts)
+    given = [
+        ClassFolders(folder, split, with_images(folder)) for folder, split in tagged if folder.path not in unlabelled
+    ]
     below = _below_what_counts(given, parts)
     parts = below or parts
     if len(parts) > 1 and not _any_shared(parts):
@@ -298,6 +320,20 @@ def _split_folders(root: Path, level: Folder) -> Reading | None:
             " keep its images on one side of every split: --group-pattern '^[^/]+/([^/]+)/'"
         )
     return reading
+
+
+def _without_unlabelled(parts: list[ClassFolders]) -> tuple[list[ClassFolders], set[str]]:
+    """Leave out parts that hold a single folder, of no name that the training part has: test/unknown/, as Keras wants
+    images without labels. Returns also their paths."""
+    train = {fold(folder.name) for part in parts if part.split == "train" for folder in part.folders}
+    alone = [
+        part
+        for part in parts
+        if part.split != "train" and len(part.folders) == 1 and not ({fold(part.folders[0].name)} & train)
+    ]
+    if len(train) < 2:
+        return parts, set()
+    return [part for part in parts if part not in alone], {part.level.path for part in alone}
 
 
 def _any_shared(parts: list[ClassFolders]) -> bool:

@@ -102,7 +102,7 @@ def take_inventory(root: Path) -> Folder:
     for folder in order:  # it grows while it is walked
         for entry in _entries(root / folder.path):
             if LEFTOVERS.match(entry.name):
-                folder.leftovers += 1
+                folder.leftovers += _files_in(entry)
             elif _is_folder(entry):
                 real = os.path.realpath(entry.path)
                 if real not in seen:
@@ -114,6 +114,13 @@ def take_inventory(root: Path) -> Folder:
     for folder in reversed(order):
         folder.total = len(folder.images) + len(folder.foreign) + sum(inner.total for inner in folder.folders)
     return tree
+
+
+def _files_in(entry: os.DirEntry[str]) -> int:
+    """Count the files of a folder and below, or the file itself; at least one."""
+    if not _is_folder(entry):
+        return 1
+    return max(1, sum(len(files) for _, _, files in os.walk(entry.path)))
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -208,7 +215,7 @@ def count_others(tree: Folder, used_tables: set[str]) -> dict[str, int]:
     found: Counter[str] = Counter()
     for folder in folders_below(tree):
         if folder.leftovers:
-            found["leftovers of file managers, archives and network drives"] += folder.leftovers
+            found["hidden files and leftovers of file managers, archives and network drives"] += folder.leftovers
         for name in [*folder.tables, *folder.others]:
             if folder.inside(name) in used_tables:
                 continue

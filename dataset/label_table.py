@@ -19,6 +19,9 @@ from schema.errors import DatasetError
 from schema.text import name_list, one_line
 
 LARGEST = 2 * 2**30  # bytes
+EUROPEAN = frozenset({"cp1250", "cp1252", "cp1254", "iso8859_1", "latin_1"})
+PUNCTUATION = frozenset("‘’“”„–—…•°€§«»´·")
+MOST_TITLES = 5  # lines above the header
 NO_LABEL = frozenset({"", "nan", "na", "n/a", "#n/a", "none", "null", "<na>", "nat", "nil", "-", "?"})
 
 
@@ -69,22 +72,23 @@ def read_table(path: Path) -> Table:
         raise DatasetError(
             f"{path} is no table of text. Give a .csv, .tsv, .txt, .xlsx or .jsonl of file and label with --labels."
         )
-    notes = (f"{path.name} was read as {note}",) if note else ()
+    notes = (f"{path.name} {note}",) if note else ()
     if suffix in {".json", ".jsonl", ".ndjson"}:
         table = _from_json(path, text)
         return replace(table, notes=(*notes, *table.notes))
-    return replace(_from_text(path, text), notes=notes)
+    table = _from_text(path, text)
+    return replace(table, notes=(*notes, *table.notes))
 
 
 def _text_of(raw: bytes) -> tuple[str, str]:
-    """Decode, and say in which encoding if it is not UTF-8."""
+    """Decode, and say in which encoding if it is not UTF-8, with some words by which the user can check it."""
     for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
         if raw.startswith(mark):
-            return raw.decode(encoding, errors="replace"), "UTF-16" if encoding == "utf-16" else ""
+            return raw.decode(encoding, errors="replace"), "was read as UTF-16" if encoding == "utf-16" else ""
     head = raw[:2000]
     if head.count(0) > len(head) // 4:  # UTF-16 without its mark
         encoding = "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be"
-        return raw.decode(encoding, errors="replace"), "UTF-16"
+        return raw.decode(encoding, errors="replace"), "was read as UTF-16"
     try:
         return raw.decode("utf-8"), ""
     except UnicodeDecodeError:
@@ -101,12 +105,32 @@ def _text_of(raw: bytes) -> tuple[str, str]:
         "cp1254",
         "iso8859_1",
     ]
-    best = from_bytes(_odd_lines(raw), cp_isolation=likely).best()
-    encoding = best.encoding if best else "cp1252"
+    odd = _odd_lines(raw)
+    best = from_bytes(odd, cp_isolation=likely).best()
+    encoding = best.encoding if best and not _is_western(odd, best.encoding) else "cp1252"
     try:
-        return raw.decode(encoding), encoding
+        text = raw.decode(encoding)
     except UnicodeDecodeError:
-        return raw.decode("latin-1"), "Latin-1"
+        text, encoding = raw.decode("latin-1"), "Latin-1"
+    words = list(dict.fromkeys(re.findall(r"\w*[^\W\x00-\x7f]\w*", text[: 2**20])))
+    check = f" ({name_list(words, 4)}); if these words are wrong, save it as UTF-8" if words else ""
+    return text, f"is no UTF-8 and was read as {encoding}{check}"
+
+
+def _is_western(odd: bytes, detected: str) -> bool:
+    """Say whether text of a European code page is likely that of Western Europe, which most such tables have.
+
+    A few words are too few to tell the code pages of Europe apart. What is Polish in cp1250 has signs within its
+    words in cp1252, and none within those of French or Spanish.
+    """
+    if detected not in EUROPEAN:
+        return False
+    try:
+        words = re.findall(r"[^\s,;|\"']+", odd.decode("cp1252"))
+    except UnicodeDecodeError:
+        return False
+    inner = {c for word in words for c in word.strip("".join(PUNCTUATION)) if not c.isascii()}
+    return all(c.isalpha() and c not in "\u00aa\u00ba\u00b5\u0192" for c in inner - PUNCTUATION)
 
 
 def _odd_lines(raw: bytes) -> bytes:
@@ -151,7 +175,7 @@ def _from_json(path: Path, text: str) -> Table:
         else:
             records = [json.loads(line) for line in text.splitlines() if line.strip()]
     except ValueError as error:
-        raise DatasetError(f"{path} is no JSON ({one_line(str(error), 100)}).") from None
+        raise DatasetError(f"{path} is no table in JSON ({one_line(str(error), 100)}).") from None
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise DatasetError(f"{path}: expected a record of file and label per image.")
     nested = {str(key) for record in records for key, value in record.items() if isinstance(value, dict | list)}
@@ -173,11 +197,22 @@ def _records(found: Any) -> Any:
     lists = [value for value in values if isinstance(value, list)]
     if len(lists) == 1 and lists[0] and all(isinstance(one, dict) for one in lists[0]):
         return lists[0]
+    if _is_by_column(values):
+        return [{name: column[row] for name, column in found.items()} for row in values[0]]
     if values and all(isinstance(value, dict) for value in values):
         return [{"file": file, **record} for file, record in found.items()]
     if len(values) > 1 and len(lists) == len(values) and all(isinstance(one, str) for value in lists for one in value):
         return [{"file": file, "label": label} for label, files in found.items() for file in files]
+    if all(key.isdecimal() for key in found) and len({str(value) for value in values}) == len(values):
+        raise ValueError("it gives names to numbers: names of classes, not labels of files")
     return [{"file": file, "label": label} for file, label in found.items()]
+
+
+def _is_by_column(values: list[Any]) -> bool:
+    """Say whether a JSON object is a table as pandas writes it: a record of row numbers for each column."""
+    if len(values) < 2 or not all(isinstance(value, dict) and value.keys() == values[0].keys() for value in values):
+        return False
+    return list(values[0]) == [str(i) for i in range(len(values[0]))]
 
 
 def _cell(value: Any) -> str:
@@ -198,12 +233,42 @@ def _from_text(path: Path, text: str) -> Table:
             text = f"{header}\n{text}"
     else:
         delimiter = named.group(1) if named else _delimiter(text, path)
-    rows = list(_reader(text, delimiter))
-    table = _from_rows(path, [cells for row in rows if any(cells := [_bare(cell) for cell in row])])
-    swallowed = any("\n" in cell for row in [table.columns, *table.rows] for cell in row) or _ends_in_quote(
-        text, delimiter
+    rows = [cells for row in _reader(text, delimiter) if any(cells := [_bare(cell) for cell in row])]
+    titles = _title_lines(rows)
+    table = _from_rows(path, rows[titles:])
+    if titles:
+        lines = name_list([one_line(" ".join(filter(None, row)), 60) for row in rows[:titles]], 2)
+        table = replace(table, notes=(f"{path.name}: what stands above its header was left out: {lines}",))
+    if _ends_in_quote(text, delimiter) or _swallows_rows([table.columns, *table.rows], delimiter):
+        return replace(table, problem=_unclosed(path, text))
+    return table
+
+
+def _title_lines(rows: list[list[str]]) -> int:
+    """How many lines stand above the header: each with one cell, where the others have more."""
+    filled = [sum(map(bool, row)) for row in rows[: MOST_TITLES + 3]]
+    if len(filled) < 3 or max(filled) < 3:
+        return 0
+    header = next((i for i, cells in enumerate(filled) if cells >= 0.6 * max(filled)), 0)
+    return header if 0 < header <= MOST_TITLES and all(cells == 1 for cells in filled[:header]) else 0
+
+
+def _swallows_rows(rows: list[list[str]], delimiter: str) -> bool:
+    """Say whether a cell of several lines holds rows of the table, as after a quote that is not closed; a comment
+    of several lines holds none."""
+    shapes = {_shape(row[0]) for row in rows}
+    return any(
+        len(cells) >= len(row) > 1 and _shape(cells[0]) in shapes
+        for row in rows
+        for cell in row
+        if "\n" in cell
+        for line in cell.split("\n")[1:]
+        if (cells := _cells(line, delimiter))
     )
-    return replace(table, problem=_unclosed(path, text)) if swallowed else table
+
+
+def _shape(cell: str) -> str:
+    return re.sub(r"\d+", "0", cell.strip())
 
 
 def _bare(cell: str) -> str:
@@ -262,7 +327,7 @@ def _from_rows(path: Path, rows: list[list[str]]) -> Table:
         width -= 1  # a delimiter at the end of every line
     names = [cell.strip() for cell in rows[0][:width]]
     columns = [name or f"column {i}" for i, name in enumerate(names, 1)]
-    columns = [name if columns.index(name) == i else f"{name} ({i + 1})" for i, name in enumerate(columns)]
+    columns = [f"{name} ({i})" if columns.count(name) > 1 else name for i, name in enumerate(columns, 1)]
     bad, kept = [], []
     for number, row in enumerate(rows[1:], 2):
         if len(row) < width or any(row[width:]):

@@ -15,6 +15,8 @@ from schema.errors import DatasetError, SettingsError
 from schema.text import name_list, one_line
 
 NUMBERED = re.compile(r"(.*?[^\W\d_].*?)[ ._-]*\(?\d+\)?([ ._-]\d+)*")
+# Names that begin with the number of their class, or end with its name.
+OTHERWISE = (r"^(\d+)[_-]", r"[_-]([A-Za-z]+)\.[^.]+$")
 SUGGESTED = (r"^(.+?)[._ -]*\d+", r"^(.+?)[._ (-]+\d+", r"^(.+)[._ (-]+\d+")
 CAMERA = re.compile(
     r"(img|image|images|dsc|dscn|dscf|pxl|mvimg|pict?|photo|foto|scan|frame|screenshot|screen|wa|whatsapp|snap|gopr|dji|p|cam|camera|file|sample|test|train|val|"
@@ -97,14 +99,23 @@ def suggest_pattern(tree: Folder) -> tuple[str, Counter[str]]:
     stems = [PurePosixPath(path).stem for path in images_below(tree)]
     found = Counter(match.group(1) for stem in stems if (match := NUMBERED.fullmatch(stem)))
     classes = Counter({name: n for name, n in found.items() if not CAMERA.fullmatch(name)})
-    if len(classes) < 2 or sum(classes.values()) < 0.9 * len(stems) or len(classes) > len(stems) / 3:
-        return "", Counter()
     names = [PurePosixPath(path).name for path in images_below(tree)]
+    if not _explain(classes, stems):
+        for pattern in OTHERWISE:
+            told = Counter(label for name in names if (label := first_group(re.compile(pattern), name)))
+            if _explain(told, stems) and not any(map(CAMERA.fullmatch, told)):
+                return f"'{pattern}'", told
+        return "", Counter()
     for pattern in SUGGESTED:
         given = Counter(first_group(re.compile(pattern), name) for name in names)
         if all(given[name] == number for name, number in classes.items()):
             return f"'{pattern}'", classes
     return "", Counter()
+
+
+def _explain(classes: Counter[str], stems: list[str]) -> bool:
+    """Say whether classes are few, and hold nearly all images."""
+    return len(classes) >= 2 and sum(classes.values()) >= 0.9 * len(stems) and len(classes) <= len(stems) / 3
 
 
 def with_groups(samples: list[Sample], given: str) -> tuple[list[Sample], str]:

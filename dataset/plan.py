@@ -2,6 +2,7 @@
 what the user should know."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -18,6 +19,7 @@ from schema.dataset import Duplicates, SetAside, Split
 from schema.errors import DatasetError
 
 SHOWN = 5  # names in a sentence
+COPIED, LEAST_COPIED = 0.8, 3  # share and number of the pictures of a class that lie in another one as well
 FEW = 20  # images of a part, if there are ten times as many to learn from
 
 
@@ -56,6 +58,8 @@ def make_plan(listing: Listing, survey: Survey, *, drop_rare_classes: bool) -> P
     free = (given == "") | (given == "train")
     recurring, aside = _recurring(survey, given, pictures, free)
     free[recurring] = False
+    equal = np.unique(survey.contents, return_inverse=True)[1]
+    _refuse_copied_classes(listing.classes, labels[free], equal[free])
     classes, labels, left_out, warnings = _choose_classes(listing, survey, labels, given, free, drop_rare_classes)
     aside += left_out
     free &= labels >= 0
@@ -74,6 +78,7 @@ def make_plan(listing: Listing, survey: Survey, *, drop_rare_classes: bool) -> P
         parts[split] = parts[split][np.argsort(order[parts[split]], kind="stable")]
     warnings += _size_warnings(parts, given, len(classes))
     warnings += _class_warnings(classes, labels, parts, given, pictures, groups)
+    warnings += _contradiction_warnings(survey, labels, equal)
     warnings += _group_warnings(listing, survey, labels, given, numbers, pictures, free)
     return Plan(
         classes=classes,
@@ -103,6 +108,23 @@ def _recurring(
         reason = f"is the same picture as {survey.samples[twin].name} of the {given[twin]} part"
         aside.append(SetAside(file=survey.samples[i].name, reason=reason))
     return recurring, aside
+
+
+def _refuse_copied_classes(classes: Sequence[str], labels: np.ndarray, equal: np.ndarray) -> None:
+    """Raise DatasetError if nearly all pictures of a class are those of another one too: `cat - Copy` beside `cat`."""
+    pairs = np.unique(equal * len(classes) + labels)  # each picture of a class once
+    own, label = np.divmod(pairs, len(classes))
+    sizes = np.bincount(label, minlength=len(classes))
+    shared: Counter[tuple[int, int]] = Counter()
+    for place in np.nonzero(own[1:] == own[:-1])[0].tolist():  # the classes of a picture lie beside each other
+        a, b = int(label[place]), int(label[place + 1])
+        shared.update([(a, b), (b, a)])
+    for (copy, other), number in shared.items():
+        if number >= LEAST_COPIED and number >= COPIED * sizes[copy] and sizes[other] >= sizes[copy]:
+            raise DatasetError(
+                f"Classes {classes[copy]!r} and {classes[other]!r} hold the same pictures ({number:,} of {sizes[copy]:,} are"
+                " equal): no classifier can tell them apart. If one is a copy of the other, move it elsewhere."
+            )
 
 
 def _choose_classes(  # noqa: PLR0917 - the classes depend on all that is known so far
@@ -259,6 +281,20 @@ def _group_warnings(  # noqa: PLR0917 - told of everything
     thumbnails = survey.thumbnails.of(used)
     suggestion = suggest_groups(paths, labels[used], pictures[used], thumbnails)
     return [suggestion] if suggestion else []
+
+
+def _contradiction_warnings(survey: Survey, labels: np.ndarray, equal: np.ndarray) -> list[str]:
+    """Name pictures that lie in two classes: one of the labels is wrong. Pictures of one number in `equal` have equal
+    pixels."""
+    first = np.unique(equal, return_index=True)[1][equal]
+    wrong = np.nonzero((labels >= 0) & (labels[first] >= 0) & (labels != labels[first]))[0].tolist()
+    if not wrong:
+        return []
+    shown = _some([f"{survey.samples[i].name} = {survey.samples[int(first[i])].name}" for i in wrong])
+    return [
+        f"{len(wrong):,} {'image has' if len(wrong) == 1 else 'images have'} another label than an image of equal pixels:"
+        f" {shown}. Which is right? A wrong label is learned, and counts as a mistake if it is tested"
+    ]
 
 
 def _count(survey: Survey, labels: np.ndarray, pictures: np.ndarray, exact: np.ndarray, across: int) -> Duplicates:

@@ -5,7 +5,6 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
-from dataset.archive import is_archive
 from dataset.folder_reading import FolderReadings
 from dataset.inventory import ARCHIVES, Folder, folders_below, foreign_below, images_below
 from dataset.name_reading import suggest_pattern
@@ -29,6 +28,9 @@ def refuse(root: Path, tree: Folder, found: Found, folders: FolderReadings) -> N
         raise DatasetError(f"{root}: {doubt}")
     if problem := _detection(root, tree, found):
         raise DatasetError(f"{root} {problem}: that is object detection, and IMPROVE classifies whole images. {WAYS}")
+    foreign = list(foreign_below(tree))
+    if len(foreign) == tree.total:
+        raise DatasetError(_only_foreign(root, foreign))
     images = f"{root} holds {tree.total:,} images"
     tables = [*found.unusable, *(table.name for table in found.tables)]
     reasons = [f"{name} {reason}" if not reason.startswith("/") else reason for name, reason in found.unusable.items()]
@@ -79,14 +81,10 @@ def refuse_without_images(root: Path, tree: Folder) -> NoReturn:
         if name.lower().endswith((".npz", ".parquet", ".pkl", ".tfrecord", ".arrow", "-ubyte", "-ubyte.gz"))
     ]
     if foreign:
-        path, reason = foreign[0]
-        raise DatasetError(
-            f"{root} holds no image that can be read: {len(foreign):,} files such as {one_line(path, 60)},"
-            f" which {reason}."
-        )
+        raise DatasetError(_only_foreign(root, foreign))
     if archives:
-        whole = is_archive(root / archives[0]) and len(archives) == 1 and len(names) == 1
-        way = f"Give {root / archives[0]}" if whole else f"Unpack {'it' if len(archives) == 1 else 'them'} there"
+        one = len(archives) == 1
+        way = f"Unpack {'it' if one else 'them'}, and give the folder that holds what was in {'it' if one else 'them'}"
         raise DatasetError(f"{root} holds no images, but archives: {name_list(archives, 4)}. {way}.")
     if arrays:
         npz = next((name for name in arrays if name.endswith(".npz")), None)
@@ -95,6 +93,13 @@ def refuse_without_images(root: Path, tree: Folder) -> NoReturn:
     raise DatasetError(
         f"{root} holds no images in class folders (found: {name_list(names, 5)}). Expected one folder of"
         " images per class."
+    )
+
+
+def _only_foreign(root: Path, foreign: list[tuple[str, str]]) -> str:
+    path, reason = foreign[0]
+    return (
+        f"{root} holds no image that can be read: {len(foreign):,} files such as {one_line(path, 60)}, which {reason}."
     )
 
 

@@ -13,6 +13,7 @@ WORDS: dict[str, Split] = {
     "trainval": "train",
     "val": "validation",
     "valid": "validation",
+    "vld": "validation",
     "validation": "validation",
     "validate": "validation",
     "dev": "validation",

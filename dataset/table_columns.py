@@ -52,6 +52,7 @@ LABEL_NAMES = [
     "tags",
     "genus",
     "type",
+    "choice",
 ]
 FILE_NAMES = [
     "file",
@@ -85,6 +86,18 @@ SPLIT_NAMES = [
 ]
 # Names that labels often have, and other things too.
 WEAK_NAMES = frozenset(["y", "level", "type", "tag", "tags", "grade", "stage", "genus", "variety", "finding", "target"])
+# What annotation tools and cameras write beside the label: none of it is one.
+ABOUT_THE_ROW = frozenset([
+    "annotator", "annotation_id", "annotated_by", "user", "username", "created_at", "updated_at", "completed_at", "lead_time",
+    "timestamp", "date", "time", "datetime", "url", "width", "height", "size", "depth", "channels", "md5", "hash", "sha256",
+    "checksum", "comment", "comments", "notes", "note", "remark",
+])  # fmt: skip
+# Columns of who or what was photographed: several images of one belong on one side of every split.
+SUBJECTS = re.compile(
+    r"(patient|subject|person|participant)s?(_?(id|no|nr|num|number|name|uid|key))?"
+    r"|(user|animal|individual|plant|tree|lesion|case|study|series|video|clip|sequence|track|scene|specimen|slide|site"
+    r"|camera|session|visit|burst|event|location|field|plot|farm|sample)_?(id|no|nr|num|number|uid|key)"
+)
 FLAGS = dict.fromkeys(["0", "0.0", "-1", "-1.0", "false", "no", "n", ""], False) | dict.fromkeys(
     ["1", "1.0", "true", "yes", "y", "x"], True
 )
@@ -112,7 +125,9 @@ class Columns:
 
 
 def normal(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    """Write the name of a column as it is compared: without case and signs, and without the number that tells
+    columns of one name apart."""
+    return re.sub(r"[^a-z0-9]+", "_", re.sub(r" \(\d+\)$", "", name).lower()).strip("_")
 
 
 def column_index(table: Table, wanted: str, option: str) -> int:
@@ -124,6 +139,11 @@ def column_index(table: Table, wanted: str, option: str) -> int:
         found = [i for i, column in enumerate(table.columns) if same(column)]
         if len(found) == 1:
             return found[0]
+        if len(found) > 1:
+            several = name_list([table.columns[i] for i in found])
+            raise DatasetError(
+                f"{table.path} has several columns {wanted!r}. Say which: {option} with one of {several}"
+            )
     raise DatasetError(f"{table.path} has no column {wanted!r} ({option}); it has: {name_list(table.columns)}")
 
 
@@ -181,12 +201,38 @@ def file_column(table: Table, index: FileIndex, home: str) -> tuple[int | None, 
     """Find the column that names the images; also why it is not clear, if two name different ones."""
     kept = file_columns(table, index, home)
     if len(kept) < 2:
-        return (kept[0] if kept else None), ""
+        return (kept[0], _doubt_about_counting(table, index, home, kept[0])) if kept else (None, "")
     listed = name_list([table.columns[i] for i in kept])
     return (
         kept[0],
         f"{table.path.name} names images in several columns: {listed}. Say which: --file-column NAME",
     )
+
+
+def _doubt_about_counting(table: Table, index: FileIndex, home: str, column: int) -> str:
+    """Say why numbers of rows are hardly those of images: another column looks like their names and fits none, or
+    they begin at 0 and the images at 1."""
+    numbers = [row[column] for row in table.rows]
+    start = next((n for n in (0, 1) if numbers == [str(i + n) for i in range(len(numbers))]), None)
+    if start is None:
+        return ""
+    name = table.columns[column]
+    named = [
+        other
+        for i, other in enumerate(table.columns)
+        if i != column and normal(other) in FILE_NAMES and len({row[i] for row in table.rows}) == len(table.rows)
+    ]
+    says = f"{table.path.name}: column {name!r} counts the rows ({numbers[0]} to {numbers[-1]})"
+    ask = "Say which column names the images: --file-column NAME"
+    if named:
+        return f"{says}, and column {named[0]!r} names no image that is there. {ask}"
+    off = find_image(index, numbers[0], home).path is None and index.numbers.get(len(numbers))
+    if start == 0 and off:
+        return (
+            f"{says}, and the images are numbered 1 to {len(numbers)}: labels may be one image off. Write the names of"
+            f" the images into the table; if the numbers are right: --file-column {name}"
+        )
+    return ""
 
 
 def header_is_data(table: Table, index: FileIndex, home: str) -> bool:
@@ -222,7 +268,11 @@ def choose_columns(table: Table, file: int, label: str | None, group: str | None
     used = {file, split, *flags}
     if group:
         used |= {i for i, column in enumerate(table.columns) if normal(column) == normal(group)}
-    rest = [i for i in range(len(table.columns)) if i not in used and any(row[i] for row in table.rows)]
+    rest = [
+        i
+        for i, column in enumerate(table.columns)
+        if i not in used and normal(column) not in ABOUT_THE_ROW and any(row[i] for row in table.rows)
+    ]
     if len(flags) == 1 and len(hot := one_hot_columns(table, sorted([*rest, *flags]))) > 2 and flags[0] in hot:
         return Columns(file, None, tuple(hot))  # classes called bus, car and train
     known = [i for i in rest if normal(table.columns[i]) in LABEL_NAMES]
@@ -230,17 +280,59 @@ def choose_columns(table: Table, file: int, label: str | None, group: str | None
     known = [i for i in known if i in strong or may_be_labels(table, i)]
     others = [i for i in rest if i not in known and may_be_labels(table, i) and not _is_measured(table, i)]
     if len(strong or known) > 1:
-        return replace(_one_of(table, file, split, strong or known), flags=flags)
+        return replace(_one_of(table, file, split, strong or known, others), flags=flags)
     if strong or (known and not others):
         return replace(found, label=(strong or known)[0])
     hot = [] if known else one_hot_columns(table, rest)
-    possible = [i for i in rest if may_be_labels(table, i)]
+    if hot:
+        return replace(found, one_hot=tuple(hot))
+    return _by_what_is_in_them(table, found, rest)
+
+
+def _by_what_is_in_them(table: Table, found: Columns, rest: list[int]) -> Columns:
+    """Take the only column of `rest` that can hold labels, if none of the others says anything else."""
+    subjects = [i for i in rest if SUBJECTS.fullmatch(normal(table.columns[i]))]
+    possible = [i for i in rest if may_be_labels(table, i) and i not in subjects and not _is_measured(table, i)]
     ids = [i for i in rest if normal(table.columns[i]) in FILE_NAMES or _numbers_the_rows(table, i)]
-    if hot or (len(possible) == 1 and len({*rest} - {*ids}) <= 1):
-        return replace(found, one_hot=tuple(hot), label=None if hot else possible[0])
+    silent = {*ids, *(i for i in rest if _is_measured(table, i))}
+    if len(possible) == 1 and len({*rest} - silent) <= 1:
+        return replace(found, label=possible[0])
     listed = name_list([table.columns[i] for i in rest])
     which = f"which column of {table.path.name} holds the labels? It has: {listed}. Say so: --label-column NAME"
-    return replace(found, doubt=which if possible else f"{table.path.name} has no column of labels")
+    if possible:
+        return replace(found, doubt=which)
+    others = rest or [i for i in range(len(table.columns)) if i not in {found.file, found.split, *found.flags}]
+    if not others:
+        return replace(found, doubt=f"{table.path.name} has no column of labels")
+    why = "; ".join(f"{table.columns[i]!r} {_why_no_labels(table, i)}" for i in others[:4])
+    ask = "If one of them holds the classes: --label-column NAME"
+    return replace(found, doubt=f"{table.path.name} has no column of labels: {why}. {ask}")
+
+
+def _why_no_labels(table: Table, column: int) -> str:
+    cells = {row[column] for row in table.rows if row[column]}
+    if SUBJECTS.fullmatch(normal(table.columns[column])):
+        return "names what was photographed"
+    if normal(table.columns[column]) in ABOUT_THE_ROW:
+        return "says something else by its name"
+    if _is_measured(table, column):
+        return "holds measured numbers"
+    return f"has {len(cells):,} different values in {len(table.rows):,} rows, and labels recur"
+
+
+def group_hint(table: Table, columns: Columns) -> str:
+    """Say which column tells what images are of one patient, plant or video; '' if none does."""
+    for i, name in enumerate(table.columns):
+        cells = [row[i] for row in table.rows if has_label(row[i])]
+        distinct = len(set(cells))
+        if i in {columns.file, columns.label} or not SUBJECTS.fullmatch(normal(name)):
+            continue
+        if 2 < distinct < 0.9 * len(cells):
+            return (
+                f"column {name!r} of {table.path.name} has {distinct:,} values for {len(cells):,} images: if images of"
+                f" one {normal(name).split('_')[0]} look alike, keep them on one side of every split with --group {name!r}"
+            )
+    return ""
 
 
 def has_strong_labels(table: Table, columns: Columns) -> bool:
@@ -258,25 +350,26 @@ def may_be_labels(table: Table, column: int) -> bool:
 def _is_measured(table: Table, column: int) -> bool:
     """Say whether a column holds decimals, such as coordinates or ages."""
     cells = [row[column] for row in table.rows if row[column]]
-    return any(re.fullmatch(r"-?\d+\.\d*[1-9]\d*", cell) for cell in cells)
+    numbers = all(re.fullmatch(r"[-+]?\d*[.,]?\d+([eE][-+]?\d+)?", cell) for cell in cells)
+    return numbers and any(re.fullmatch(r"[-+]?\d*[.,]\d*[1-9]\d*", cell) for cell in cells)
 
 
-def _one_of(table: Table, file: int, split: int | None, known: list[int]) -> Columns:
+def _one_of(table: Table, file: int, split: int | None, known: list[int], others: list[int]) -> Columns:
     """Two columns that say the same in numbers and in words are one; of others the user has to choose."""
     by_rank = sorted(known, key=lambda i: LABEL_NAMES.index(normal(table.columns[i])))
     same = [i for i in known if i == by_rank[0] or _one_to_one(table, by_rank[0], i)]
     if len(same) == len(known):
         words = [i for i in same if any(re.search(r"[^\d.\s-]", row[i]) for row in table.rows)]
         chosen = (words or same)[0]
-        others = name_list([table.columns[i] for i in same if i != chosen])
+        rest = name_list([table.columns[i] for i in same if i != chosen])
         return Columns(
             file,
             chosen,
             (),
             split,
-            note=(f"{table.path.name}: {table.columns[chosen]!r} was taken for the labels; {others} says the same"),
+            note=(f"{table.path.name}: {table.columns[chosen]!r} was taken for the labels; {rest} says the same"),
         )
-    listed = name_list([table.columns[i] for i in known])
+    listed = name_list([table.columns[i] for i in [*known, *others]])
     return Columns(
         file,
         None,

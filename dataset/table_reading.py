@@ -9,7 +9,7 @@ from dataset.file_index import FileIndex, Match, find_image, find_images, fold
 from dataset.inventory import Folder, folders_below
 from dataset.label_table import Table, class_order, has_label, read_table
 from dataset.listing import ReadingOptions, Sample
-from dataset.reading import Reading, count
+from dataset.reading import Reading, clean_name, count
 from dataset.split_names import split_of
 from dataset.table_columns import (
     Columns,
@@ -17,6 +17,7 @@ from dataset.table_columns import (
     column_index,
     describes_boxes,
     file_column,
+    group_hint,
     is_true,
     split_of_row,
     unread_split_column,
@@ -27,6 +28,7 @@ from schema.errors import DatasetError
 from schema.text import name_list, one_line
 
 MOST_TABLES = 300  # of a source
+LEAST_TO_JUDGE = 8  # images
 MOST_NOTES = 12  # .txt and .json files of a folder
 NO_TABLE = re.compile(r"(readme|licen[cs]e|requirements|notice|changelog|citation)(\.\w+)*", re.IGNORECASE)
 
@@ -48,6 +50,15 @@ class LabelTable:
         return f"{self.home}/{self.table.path.name}" if self.home else self.table.path.name
 
 
+@dataclass(frozen=True, slots=True)
+class FileList:
+    """A text file that names the images of one split, a line each."""
+
+    name: str
+    split: Split
+    images: frozenset[str]  # paths
+
+
 @dataclass(slots=True)
 class Found:
     """What a search for tables came to."""
@@ -55,6 +66,7 @@ class Found:
     tables: list[LabelTable] = field(default_factory=list)
     unusable: dict[str, str] = field(default_factory=dict)  # name -> why it gives no labels
     boxes: list[str] = field(default_factory=list)
+    lists: list[FileList] = field(default_factory=list)
 
 
 def find_tables(root: Path, tree: Folder, index: FileIndex, group: str | None = None) -> Found:
@@ -88,12 +100,14 @@ def _look_at(  # noqa: PLR0917 - one table among all
         if not name.lower().endswith((".txt", ".json")):
             found.unusable[shown] = str(error)
         return
+    if len(table.columns) == 1:
+        found.lists += _file_list(shown, table, index, folder.path)
     file, doubt = file_column(table, index, folder.path) if len(table.columns) > 1 else (None, "")
     if file is None:
         if table.columns and not name.lower().endswith((".txt", ".json")):
             found.unusable[shown] = _why_unusable(table)
         return
-    if describes_boxes(table) and not any(c.lower().startswith("label") for c in table.columns):
+    if describes_boxes(table) and _names_some_twice(table, file):
         found.boxes.append(shown)
         return
     if "submission" in name.lower():
@@ -110,6 +124,21 @@ def _look_at(  # noqa: PLR0917 - one table among all
     found.tables.append(label_table(table, columns, folder.path, split, index))
 
 
+def _file_list(name: str, table: Table, index: FileIndex, home: str) -> list[FileList]:
+    """The list that a table of one column is, if its name is that of a split and its cells name images."""
+    split = split_of(Path(name).stem)
+    cells = [row[0] for row in table.rows]
+    images = {match.path for cell in cells if (match := find_image(index, cell, home)).path}
+    if split is None or not images or len(images) < 0.9 * len(cells):
+        return []
+    return [FileList(name, split, frozenset(path for path in images if path))]
+
+
+def _names_some_twice(table: Table, file: int) -> bool:
+    """Say whether images have several rows each, as the boxes of a detection set."""
+    return len({row[file] for row in table.rows}) < 0.98 * len(table.rows)
+
+
 def label_table(table: Table, columns: Columns, home: str, split: Split | None, index: FileIndex) -> LabelTable:
     matches = [find_image(index, row[columns.file], home, split) for row in table.rows]
     named = sum(match.reason != "absent" for match in matches)
@@ -118,12 +147,21 @@ def label_table(table: Table, columns: Columns, home: str, split: Split | None, 
 
 def _why_unusable(table: Table) -> str:
     if not table.rows:
-        return f"has a header ({name_list(table.columns)}) and no rows"
+        return _why_empty(table)
     if len(table.columns) == 1:
         return "has one column only and no labels"
     return (
         f"names no image that is there (columns: {name_list(table.columns)}; first row:"
         f" {one_line(', '.join(table.rows[0]), 80)})"
+    )
+
+
+def _why_empty(table: Table) -> str:
+    if not table.bad_lines:
+        return f"has {f'a header ({name_list(table.columns)}) and ' if table.columns else ''}no rows"
+    return (
+        f"has no row that fits its header ({name_list(table.columns)}): {table.bad_lines[0]}. If a label holds what"
+        " separates the cells, put it into quotes"
     )
 
 
@@ -138,9 +176,7 @@ def given_table(root: Path, options: ReadingOptions, tables: list[Path], index: 
     home_path = "" if inside == "." else inside
     table = with_header(read_table(path), index, home_path)
     if not table.rows:
-        raise DatasetError(
-            f"{path} has {'a header and ' if table.columns else ''}no rows. Expected a row of file and label per image."
-        )
+        raise DatasetError(f"{path} {_why_empty(table)}. Expected a row of file and label per image.")
     if options.file_column:
         file = column_index(table, options.file_column, "--file-column")
     elif (chosen := file_column(table, index, home_path))[0] is not None:
@@ -157,7 +193,7 @@ def given_table(root: Path, options: ReadingOptions, tables: list[Path], index: 
     if columns.doubt:
         raise DatasetError(
             f"{path}: {columns.doubt}"
-            if "Say" in columns.doubt
+            if "--" in columns.doubt
             else f"{path}: {columns.doubt}. Say which: --label-column NAME"
         )
     return label_table(table, columns, home_path, split_of(path.stem), index)
@@ -176,12 +212,14 @@ def read_tables(root: Path, tables: list[LabelTable], index: FileIndex, group_co
     for table in tables:
         _collect(table, index, rows, group_column)
     reading = Reading("table", option=f"--labels {tables[0].name}" if len(tables) == 1 else "")
+    merged = _merge_spellings(rows)
     _settle(root, tables, rows, reading)
     labels = {sample.label for sample in reading.samples}
     reading.classes = _hot_classes(tables, labels) or class_order(labels)
     reading.used_tables = {table.name for table in tables}
     reading.notes += [note for table in tables for note in (*table.table.notes, table.columns.note) if note]
-    reading.notes += _notes(tables, rows, labels)
+    reading.notes += _notes(tables, rows, labels, merged)
+    reading.group_hint = next((hint for t in tables if (hint := group_hint(t.table, t.columns))), "")
     reading.text = _sentence(tables, reading)
     _complain(root, tables, rows, reading, index)
     return reading
@@ -255,12 +293,30 @@ def _with_folder_of(row: list[str], file: int, index: FileIndex) -> Match | None
 def _label_of(row: list[str], columns: Columns, table: Table) -> tuple[str, str]:
     """The label of a row; or why it has none."""
     if columns.label is not None:
-        cell = row[columns.label]
-        return (cell.strip(), "") if has_label(cell) else (cell, "has no label")
+        cell = clean_name(row[columns.label])
+        return (cell, "") if has_label(cell) else (cell, "has no label")
     hot = [table.columns[i] for i in columns.one_hot if is_true(row[i])]
     if len(hot) == 1:
         return hot[0], ""
     return ", ".join(hot), "has several labels" if hot else "has no label"
+
+
+def _merge_spellings(rows: _Rows) -> dict[str, list[str]]:
+    """Let labels that differ in case and blanks alone be one: the spelling of most images, with the others.
+
+    Single letters are told apart, as in sets of characters.
+    """
+    spellings: dict[str, Counter[str]] = defaultdict(Counter)
+    for labels in rows.labels.values():
+        for label in labels:
+            if len(label) > 1:
+                spellings[fold(label)][label] += 1
+    several = {kept: names for names in spellings.values() if len(names) > 1 for kept in [names.most_common(1)[0][0]]}
+    instead = {name: kept for kept, names in several.items() for name in names}
+    if instead:
+        for path, labels in rows.labels.items():
+            rows.labels[path] = {instead.get(label, label): table for label, table in labels.items()}
+    return {kept: sorted(name for name in names if name != kept) for kept, names in several.items()}
 
 
 def _settle(root: Path, tables: list[LabelTable], rows: _Rows, reading: Reading) -> None:
@@ -311,7 +367,7 @@ def _hot_classes(tables: list[LabelTable], labels: set[str]) -> tuple[str, ...]:
     return tuple(name for i in hot if (name := tables[0].table.columns[i]) in labels)
 
 
-def _notes(tables: list[LabelTable], rows: _Rows, labels: set[str]) -> list[str]:
+def _notes(tables: list[LabelTable], rows: _Rows, labels: set[str], merged: dict[str, list[str]]) -> list[str]:
     listed = name_list([table.name for table in tables])
     notes = []
     doubled = sum(1 for path, n in rows.counts.items() if n > 1 and len(rows.labels[path]) == 1)
@@ -331,23 +387,34 @@ def _notes(tables: list[LabelTable], rows: _Rows, labels: set[str]) -> list[str]
         notes.append(
             f"{listed}: {count(sum(rows.unlabelled.values()), 'row has', 'rows have')} no label of their own"
             f" ({cells}) and were set aside"
+            + (". If one of these is a class, call it otherwise in the table" if any(rows.unlabelled) else "")
         )
     if rows.no_split:
         many = count(sum(rows.no_split.values()), "row", "rows")
-        notes.append(f"{listed}: {many} set aside, e.g. one {next(iter(rows.no_split))}")
+        notes.append(
+            f"{listed}: {many} set aside, e.g. one that {next(iter(rows.no_split))}; write train, val or test there"
+        )
     twins: dict[str, list[str]] = {}
     for label in sorted(labels):
         twins.setdefault(_one_spelling(label), []).append(label)
-    alike = next((names for names in twins.values() if len(names) > 1), None)
+    alike = [" and ".join(map(repr, names)) for names in twins.values() if len(names) > 1]
     if alike:
-        notes.append(f"{listed}: labels that differ only in how they are written: {name_list(alike)}")
+        notes.append(
+            f"{listed}: these labels are classes of their own, and differ only in how they are written:"
+            f" {name_list(alike, 4)}. If they mean the same, write them in one way in the table"
+        )
+    if merged:
+        shown = name_list([f"{kept!r} (also {', '.join(map(repr, others))})" for kept, others in merged.items()], 4)
+        notes.append(f"{listed}: labels that differ in capitals or blanks alone were taken as one: {shown}")
+    if any(describes_boxes(table.table) for table in tables):
+        notes.append(f"{listed}: the boxes are not used; each image as a whole has the label of its row")
     notes += [note for table in tables if (note := unread_split_column(table.table, table.columns))]
     parts = {
         label: parts
         for label in labels
         if len(parts := set(label.replace(",", " ").replace("|", " ").replace(";", " ").split())) > 1
     }
-    combined = [label for label, words in parts.items() if words <= labels]
+    combined = [label for label, words in parts.items() if words <= labels or "|" in label or ";" in label]
     if combined:
         notes.append(
             f"combined labels such as {combined[0]!r} were taken as classes of their own ({len(combined)} of"
@@ -399,6 +466,14 @@ def _complain(root: Path, tables: list[LabelTable], rows: _Rows, reading: Readin
         raise DatasetError(f"{problem}. Close the quote, or save the table anew.")
     if not reading.samples:
         raise DatasetError(_nothing_fits(root, tables[0], rows, index))
+    labels = {sample.label for sample in reading.samples}
+    if len(reading.samples) >= LEAST_TO_JUDGE and len(labels) > 0.6 * len(reading.samples):
+        column = tables[0].table.columns[tables[0].columns.label or 0]
+        raise DatasetError(
+            f"{tables[0].name}: column {column!r} has {len(labels):,} different values for {len(reading.samples):,}"
+            " images, and the labels of a classifier recur. Is it a measurement, or a name of each image? Say which"
+            " column holds the classes: --label-column NAME"
+        )
 
 
 def _nothing_fits(root: Path, table: LabelTable, rows: _Rows, index: FileIndex) -> str:

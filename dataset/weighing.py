@@ -7,12 +7,12 @@ from pathlib import Path
 
 from dataset.file_index import FileIndex, find_image, fold, index_files, split_of_path
 from dataset.folder_reading import FolderReadings, read_folders
-from dataset.inventory import Folder, images_below
+from dataset.inventory import Folder, folders_below, images_below
 from dataset.label_table import has_label
 from dataset.listing import ReadingOptions, Sample
 from dataset.reading import Reading, count
 from dataset.refusal import refuse
-from dataset.split_names import GENERIC
+from dataset.split_names import GENERIC, split_of
 from dataset.table_columns import column_index, has_strong_labels, normal, split_of_row
 from dataset.table_reading import Found, LabelTable, find_tables, given_table, read_tables
 from schema.dataset import Split
@@ -48,6 +48,7 @@ def weigh(root: Path, tree: Folder, options: ReadingOptions) -> Reading:
         tables += [
             told for table in found.tables if table.columns.doubt and (told := _told_by_folders(table, readings[0]))
         ]
+        _refuse_ambiguous(root, tables, index)
         tables = _complete(root, tables, found, readings[0], index)
     by_table = _table_readings(root, tables, found, index, options.group_column, strict=not readings)
     if not readings and not by_table:
@@ -55,7 +56,23 @@ def weigh(root: Path, tree: Folder, options: ReadingOptions) -> Reading:
     chosen = _decide(root, readings, by_table)
     _with_splits_of(found, chosen, index)
     _mention(found, chosen, index)
+    _mention_splits(tree, chosen)
     return _with_groups_of(found, chosen, options.group_column, index)
+
+
+def _refuse_ambiguous(root: Path, tables: list[LabelTable], index: FileIndex) -> None:
+    """Raise DatasetError for a table of labels beside class folders whose names are all those of several images: is it
+    out of date, or meant?"""
+    for table in tables:
+        if not has_strong_labels(table.table, table.columns):
+            continue
+        matches = [find_image(index, row[table.columns.file], table.home, table.split) for row in table.table.rows]
+        if sum(match.reason == "ambiguous" for match in matches) < AGREE * len(matches):
+            continue
+        try:
+            read_tables(root, [table], index)
+        except DatasetError as error:
+            raise DatasetError(f"{error} If the folders are the classes: --layout class-folders") from None
 
 
 def _told_by_folders(table: LabelTable, folders: Reading) -> LabelTable | None:
@@ -264,13 +281,15 @@ def _compare_splits(folder: Reading, table: Reading) -> None:
 
 def _take_splits(folder: Reading, splits: dict[str, Split | None], told: str) -> None:
     folder.samples = [replace(sample, split=splits.get(sample.name, sample.split)) for sample in folder.samples]
-    folder.text += f"; {told} gives the splits"
+    folder.text += f"; {told} {'give' if ', ' in told else 'gives'} the splits"
 
 
 def _with_splits_of(found: Found, reading: Reading, index: FileIndex) -> None:
     """Take the splits of a table that gives no labels, but says of the images of class folders which part
     they are in."""
     if any(sample.split for sample in reading.samples):
+        return
+    if _take_lists(found, reading):
         return
     for table in found.tables:
         if table.columns.label is not None or table.columns.one_hot or table.name in reading.used_tables:
@@ -285,6 +304,21 @@ def _with_splits_of(found: Found, reading: Reading, index: FileIndex) -> None:
             reading.used_tables.add(table.name)
             _take_splits(reading, splits, table.name)
             return
+
+
+def _take_lists(found: Found, reading: Reading) -> bool:
+    """Take the splits from text files that list images: train.txt, test.txt, as Food-101 has them."""
+    splits: dict[str, Split | None] = {path: one.split for one in found.lists for path in one.images}
+    known = {sample.name for sample in reading.samples}
+    listed = splits.keys() & known
+    parts = {splits[path] for path in listed}
+    if not parts & {"validation", "test"} or sum(len(one.images) for one in found.lists) != len(splits):
+        return False
+    if "train" in parts and len(listed) < AGREE * len(known):
+        return False
+    reading.used_tables |= {one.name for one in found.lists}
+    _take_splits(reading, splits, name_list([one.name for one in found.lists]))
+    return True
 
 
 def _way(root: Path, reading: Reading) -> str:
@@ -333,6 +367,25 @@ def _mention(found: Found, chosen: Reading, index: FileIndex) -> None:
         if name not in chosen.used_tables:
             says_which = reason.startswith(("/", name))
             chosen.notes.append(reason if says_which else f"{name} is not used: it {reason}")
+
+
+def _mention_splits(tree: Folder, chosen: Reading) -> None:
+    """Name files that may give splits and are not understood, if none are known."""
+    if any(sample.split for sample in chosen.samples):
+        return
+    told = " ".join(chosen.notes)
+    names = [folder.inside(name) for folder in folders_below(tree) for name in folder.tables]
+    unread = [n for n in names if _speaks_of_splits(n) and n not in chosen.used_tables and n not in told]
+    if unread:
+        chosen.notes.append(
+            f"{name_list(unread, 4)} may give the splits and {'is' if len(unread) == 1 else 'are'} not understood: new"
+            " splits are drawn. Understood are a table of file and split, and lists of files called train.txt and test.txt"
+        )
+
+
+def _speaks_of_splits(name: str) -> bool:
+    stem = Path(name).stem
+    return split_of(stem) is not None or "split" in stem.lower()
 
 
 def with_groups_of_tables(root: Path, tree: Folder, reading: Reading, column: str) -> Reading:

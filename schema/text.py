@@ -15,7 +15,7 @@ def readable(text: str) -> str:
 
 def one_line(text: str, limit: int) -> str:
     """As `plain`, with every run of white space as one space, and at most `limit` characters."""
-    line = plain(" ".join(text.split()), keep="")
+    line = plain(" ".join(readable(text).split()), keep="")
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 

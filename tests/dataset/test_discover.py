@@ -123,7 +123,7 @@ def test_other_files_in_class_folders_are_counted(tmp_path: Path) -> None:
     unused = found(photos, tmp_path).unused
     assert unused == {
         "files that are no images (.txt)": 1,
-        "leftovers of file managers, archives and network drives": 1,
+        "hidden files and leftovers of file managers, archives and network drives": 1,
     }
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from schema.errors import DatasetError
-from tests.dataset.trees import counts, plant, read, several
+from tests.dataset.trees import counts, plant, read, several, table
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_leftovers_of_other_systems_are_counted_and_not_read(tmp_path: Path) -> 
     ]
     listing = read(plant(tmp_path / "set", *several("cat"), *several("dog"), *junk))
     assert counts(listing) == {"cat": 6, "dog": 6}
-    assert listing.unused == {"leftovers of file managers, archives and network drives": 5}
+    assert listing.unused == {"hidden files and leftovers of file managers, archives and network drives": 5}
 
 
 def test_every_file_is_an_image_in_use_or_set_aside_or_counted(tmp_path: Path) -> None:
@@ -261,5 +261,66 @@ def test_folders_merged_into_one_class_are_named(tmp_path: Path) -> None:
     )
     plant(tmp_path, *several("test/cat", 2), *several("test/dog", 2))
     notes = read(tmp_path).warnings
-    assert "folders taken as one class: 'Cat', 'cat'" in notes
+    assert "folders whose names differ only in how they are written are one class: 'Cat', 'cat'" in notes
     assert any("dog = its own 6 and old" in note for note in notes)
+
+
+def test_a_set_that_holds_itself_once_more_has_its_own_classes_alone(tmp_path: Path) -> None:
+    """As Kaggle's malaria set: cell_images/cell_images/."""
+    for top in ("cells", "cells/cells"):
+        plant(tmp_path, *several(f"{top}/sick", 4), *several(f"{top}/well", 4))
+    listing = read(tmp_path)
+    assert counts(listing) == {"sick": 8, "well": 8}
+    assert any("'cells' holds folders of the same names" in note for note in listing.warnings)
+
+
+def test_a_test_part_with_one_folder_of_no_class_has_no_labels(tmp_path: Path) -> None:
+    plant(tmp_path, *several("train/cat"), *several("train/dog"), *several("test/unknown", 5))
+    listing = read(tmp_path)
+    assert counts(listing) == {"train/cat": 6, "train/dog": 6}
+    assert listing.unused == {"images in test/, which has no class folders": 5}
+
+
+def test_lists_of_files_give_the_splits_of_class_folders(tmp_path: Path) -> None:
+    plant(tmp_path, *several("images/cat"), *several("images/dog"))
+    for split, rows in {"train": range(3), "val": (3,), "test": (4, 5)}.items():
+        lines = [f"{name}/{i:03d}" for name in ("cat", "dog") for i in rows]
+        (tmp_path / f"{split}.txt").write_text("\n".join(lines), encoding="utf-8")
+    listing = read(tmp_path)
+    assert counts(listing) == {
+        **{f"test/{name}": 2 for name in ("cat", "dog")},
+        **{f"train/{name}": 3 for name in ("cat", "dog")},
+        **{f"validation/{name}": 1 for name in ("cat", "dog")},
+    }
+    assert listing.reading.endswith("test.txt, train.txt, val.txt give the splits")
+
+
+def test_a_file_that_may_give_splits_and_is_not_understood_is_named(tmp_path: Path) -> None:
+    plant(tmp_path, *several("images/cat"), *several("images/dog"))
+    (tmp_path / "train_test_split.txt").write_text("".join(f"{901 + i} {i % 2}\n" for i in range(12)))
+    assert any("train_test_split.txt may give the splits" in note for note in read(tmp_path).warnings)
+
+
+def test_a_table_of_labels_that_fits_several_images_of_each_name_is_asked_about(tmp_path: Path) -> None:
+    plant(tmp_path, *several("a"), *several("b"))
+    table(tmp_path / "labels.csv", [["file", "label"], *([f"{i:03d}.png", ("cat", "dog")[i % 2]] for i in range(6))])
+    assert "--layout class-folders" in refusal(tmp_path)
+    assert counts(read(tmp_path, layout="class-folders")) == {"a": 6, "b": 6}
+
+
+def test_classes_that_differ_in_capitals_are_all_named(tmp_path: Path) -> None:
+    plant(tmp_path, *(f for name in ("Cat", "cat", "Dog", "dog") for f in several(name)))
+    assert any("'Cat' and 'cat', 'Dog' and 'dog'" in note for note in read(tmp_path).warnings)
+
+
+def test_pictures_in_hidden_folders_are_counted(tmp_path: Path) -> None:
+    plant(tmp_path, *several("cat"), *several("dog"), *several(".ipynb_checkpoints", 3))
+    assert read(tmp_path).unused == {"hidden files and leftovers of file managers, archives and network drives": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"), [("{k}_{i:04d}.png", r"'^(\d+)[_-]'"), ("IMG{i:03d}_{word}.png", r"'[_-]([A-Za-z]+)\.[^.]+$'")]
+)
+def test_names_that_begin_or_end_with_their_class_are_suggested(name: str, pattern: str, tmp_path: Path) -> None:
+    plant(tmp_path, *(name.format(i=i, k=i % 3, word=("cat", "dog")[i % 2]) for i in range(24)))
+    assert f"--label-pattern {pattern}" in refusal(tmp_path)

@@ -36,7 +36,7 @@ def test_leftovers_of_systems_are_counted_and_not_entered(name: str, tmp_path: P
         plant(tmp_path / "a" / name, "x.png")
     tree = take_inventory(tmp_path)
     assert list(images_below(tree)) == ["a/1.png"]
-    assert count_others(tree, set()) == {"leftovers of file managers, archives and network drives": 1}
+    assert count_others(tree, set()) == {"hidden files and leftovers of file managers, archives and network drives": 1}
 
 
 def test_links_in_a_circle_end(tmp_path: Path) -> None:

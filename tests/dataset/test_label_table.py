@@ -103,7 +103,7 @@ def test_a_quote_that_is_not_closed_is_named_with_its_line(tmp_path: Path) -> No
         ("labels.xls", b"\xd0\xcf\x11\xe0", "Save the table as .csv"),
         ("labels.xlsx", b"not a zip", "cannot be read as an Excel table"),
         ("labels.csv", b"\0\0\0\1" * 50, "no table of text"),
-        ("labels.json", b"{", "no JSON"),
+        ("labels.json", b"{", "no table in JSON"),
     ],
 )
 def test_what_is_no_table_is_refused(name: str, content: bytes, message: str, tmp_path: Path) -> None:
@@ -168,3 +168,54 @@ def test_fields_of_json_that_hold_lists_are_left_out_and_named(tmp_path: Path) -
     found = read_table(tmp_path / "metadata.jsonl")
     assert found.columns == ["file_name", "label"]
     assert found.notes == ("metadata.jsonl: fields that hold lists or records are not used: boxes, info",)
+
+
+def test_a_table_of_western_europe_is_not_taken_for_one_of_the_east(tmp_path: Path) -> None:
+    """The bytes fit both code pages: Mère would be Mčre."""
+    text = "file,label\n" + "".join(f"{i}.png,{('Mère', 'Niño', 'São', 'Århus')[i % 4]}\n" for i in range(40))
+    (tmp_path / "labels.csv").write_bytes(text.encode("cp1252"))
+    found = read_table(tmp_path / "labels.csv")
+    assert {row[1] for row in found.rows} == {"Mère", "Niño", "São", "Århus"}
+    assert "read as cp1252 (Mère, Niño, São, Århus); if these words are wrong, save it as UTF-8" in found.notes[0]
+
+
+def test_a_polish_table_is_read_as_such(tmp_path: Path) -> None:
+    words = ("łoś", "żubr", "wąż", "źrebię", "ćma", "kaczka krzyżówka", "jeż zachodni", "gołąb miejski")
+    text = "file,label\n" + "".join(f"{i}.png,{words[i % 8]}\n" for i in range(80))
+    (tmp_path / "labels.csv").write_bytes(text.encode("cp1250"))
+    assert {row[1] for row in read_table(tmp_path / "labels.csv").rows} == set(words)
+
+
+def test_a_comment_of_several_lines_is_a_cell(tmp_path: Path) -> None:
+    text = 'file,label,note\na1.png,cat,"first line\nsecond, with a comma"\na2.png,dog,"one\n\nthree"\n'
+    (tmp_path / "labels.csv").write_text(text, encoding="utf-8")
+    found = read_table(tmp_path / "labels.csv")
+    assert (found.problem, [row[:2] for row in found.rows]) == ("", [["a1.png", "cat"], ["a2.png", "dog"]])
+
+
+def test_rows_within_a_cell_are_those_after_a_quote_that_is_not_closed(tmp_path: Path) -> None:
+    text = 'file,label\na1.png,"cat\na2.png,dog\na3.png,"cat\na4.png,dog\n'
+    (tmp_path / "labels.csv").write_text(text, encoding="utf-8")
+    assert "line 2" in read_table(tmp_path / "labels.csv").problem
+
+
+def test_titles_above_the_header_are_left_out_and_told(tmp_path: Path) -> None:
+    text = "Survey 2023,,\nfile,label,note\na.png,cat,x\nb.png,dog,\nc.png,cat,y\n"
+    (tmp_path / "labels.csv").write_text(text, encoding="utf-8")
+    found = read_table(tmp_path / "labels.csv")
+    assert (found.columns, len(found.rows)) == (["file", "label", "note"], 3)
+    assert found.notes == ("labels.csv: what stands above its header was left out: Survey 2023",)
+
+
+def test_a_table_as_pandas_writes_it_in_json(tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_text(
+        '{"file": {"0": "a.png", "1": "b.png"}, "label": {"0": "cat", "1": "dog"}}', encoding="utf-8"
+    )
+    found = read_table(tmp_path / "data.json")
+    assert (found.columns, found.rows) == (["file", "label"], [["a.png", "cat"], ["b.png", "dog"]])
+
+
+def test_names_of_numbered_classes_are_no_table_of_files(tmp_path: Path) -> None:
+    (tmp_path / "map.json").write_text('{"0": "rust", "1": "healthy"}', encoding="utf-8")
+    with pytest.raises(DatasetError, match="names of classes"):
+        read_table(tmp_path / "map.json")

@@ -411,3 +411,19 @@ def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     assert decode(tmp_path / "a.gif", 3, None, None)[0].min() > 200
+
+
+def test_a_class_that_is_a_copy_of_another_is_refused(tmp_path: Path) -> None:
+    photos = image_folder(tmp_path / "photos", per_class=10)
+    first = min(folder for folder in photos.iterdir() if folder.is_dir())
+    shutil.copytree(first, photos / f"{first.name} - Copy")
+    with pytest.raises(DatasetError, match=r"hold the same pictures \(10 of 10 are equal\).*move it elsewhere"):
+        prepared(photos, tmp_path)
+
+
+def test_equal_pictures_of_two_classes_are_named(tmp_path: Path) -> None:
+    photos = image_folder(tmp_path / "photos", per_class=20)
+    one, other = sorted(folder for folder in photos.iterdir() if folder.is_dir())[:2]
+    shutil.copy(min(one.iterdir()), other / "again.png")
+    warnings = prepared(photos, tmp_path).warnings
+    assert any("1 image has another label than an image of equal pixels" in w and "again.png" in w for w in warnings)

@@ -234,7 +234,7 @@ def test_labels_that_differ_in_spelling_only_are_told(tmp_path: Path) -> None:
     rows = [[f"{i:03d}.png", ("1", "1.0", " b")[i % 3]] for i in range(24)]
     listing = read_labelled(tmp_path / "set", ["file", "label"], rows)
     assert listing.classes == ("1", "1.0", "b")
-    assert "labels.csv: labels that differ only in how they are written: 1, 1.0" in listing.warnings
+    assert any("differ only in how they are written: '1' and '1.0'" in note for note in listing.warnings)
 
 
 def test_a_name_of_each_image_of_its_own_is_no_label(tmp_path: Path) -> None:
@@ -265,3 +265,101 @@ def test_a_table_is_not_passed_over_for_its_name(tmp_path: Path) -> None:
     plant(tmp_path / "set", *several("images", 12))
     table(tmp_path / "set/license_plates.csv", [["image", "state"], *([f"{i:03d}.png", a_label(i)] for i in range(12))])
     assert counts(read(tmp_path / "set")) == {"cat": 6, "dog": 6}
+
+
+def test_two_columns_of_one_name_that_differ_are_asked_about(tmp_path: Path) -> None:
+    rows = [[f"{i:03d}.png", a_label(i), "xyz"[i % 3]] for i in range(12)]
+    with pytest.raises(DatasetError, match=r"several columns that may hold the labels: label \(2\), label \(3\)"):
+        read_labelled(tmp_path / "set", ["file", "label", "label"], rows)
+    with pytest.raises(DatasetError, match=r"several columns 'label'.*one of label \(2\), label \(3\)"):
+        read(tmp_path / "set", label_column="label")
+    assert set(read(tmp_path / "set", label_column="label (3)").classes) == {"x", "y", "z"}
+
+
+def test_a_column_that_counts_the_rows_is_not_taken_for_names_that_fit_nothing(tmp_path: Path) -> None:
+    plant(tmp_path / "set", *several("images", 12))
+    rows = [[str(i), f"scan-{90 + i}", a_label(i)] for i in range(12)]
+    table(tmp_path / "set/labels.csv", [["Unnamed: 0", "id", "label"], *rows])
+    with pytest.raises(DatasetError, match="'Unnamed: 0' counts the rows .0 to 11.*'id' names no image.*--file-column"):
+        read(tmp_path / "set")
+    assert len(read(tmp_path / "set", file_column="Unnamed: 0").samples) == 12
+
+
+def test_rows_that_count_from_0_beside_images_that_count_from_1_are_asked_about(tmp_path: Path) -> None:
+    plant(tmp_path / "set", *several("images", 12, start=1))
+    table(tmp_path / "set/labels.csv", [["id", "label"], *([str(i), a_label(i)] for i in range(12))])
+    with pytest.raises(DatasetError, match="numbered 1 to 12: labels may be one image off"):
+        read(tmp_path / "set")
+    assert len(read(tmp_path / "set", file_column="id").samples) == 11
+
+
+def test_rows_that_count_as_the_images_do_are_read(tmp_path: Path) -> None:
+    plant(tmp_path / "set", *several("images", 12, start=1))
+    table(tmp_path / "set/labels.csv", [["id", "label"], *([str(i + 1), a_label(i)] for i in range(12))])
+    assert counts(read(tmp_path / "set")) == {"cat": 6, "dog": 6}
+
+
+def test_labels_that_differ_in_capitals_accents_and_blanks_are_one_and_that_is_told(tmp_path: Path) -> None:
+    spellings = ("Café", "café", "cafe\u0301", " café", "café\u200b", "Tea\u00a0House", "tea house")
+    listing = read_labelled(
+        tmp_path / "set", ["file", "label"], [[f"{i:03d}.png", spellings[i % 7]] for i in range(21)]
+    )
+    assert counts(listing) == {"Tea House": 6, "café": 15}
+    assert any("taken as one: 'café' (also 'Café')" in note for note in listing.warnings)
+
+
+def test_single_letters_of_either_case_are_classes(tmp_path: Path) -> None:
+    listing = read_labelled(tmp_path / "set", ["file", "label"], [[f"{i:03d}.png", "Aa"[i % 2]] for i in range(12)])
+    assert listing.classes == ("A", "a")
+
+
+@pytest.mark.parametrize("subject", ["patient_id", "Patient ID", "lesion_id", "subject", "track_id"])
+def test_a_column_of_subjects_is_suggested_for_groups(subject: str, tmp_path: Path) -> None:
+    rows = [[f"{i:03d}.png", a_label(i // 2), f"P{i // 4}"] for i in range(24)]
+    listing = read_labelled(tmp_path / "set", ["file", "diagnosis", subject], rows)
+    assert any(f"--group {subject!r}" in note for note in listing.warnings)
+    assert not any("--group" in note for note in read(tmp_path / "set", group_column=subject).warnings)
+
+
+def test_measured_numbers_are_no_labels_and_that_is_told(tmp_path: Path) -> None:
+    rows = [[f"{i:03d}.png", f"0.{i + 11}"] for i in range(24)]
+    with pytest.raises(DatasetError, match="no column of labels: 'score' holds measured numbers.*--label-column NAME"):
+        read_labelled(tmp_path / "set", ["file", "score"], rows)
+    with pytest.raises(DatasetError, match="column 'score' has 24 different values for 24 images"):
+        read(tmp_path / "set", label_column="score")
+
+
+def test_a_decimal_comma_is_measured_too(tmp_path: Path) -> None:
+    rows = [[f"{i:03d}.png", a_label(i), f"{i},{i + 1}"] for i in range(24)]
+    listing = read_labelled(tmp_path / "set", ["Datei", "Klasse", "Gewicht"], rows)
+    assert set(listing.classes) == {"cat", "dog"}
+
+
+def test_one_box_in_each_image_leaves_the_label_of_the_image(tmp_path: Path) -> None:
+    rows = [[f"{i:03d}.png", "1", "1", "5", "5", a_label(i)] for i in range(12)]
+    listing = read_labelled(tmp_path / "set", ["file", "xmin", "ymin", "xmax", "ymax", "label"], rows)
+    assert set(listing.classes) == {"cat", "dog"}
+    assert any("the boxes are not used" in note for note in listing.warnings)
+
+
+def test_several_boxes_in_an_image_are_object_detection(tmp_path: Path) -> None:
+    rows = [[f"{i // 2:03d}.png", "1", "1", "5", "5", a_label(i)] for i in range(24)]
+    with pytest.raises(DatasetError, match="object detection"):
+        read_labelled(tmp_path / "set", ["file", "xmin", "ymin", "xmax", "ymax", "class"], rows)
+
+
+def test_a_label_of_several_words_with_bars_is_told_even_if_no_word_stands_alone(tmp_path: Path) -> None:
+    rows = [[f"{i:03d}.png", ("Effusion|Mass", "Hernia")[i % 2]] for i in range(12)]
+    listing = read_labelled(tmp_path / "set", ["file", "label"], rows)
+    assert any("'Effusion|Mass' were taken as classes of their own" in note for note in listing.warnings)
+
+
+def test_a_table_inside_the_source_may_be_named_from_there(tmp_path: Path) -> None:
+    root = labelled(tmp_path / "set", alternating(), "deep/labels.csv")
+    assert counts(read(root, labels="deep/labels.csv")) == {"a": 3, "b": 3}
+
+
+def test_what_an_annotation_tool_writes_beside_the_choice_is_no_label(tmp_path: Path) -> None:
+    rows = [[f"{i:03d}.png", str(i), a_label(i), str(i % 2 + 1), str(900 + i), "2024-01-01"] for i in range(12)]
+    header = ["image", "id", "choice", "annotator", "annotation_id", "created_at"]
+    assert set(read_labelled(tmp_path / "set", header, rows).classes) == {"cat", "dog"}
