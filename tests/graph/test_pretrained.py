@@ -9,7 +9,7 @@ from safetensors.numpy import save
 
 from checkpoints.store import open_store
 from graph.run import run
-from improve.predict import predict
+from improve.predict import predict, winner_of
 from nodes.context import job_dir
 from nodes.services import Services
 from schema.events import Event, WeightsFetched
@@ -97,7 +97,7 @@ def test_weights_are_there_when_the_candidate_runs(
     assert sum("GET" in request for request in hub.requests) == 1
 
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # and later nobody is asked
-    [found] = predict(name, [next((tmp_path / "photos").rglob("*.png"))], store)
+    [found] = predict(winner_of(name, store), [next((tmp_path / "photos").rglob("*.png"))])
     assert found.problem is None
 
 
