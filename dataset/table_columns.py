@@ -96,7 +96,7 @@ ABOUT_THE_ROW = frozenset([
 SUBJECTS = re.compile(
     r"(patient|subject|person|participant)s?(_?(id|no|nr|num|number|name|uid|key))?"
     r"|(user|animal|individual|plant|tree|lesion|case|study|series|video|clip|sequence|track|scene|specimen|slide|site"
-    r"|camera|session|visit|burst|event|location|field|plot|farm|sample)_?(id|no|nr|num|number|uid|key)"
+    r"|camera|session|visit|burst|event|location|field|plot|farm|sample|sender|owner|author|photographer|contributor|observer)_?(id|no|nr|num|number|uid|key)"
 )
 FLAGS = dict.fromkeys(["0", "0.0", "-1", "-1.0", "false", "no", "n", ""], False) | dict.fromkeys(
     ["1", "1.0", "true", "yes", "y", "x"], True

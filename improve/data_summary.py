@@ -21,7 +21,7 @@ from schema.text import one_line
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 MOST_CLASSES = 24  # rows of a table on a terminal: all, or the largest and the smallest
 CLASSES_ON_A_LINE = 10
-MOST_ON_A_LINE, MOST_LISTED = 3, 10  # files that were set aside
+MOST_ON_A_LINE, MOST_LISTED = 3, 5  # files that were set aside
 
 
 def look_at_data(
