@@ -1,23 +1,27 @@
 """Images in arrays: an .npz of images and labels, or a table with a row of pixels per image."""
 
 import re
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 
+from dataset.archive import RATIO
 from dataset.label_table import Table, class_order, has_label, without_header
 from dataset.listing import Listing, Sample
 from dataset.split_names import split_of
 from dataset.table_columns import LABEL_NAMES, Columns, column_index, normal, split_columns, split_of_row
 from schema.dataset import SetAside, Split
 from schema.errors import DatasetError
-from schema.text import name_list
+from schema.text import name_list, one_line
 
 IMAGES = ("images", "image", "x", "data", "imgs", "features", "arr_0")
 LABELS = ("labels", "label", "y", "targets", "target", "classes", "arr_1")
 MOST_CLASSES = 1000
+MEMORY_SHARE = 0.5  # of what is free, for the arrays; others are made of them
 PIXEL_TABLE = "pixel-table"  # as the layout is called
 EXPECTED = (
     "Expected arrays such as images [N, H, W] or [N, H, W, C] and labels [N], or x_train, y_train, x_test, y_test"
@@ -29,10 +33,9 @@ def read_arrays(path: Path) -> Listing:
 
     Raises DatasetError for arrays that are no images and labels.
     """
+    _check_size(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DatasetError(f"{path} holds one array only. {EXPECTED}, saved with numpy.savez.")
             arrays = {key.lower(): archive[key] for key in archive.files}
     except (OSError, ValueError, EOFError, KeyError) as error:
         raise DatasetError(
@@ -63,6 +66,28 @@ def read_arrays(path: Path) -> Listing:
     classes = class_order(sample.label for sample in samples)
     text = f"the arrays {said}: {len(samples):,} images of {len(classes)} classes"
     return Listing(path.stem, "arrays", classes, tuple(samples), tuple(aside), tuple(notes), None, text)
+
+
+def _check_size(path: Path) -> None:
+    """Raise DatasetError for what is no .npz, and for one that would unpack to more than such a file or this machine holds."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise DatasetError(
+            f"{path} is no .npz ({one_line(str(error), 80)}). {EXPECTED}, saved with numpy.savez. Is the download complete?"
+        ) from None
+    packed, free = path.stat().st_size, psutil.virtual_memory().available
+    if unpacked > max(RATIO * packed, 2**30):
+        raise DatasetError(
+            f"{path} would unpack from {packed / 2**20:.1f} MB to {unpacked / 2**30:.1f} GB, which no images do. If you trust"
+            " it, save it anew with numpy.savez."
+        )
+    if unpacked > MEMORY_SHARE * free:
+        raise DatasetError(
+            f"{path} unpacks to {unpacked / 2**30:.1f} GB, and {free / 2**30:.1f} GB of memory are free. Save the images as"
+            " files, one folder per class."
+        )
 
 
 def _pairs(arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, str, Split | None]]:

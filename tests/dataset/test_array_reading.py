@@ -1,6 +1,8 @@
 """Images in arrays and in tables of pixels: each gets its own label, or the source is refused."""
 
+import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -156,3 +158,34 @@ def test_a_table_of_pixels_without_a_header_has_its_labels_at_one_end(tmp_path: 
     assert listing.classes == ("3", "5")
     assert len(listing.samples) == 8
     assert np.array_equal(listing.samples[0].pixels, IMAGES[0, :, :, 0])  # type: ignore[arg-type]
+
+
+def _header(shape: str) -> bytes:
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+def test_what_unpacks_to_far_more_than_it_holds_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("images.npy", "w", force_zip64=True) as file:
+            file.write(_header("(3000, 1000, 1000)"))
+            for _ in range(1200):
+                file.write(bytes(2**20))
+        archive.writestr("labels.npy", _header("(3000,)") + bytes(3000))
+    with pytest.raises(DatasetError, match=r"would unpack from 1\.\d MB to 1\.2 GB"):
+        read(tmp_path / "bomb.npz")
+
+
+def test_arrays_that_memory_cannot_hold_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "set.npz", images=IMAGES, labels=np.arange(len(IMAGES)) % 2)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1000))
+    with pytest.raises(DatasetError, match="GB of memory are free. Save the images as files"):
+        read(tmp_path / "set.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", _header("(100000, 8000, 8000)") + b"x"])
+def test_what_is_no_npz_is_named_without_advice_to_trust_it(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "set.npz").write_bytes(content)
+    with pytest.raises(DatasetError, match=r"is no \.npz .*numpy\.savez") as refused:
+        read(tmp_path / "set.npz")
+    assert "pickle" not in str(refused.value)
