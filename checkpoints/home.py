@@ -1,7 +1,9 @@
 """Where everything lies that survives: $IMPROVE_HOME, by default ~/.improve."""
 
+import fcntl
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -12,6 +14,7 @@ from stat import S_ISREG
 from schema.errors import HomeError, HomeLost, SettingsError
 
 ROOM_NEEDED = 200 * 2**20
+SECRET_BYTES = 32
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -42,6 +45,37 @@ def prepare_home() -> Path:
             f"IMPROVE_HOME {root} has {free // 2**20} MB free, and a run needs at least {ROOM_NEEDED // 2**20} MB. {way_out}"
         )
     return root
+
+
+def split_secret_path() -> Path:
+    return home() / "split.secret"
+
+
+def split_secret() -> bytes:
+    """Read the 32 random bytes that draw the splits of this home, and make them if there are none.
+
+    They lie beside the prepared data sets, not in them: those may be deleted to make room, and the same images
+    are then split as before. Raises HomeError.
+    """
+    prepare_home()
+    path = split_secret_path()
+    try:
+        with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # of two runs that begin at once, one makes it
+            secret = file.read()
+            if not secret:
+                secret = secrets.token_bytes(SECRET_BYTES)
+                file.write(secret)
+                file.flush()
+                os.fsync(file.fileno())
+    except OSError as error:
+        raise HomeError(f"{path} cannot be read or written: {error.strerror}. Let yourself read it: chmod 600 {path}") from None
+    if len(secret) != SECRET_BYTES:
+        raise HomeError(
+            f"{path} is damaged: it has {len(secret)} bytes, and {SECRET_BYTES} are expected. Restore it from a copy, or delete it: "
+            "new runs then get new splits, and runs from before go on with what was prepared for them."
+        )
+    return secret
 
 
 def runs_dir() -> Path:

@@ -1,9 +1,9 @@
 """Which image goes into which part, decided from the survey alone: duplicates, classes, groups, splits, and
 what the user should know."""
 
-import hashlib
+import hmac
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -39,10 +39,11 @@ class Plan:
     warnings: list[str]
 
 
-def make_plan(listing: Listing, survey: Survey, *, drop_rare_classes: bool) -> Plan:
+def make_plan(listing: Listing, survey: Survey, secret: bytes, *, drop_rare_classes: bool) -> Plan:
     """Decide on everything before a pixel is stored.
 
-    Raises DatasetError for what cannot be split and learned from.
+    `secret` draws the splits and the order of the held-out images. Raises DatasetError for what cannot be split
+    and learned from.
     """
     samples = survey.samples
     number = {name: i for i, name in enumerate(listing.classes)}
@@ -67,13 +68,12 @@ def make_plan(listing: Listing, survey: Survey, *, drop_rare_classes: bool) -> P
 
     numbers = number_groups(samples)
     groups = join_groups(pictures, numbers)
-    secret = _secret(survey)
-    lots = _lots(survey.digests, f"{secret} split")
+    lots = _draw(secret, "split", survey.digests.tolist())
     parts = splits.assign(labels, groups, lots, given, free)
     _check_parts(parts, groups)
     train = parts["train"]
     inner = splits.carve(labels[train], groups[train], lots[train], splits.INNER_SHARE, splits.INNER_MOST)
-    order = _lots(survey.digests, f"{secret} order")  # unlike the lots of the split: an image's place tells nothing
+    order = _draw_order(secret, survey)
     for split in ("validation", "test"):
         parts[split] = parts[split][np.argsort(order[parts[split]], kind="stable")]
     warnings += _size_warnings(parts, given, len(classes))
@@ -160,21 +160,24 @@ def _choose_classes(  # noqa: PLR0917 - the classes depend on all that is known 
     return stay, np.where(rare, -1, np.cumsum(~rare) - 1)[labels], left_out, [warning]
 
 
-def _secret(survey: Survey) -> str:
-    """The same for the same labelled files, whatever their names; nobody knows it who does not know all
-    labels and all files.
+def _draw(secret: bytes, purpose: str, items: Iterable[bytes]) -> np.ndarray:
+    """uint64 [N]: equal for equal items, and for nobody to foresee who does not know the secret.
 
-    From the images alone a job could work out which of them the split takes first, per class: an image that
-    comes later than the last one taken of a class is none of that class.
+    A plain hash would do harm: a job that can guess labels could check the guess against the order of what it is
+    shown, and see from its own images which ones the split must have taken.
     """
-    rows = sorted(f"{s.label}\0{d.decode()}" for s, d in zip(survey.samples, survey.digests.tolist(), strict=True))
-    return hashlib.sha256("\n".join(rows).encode(errors="surrogateescape")).hexdigest()
-
-
-def _lots(digests: np.ndarray, secret: str) -> np.ndarray:
-    """uint64 [N]: drawn from the content, equal for equal files."""
-    drawn = b"".join(hashlib.sha256(f"{secret} ".encode() + digest).digest()[:8] for digest in digests.tolist())
+    key = f"{purpose} ".encode()
+    drawn = b"".join(hmac.digest(secret, key + item, "sha256")[:8] for item in items)
     return np.frombuffer(drawn, dtype=">u8").astype(np.uint64)
+
+
+def _draw_order(secret: bytes, survey: Survey) -> np.ndarray:
+    """uint64 [N]: unlike the lots of the split, so that the place of an image tells nothing.
+
+    Copies with different labels are drawn apart: in the order of the source, the first would be of the first class.
+    """
+    labelled = zip(survey.samples, survey.digests.tolist(), strict=True)
+    return _draw(secret, "order", (d + s.label.encode(errors="surrogateescape") for s, d in labelled))
 
 
 def _check_parts(parts: dict[Split, np.ndarray], groups: np.ndarray) -> None:

@@ -2,7 +2,7 @@
 runs, keyed by content."""
 
 import fcntl
-import hashlib
+import hmac
 import os
 import shutil
 import tempfile
@@ -22,7 +22,7 @@ from dataset.survey import Progress, Survey, survey
 from schema.dataset import DatasetProfile, ImageSizes, Split
 from schema.errors import HomeError
 
-VERSION = 5  # of the layout on disk: a new one makes new keys
+VERSION = 6  # of the layout on disk: a new one makes new keys
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 MOST_SET_ASIDE = 200  # in the profile; the list of images has all
 
@@ -31,6 +31,7 @@ def prepare(
     listing: Listing,
     datasets_dir: Path,
     *,
+    secret: bytes,
     image_size: int | None = None,
     largest: int = USUAL,
     drop_rare_classes: bool = False,
@@ -39,6 +40,7 @@ def prepare(
     """Find the prepared data set, or make it.
 
     Args:
+        secret: Draws the splits and the order of the held-out images: the same secret, the same split.
         image_size: Longer side of the stored images; chosen from the data if None, then at most `largest`.
         drop_rare_classes: Leave out classes with too few images, instead of refusing the data.
         on_progress: Told stage, images done, and images in all.
@@ -51,7 +53,7 @@ def prepare(
     shape, warnings = choose_size(read, datasets_dir, image_size, largest)
     read.warnings.extend(warnings)
     found = fingerprint(listing.classes, read.samples, (digest.decode() for digest in read.digests.tolist()))
-    key = _key(found, shape, read, drop_rare_classes=drop_rare_classes)
+    key = _key(secret, found, shape, read, drop_rare_classes=drop_rare_classes)
     folder = datasets_dir / key
     seconds = 0.0
     try:
@@ -59,7 +61,7 @@ def prepare(
         with _locked(datasets_dir / f".{key}.lock"):
             if not is_whole(folder):
                 shutil.rmtree(folder, ignore_errors=True)
-                plan = make_plan(listing, read, drop_rare_classes=drop_rare_classes)
+                plan = make_plan(listing, read, secret, drop_rare_classes=drop_rare_classes)
                 with _written_whole(folder) as partial:
                     profile = _write(partial, listing, read, plan, shape, tell)
                     seconds = round(time.monotonic() - began, 2)
@@ -100,12 +102,15 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def _key(found: str, shape: tuple[int, int, int], read: Survey, *, drop_rare_classes: bool) -> str:
-    """Files that were set aside count: a cached list of them would pass over one that has come since."""
+def _key(secret: bytes, found: str, shape: tuple[int, int, int], read: Survey, *, drop_rare_classes: bool) -> str:
+    """Name the folder, for which jobs are told the path: a plain hash of all labels would confirm a guess.
+
+    Files that were set aside count: a cached list of them would pass over one that has come since.
+    """
     rest = " without rare classes" if drop_rare_classes else ""
     aside = "".join(sorted(f"\0{one.file}" for one in read.set_aside))
     told = f"{VERSION} {shape} {read.value_range} {found}{rest}{aside}"
-    return hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()[:24]
+    return hmac.new(secret, told.encode(errors="surrogateescape"), "sha256").hexdigest()[:24]
 
 
 @contextmanager

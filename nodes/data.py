@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from checkpoints.home import datasets_dir, unpacked_dir
+from checkpoints.home import datasets_dir, split_secret, split_secret_path, unpacked_dir
 from dataset.discover import discover
 from dataset.listing import Listing, ReadingOptions
 from dataset.manifest import content_changes, stamp
@@ -51,6 +51,7 @@ def prepared(listing: Listing, settings: Settings, machine: Hardware, on_progres
     return prepare(
         listing,
         datasets_dir(),
+        secret=split_secret(),
         image_size=settings.image_size,
         largest=LARGEST_ON_GPU if machine.device == "cuda" else USUAL,
         drop_rare_classes=settings.drop_rare_classes,
@@ -104,9 +105,15 @@ def arrays_of(run: str, settings: Settings, profile: DatasetProfile) -> DatasetP
     again = prepare(
         discovered(settings),
         datasets_dir(),
+        secret=split_secret(),
         image_size=max(profile.height, profile.width),
         drop_rare_classes=settings.drop_rare_classes,
     )
+    if again.key != profile.key and again.fingerprint == profile.fingerprint:
+        raise DatasetError(
+            f"{gone}. Made again from the same files they are split in another way, by another version of IMPROVE or another {split_secret_path()}: "
+            "scores of before and after could not be compared. Put that file back as it was when the run began, or begin a new run."
+        )
     if again.key != profile.key:
         raise DatasetError(
             f"{gone}, and {settings.dataset} has changed since: scores of before and after could not be compared. "

@@ -21,9 +21,10 @@ os.environ["IMPROVE_LINE"] = f"test-{os.getpid()}"
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty $IMPROVE_HOME for every test."""
-    folder = tmp_path / "improve-home"
+def home(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A $IMPROVE_HOME for every test, empty but for the secret that draws the splits: they are the same in every run of the tests."""
+    folder = tmp_path_factory.mktemp("improve-home")
+    (folder / "split.secret").write_bytes(bytes(32))
     monkeypatch.setenv("IMPROVE_HOME", str(folder))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub-cache"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch-home"))

@@ -41,7 +41,7 @@ def make_images(root: Path, count: int) -> None:
 
 def measure(folder: Path) -> dict[str, float]:
     """Prepare the images of `folder`, in this process."""
-    from checkpoints.home import datasets_dir
+    from checkpoints.home import datasets_dir, split_secret
     from dataset.prepare import prepare
     from nodes.data import discovered
     from schema.settings import Settings
@@ -52,7 +52,7 @@ def measure(folder: Path) -> dict[str, float]:
     began = time.monotonic()
     listing = discovered(Settings(dataset=str(folder)))
     listed = time.monotonic()
-    profile = prepare(listing, datasets_dir())
+    profile = prepare(listing, datasets_dir(), secret=split_secret())
     seconds = time.monotonic() - began
     ended.set()
     watch.join()

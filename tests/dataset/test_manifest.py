@@ -15,9 +15,11 @@ from dataset.prepare import load_labels, prepare
 from schema.dataset import DatasetProfile
 from tests.scripted import image_folder
 
+SECRET = bytes(32)
+
 
 def prepared(source: Path, tmp_path: Path) -> DatasetProfile:
-    return prepare(discover(str(source), workdir=tmp_path / "unpacked"), tmp_path / "datasets")
+    return prepare(discover(str(source), workdir=tmp_path / "unpacked"), tmp_path / "datasets", secret=SECRET)
 
 
 def changes(profile: DatasetProfile, source: Path, tmp_path: Path) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from checkpoints.home import datasets_dir
+from checkpoints.home import datasets_dir, split_secret
 from dataset.discover import discover
 from dataset.listing import ReadingOptions
 from dataset.prepare import prepare
@@ -48,7 +48,7 @@ def photos(tmp_path: Path) -> Path:
 
 def prepared(root: Path, **options: str) -> DatasetProfile:
     listing = discover(str(root), ReadingOptions(**options), workdir=root.parent / "unpacked")  # type: ignore[arg-type]
-    return prepare(listing, datasets_dir())
+    return prepare(listing, datasets_dir(), secret=split_secret())
 
 
 def improve(*words: str) -> subprocess.CompletedProcess[str]:
