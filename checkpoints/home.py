@@ -60,7 +60,7 @@ def split_secret() -> bytes:
     prepare_home()
     path = split_secret_path()
     try:
-        with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b") as file:
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # of two runs that begin at once, one makes it
             secret = file.read()
             if not secret:
@@ -69,7 +69,9 @@ def split_secret() -> bytes:
                 file.flush()
                 os.fsync(file.fileno())
     except OSError as error:
-        raise HomeError(f"{path} cannot be read or written: {error.strerror}. Let yourself read it: chmod 600 {path}") from None
+        raise HomeError(
+            f"{path} cannot be read or written: {error.strerror}. Let yourself read it: chmod 600 {path}"
+        ) from None
     if len(secret) != SECRET_BYTES:
         raise HomeError(
             f"{path} is damaged: it has {len(secret)} bytes, and {SECRET_BYTES} are expected. Restore it from a copy, or delete it: "

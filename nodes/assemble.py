@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from dataset.decode import SOURCE as DECODE_SOURCE
-from nodes.budget import SPENT
 from nodes.context import candidate_of, fault_of, pretrained_of
 from nodes.events import tell
 from nodes.pretrained import obtained
@@ -22,7 +21,7 @@ NOT_THERE = "There is no code of this component: the answer has to hold all of i
 def assemble(state: State, services: Services) -> dict[str, Any]:
     tell(NodeEntered(node="assemble", iteration=state["iteration"]))
     spent = fault_of(state)
-    if spent and spent.kind == SPENT:
+    if spent and spent.cause == "spent":
         return {}  # the engineer could not be asked: there is nothing to check
     missing = [component for component in COMPONENTS if state["base"] is None and component not in state["draft"]]
     if missing:

@@ -6,12 +6,10 @@ from checkpoints.store import Store
 from schema.pipeline import Fault
 from schema.settings import Settings
 
-SPENT = "budget"  # the kind of fault of an iteration that it has ended
-
 
 def fault_of_budget(reason: str) -> Fault:
     """Nobody's mistake: the iteration under way is given up, and the run ends with what it has."""
-    return Fault(stage="contract", kind=SPENT, message=reason)
+    return Fault(stage="contract", kind="budget", cause="spent", message=reason)
 
 
 def reason_to_stop(settings: Settings, store: Store, run: str) -> str | None:

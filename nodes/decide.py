@@ -8,7 +8,6 @@ from checkpoints.store import Store
 from dataset.prepare import load_labels
 from nodes.context import fault_of, job_dir, ledger_of, profile_of, settings_of, trained_attempt
 from nodes.events import tell
-from nodes.review import SKIPPED
 from nodes.sandbox import evidence_of
 from nodes.services import Services
 from sandbox import acceptance, artifacts
@@ -22,7 +21,7 @@ def decide(state: State, services: Services) -> dict[str, Any]:
     tell(NodeEntered(node="decide", iteration=state["iteration"]))
     fault = fault_of(state)
     if fault:
-        skipped = fault.kind == SKIPPED
+        skipped = fault.cause == "skipped"
         return {
             "verdict": "skipped" if skipped else "failed",
             "reason": fault.message if skipped else str(fault),

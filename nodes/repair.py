@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from nodes.budget import SPENT
 from nodes.context import fault_of, settings_of
 from nodes.events import tell
 from nodes.services import Services
@@ -21,7 +20,7 @@ def repair(state: State, _services: Services) -> dict[str, Any]:
     tell(FaultFound(iteration=state["iteration"], attempt=state["attempt"], fault=fault))
     allowed = settings_of(state).max_attempts * (FIRST_PIPELINE_ATTEMPTS if state["base"] is None else 1)
     faults = [*state["faults"], fault.model_dump(mode="json")][-5:]
-    if state["attempt"] >= allowed or fault.kind == SPENT:
+    if state["attempt"] >= allowed or fault.cause == "spent":
         return {"faults": faults, "queue": []}
     return {"faults": faults, "queue": [_at_fault(state)], "attempt": state["attempt"] + 1, "seeds": 1}
 

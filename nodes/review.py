@@ -15,7 +15,6 @@ from schema.state import State
 from schema.team import Proposal, Review, ReviewAsked
 from schema.text import one_line
 
-SKIPPED = "skipped"  # the kind of fault of an iteration that the person did not want trained
 MOST = 20_000  # characters of the changes that are shown
 QUESTION = "Train this?"
 NOTHING_TO_EDIT = "The first pipeline has no proposal to edit: approve it, or skip it, which ends the run."
@@ -89,4 +88,9 @@ def _written_anew(proposal: Proposal) -> dict[str, Any]:
 
 
 def _skipped(reason: str) -> Fault:
-    return Fault(stage="contract", kind=SKIPPED, message=f"skipped by you: {reason}" if reason else "skipped by you")
+    return Fault(
+        stage="contract",
+        kind="skipped",
+        cause="skipped",
+        message=f"skipped by you: {reason}" if reason else "skipped by you",
+    )

@@ -134,9 +134,9 @@ def _run_job(training: Training, state: State, services: Services, weights: Pret
         if cancelled_by_person():
             services.jobs.stop(directory)
         raise
-    if result.fault and result.fault.kind == "sandbox":
+    if result.fault and result.fault.cause == "sandbox":
         raise JobsUnavailable(f"The sandbox {result.tier} does not work: {result.fault.message}", run=state["run"])
-    if result.fault and result.fault.kind == "stopped":
+    if result.fault and result.fault.cause == "stopped":
         raise RunStopped(f"the job {directory.name} was stopped", run=state["run"])
     return result
 

@@ -4,10 +4,10 @@ import re
 from typing import Any
 
 from sandbox.assemble import sections, toolbox_signatures
-from schema.job import Limits, Step
+from schema.job import Limit, Limits, Step
 from schema.pipeline import COMPONENTS, Component, Fault, Stage
 
-LIMITS = {
+LIMITS: dict[Limit, str] = {
     "time": "the {step} step ran longer than its {seconds:.0f} s and was ended; look for an endless loop or too much work per step",
     "memory": "the job used more than {memory:.1f} GB of memory and was ended.",
     "output": "the job printed more than {output:.0f} MB and was ended; print at most a line per epoch",
@@ -58,7 +58,7 @@ def fault_from(
     script: str,
     *,
     exit_status: int | None,
-    limit: str | None,
+    limit: Limit | None,
     limits: Limits,
 ) -> Fault:
     """The Fault of a step that did not end well. `account` (work/fault.json) and `log` are untrusted text."""
@@ -129,7 +129,7 @@ def _excerpt(frames: list[dict[str, Any]], script: str, account: dict[str, Any])
     return "\n".join(_printable(PATH.sub(r"\1", line)) for line in text.split("\n"))[-EXCERPT:]
 
 
-def _limit_fault(stage: Stage, limit: str, log: str, script: str, limits: Limits) -> Fault:
+def _limit_fault(stage: Stage, limit: Limit, log: str, script: str, limits: Limits) -> Fault:
     seconds = {"smoke": limits.smoke_seconds, "train": limits.train_seconds}.get(stage, limits.predict_seconds)
     message = LIMITS[limit].format(
         step=stage,
@@ -140,7 +140,9 @@ def _limit_fault(stage: Stage, limit: str, log: str, script: str, limits: Limits
         processes=limits.processes,
     )
     component, line = _dumped_place(log, script)
-    return Fault(stage=stage, kind=limit, component=component, line=line, message=message, excerpt=_tail(log))
+    return Fault(
+        stage=stage, kind=limit, cause=limit, component=component, line=line, message=message, excerpt=_tail(log)
+    )
 
 
 def _dumped_place(log: str, script: str) -> tuple[Component | None, int | None]:
@@ -153,7 +155,9 @@ def _died(stage: Stage, log: str, script: str, exit_status: int | None) -> Fault
     component, line = _dumped_place(log, script)
     how = f"signal {-exit_status}" if exit_status is not None and exit_status < 0 else f"exit status {exit_status}"
     message = f"the process ended with {how} and left no account; its last output is below"
-    return Fault(stage=stage, kind="died", component=component, line=line, message=message, excerpt=_tail(log))
+    return Fault(
+        stage=stage, kind="died", cause="died", component=component, line=line, message=message, excerpt=_tail(log)
+    )
 
 
 def _tail(log: str) -> str:

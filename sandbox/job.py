@@ -129,7 +129,7 @@ def _await_end(directory: Path) -> None:
 
 def undone(result: JobResult) -> bool:
     """Ended by the person, or for want of a sandbox: it says nothing about the pipeline, and is begun anew when asked for again."""
-    return result.fault is not None and result.fault.kind in {"stopped", "sandbox"}
+    return result.fault is not None and result.fault.cause in {"stopped", "sandbox"}
 
 
 def _is_given_what_it_lacked(result: JobResult, directory: Path, now: JobSpec) -> bool:

@@ -1,6 +1,7 @@
 """When memory runs out: how much was asked for, how much there is, what was running, and what to make smaller, in the words of the fault."""
 
 import re
+import signal
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ class Use:
     card: Card | None = None
     card_peak: int = 0  # what the step had of its card
     card_others: int = 0  # what other programs have of it
+    exit: int | None = None  # of the step; negative: a signal
     batch: tuple[int, ...] = ()  # shape of the last batch that was begun; empty: not known
 
 
@@ -36,9 +38,9 @@ def shape_of(raw: Any) -> tuple[int, ...]:
 
 def explained(fault: Fault, use: Use) -> Fault:
     """The fault as it is, unless memory is behind it."""
-    if fault.kind == "memory":
+    if fault.cause == "memory":
         told = _of_the_limit(use)
-    elif fault.kind == "died" and "signal 9" in fault.message:
+    elif fault.cause == "died" and use.exit == -signal.SIGKILL:
         told = f"Usually that is the kernel, when the machine's memory runs out. {_of_the_step(use)}"
     elif fault.kind in KINDS or SAID.search(fault.message):
         told = _of_the_card(use) if use.card and "CPU" not in fault.message else _of_the_step(use)

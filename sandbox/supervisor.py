@@ -28,7 +28,7 @@ from sandbox.output import Log
 from sandbox.turns import IDLE, Wait, cards_of
 from sandbox.watch import Watch
 from sandbox.zygote import Child, SandboxFailed, Zygote
-from schema.job import Access, Card, JobResult, JobSpec, Step, StepOutcome
+from schema.job import Access, Card, JobResult, JobSpec, Limit, Step, StepOutcome
 from schema.pipeline import Fault
 
 POLL = 0.02
@@ -130,7 +130,7 @@ def _hand_in(job_dir: Path, result: JobResult) -> None:
 
 def _not_run(spec: JobSpec, reason: str) -> JobResult:
     """Nobody's mistake: it is tried again when the person has mended the sandbox."""
-    fault = Fault(stage="smoke", kind="sandbox", message=artifacts.cleaned(reason)[:1000])
+    fault = Fault(stage="smoke", kind="sandbox", cause="sandbox", message=artifacts.cleaned(reason)[:1000])
     return JobResult(ok=False, fault=fault, steps=[], seconds=0.0, tier=spec.tier)
 
 
@@ -142,7 +142,7 @@ def _run_in_turn(job_dir: Path, spec: JobSpec, zygote: Zygote, training: Trainin
     with line.turn(places, spec.together, wait.goes_on) as place:
         if places and place is None:
             message = f"it was stopped while it waited for a free {wait.place}"
-            fault = Fault(stage="smoke", kind="stopped", message=message)
+            fault = Fault(stage="smoke", kind="stopped", cause="stopped", message=message)
             return JobResult(ok=False, fault=fault, steps=[], seconds=0.0, waited=wait.seconds, tier=spec.tier)
         result = _run_steps(job_dir, spec, zygote, cards.get(place or ""), training)
     return result.model_copy(update={"waited": wait.seconds})
@@ -223,7 +223,7 @@ class Peaks:
 class StepRun:
     seconds: float = 0.0
     exit: int | None = None
-    limit: str | None = None  # the limit that ended it
+    limit: Limit | None = None  # the limit that ended it
     peaks: Peaks = field(default_factory=Peaks)
     scarce: int | None = None  # bytes that the machine had left, where this ended it
 
@@ -302,6 +302,7 @@ def _use(place: Path, spec: JobSpec, card: Card | None, run: StepRun) -> Use:
         card=card,
         card_peak=run.peaks.gpu,
         card_others=gpu.in_use(card) if card else 0,
+        exit=run.exit,
         batch=shape_of(artifacts.read_json(place, "work/batch.json", 200)),
     )
 
@@ -317,19 +318,18 @@ def _fault(place: Path, job_dir: Path, spec: JobSpec, step: Step, run: StepRun) 
     if run.exit == 0 and run.limit is None:
         return None
     account = artifacts.read_json(place, "work/fault.json")
-    limit = f"{run.limit}" if run.limit else None
     return fault_from(
         step,
         account,
-        artifacts.log_tail(job_dir, 60) + _stack(place, limit),
+        artifacts.log_tail(job_dir, 60) + _stack(place, run.limit),
         spec.pipeline,
         exit_status=run.exit,
-        limit=limit,
+        limit=run.limit,
         limits=spec.limits,
     )
 
 
-def _stack(place: Path, limit: str | None) -> str:
+def _stack(place: Path, limit: Limit | None) -> str:
     """Where a step was when its limit ended it."""
     if limit is None:
         return ""

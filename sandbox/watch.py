@@ -15,7 +15,7 @@ from sandbox.output import Log
 from sandbox.room import usage
 from sandbox.script.clock import queued_seconds
 from sandbox.zygote import Zygote
-from schema.job import Card, Limits
+from schema.job import Card, Limit, Limits
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -48,10 +48,10 @@ class Watch:
     def seconds(self) -> float:
         return time.monotonic() - self.began
 
-    def exceeded(self, processes: list[psutil.Process], log: Log) -> str | None:
+    def exceeded(self, processes: list[psutil.Process], log: Log) -> Limit | None:
         """The name of the first limit that is passed; what is quick to look at comes first."""
         self._look_at_gpu(processes)
-        looks: dict[str, Callable[[], bool]] = {
+        looks: dict[Limit, Callable[[], bool]] = {
             "processes": lambda: len(processes) > self.limits.processes,
             "output": lambda: log.received > self.limits.output_bytes,
             "stopped": lambda: self.stop.exists() or not self.stop.parent.exists(),

@@ -20,7 +20,7 @@ from sandbox.isolation import cgroup, landlock, paths
 from sandbox.isolation.launch import Place, launch, threads
 from sandbox.output import Log
 from sandbox.room import Usage, clear, remove, usage
-from schema.job import Access, Card, Limits
+from schema.job import Access, Card, Limit, Limits
 
 START_SECONDS = 180.0  # a cold disk, a busy machine: importing torch has taken a minute
 END_SECONDS = 10.0  # for the guard to end all that is below it
@@ -75,7 +75,7 @@ class Zygote:
         self._untouched: Fingerprint = []
         self._tmp: Path | None = None
         self._group: Path | None = None  # cgroup v2, where one can be had
-        self._refused: dict[str, int] = {}  # by the kernel, before the current step
+        self._refused: dict[Limit, int] = {}  # by the kernel, before the current step
 
     def open(self, access: Access) -> None:
         """Have a warm process for this, importing by itself; the one that there is where it fits. Raises SandboxFailed."""
@@ -178,7 +178,7 @@ class Zygote:
                 limits = self._access.limits
                 cgroup.limit(self._group, memory_bytes=limits.memory_bytes, threads=threads(limits))
 
-    def refused(self) -> str | None:
+    def refused(self) -> Limit | None:
         """The limit that the kernel has held this step back at, if it has."""
         now = cgroup.refusals(self._group) if self._group else {}
         return next((name for name, times in now.items() if times > self._refused.get(name, 0)), None)

@@ -9,6 +9,7 @@ from schema.record import Record
 from schema.settings import Tier
 
 Step = Literal["smoke", "train", "predict"]
+Limit = Literal["time", "memory", "output", "disk", "processes", "stopped"]
 Place = Literal["CPU", "GPU"]
 
 

@@ -10,6 +10,11 @@ from schema.record import Record
 Component = Literal["data", "model", "training"]
 COMPONENTS: tuple[Component, ...] = ("data", "model", "training")
 
+# Why it cannot be scored, as our side saw it. A job cannot choose one: `code` is all that its own account can bring about.
+Cause = Literal[
+    "code", "died", "time", "memory", "output", "disk", "processes", "stopped", "sandbox", "spent", "skipped"
+]
+
 Stage = Literal["parse", "contract", "smoke", "train", "predict", "score"]
 
 
@@ -39,6 +44,10 @@ class Fault(Record):
     stage: Stage
     kind: str = Field(
         description="Exception class, rule code, or limit: TypeError, F821, time, memory, output, disk, processes, interrupted ..."
+    )
+    cause: Cause = Field(
+        default="code",
+        description="What our side saw; every decision goes by it, and `kind` is for reading: a job can name its exceptions as it likes",
     )
     component: Component | None = Field(default=None, description="The component at fault, where it could be found")
     line: int | None = Field(default=None, description="Line inside that component, from 1")

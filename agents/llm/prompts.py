@@ -19,7 +19,7 @@ from schema.text import one_line, plain
 
 FOLDER = Path(__file__).resolve().parent.parent / "prompts"
 DESCRIPTION, ERROR, LINE = 4000, 3000, 1500  # characters
-SLOW = {"time", "memory", "OutOfMemoryError"}
+SLOW = {"time", "memory"}
 
 
 def design_prompt(brief: Brief) -> list[BaseMessage]:
@@ -60,7 +60,7 @@ def repair_prompt(task: RepairTask) -> list[BaseMessage]:
         again=again,
         example=f"```python\n{example()[write.component]}```" if again else "",
         instruction=write.proposal.instruction if write.proposal else "",
-        slow=fault.kind in SLOW,
+        slow=fault.cause in SLOW or fault.kind == "OutOfMemoryError",
     )
     return [_system(write.component, write.brief), HumanMessage(text)]
 

@@ -15,7 +15,7 @@ from agents.playbook.view import View, view_of
 from schema.pipeline import COMPONENTS, Component
 from schema.team import Brief, Design, Evidence, LedgerRow, Outcome, Proposal, RepairTask, WriteTask, Written
 
-SHRINK = {"time", "memory", "OutOfMemoryError"}
+SHRINK = {"time", "memory"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Playbook:
         # Never up again: what stands above the rung that has just failed has failed before.
         rungs = [rung + 1 for rung, (candidate, _) in enumerate(ladder) if candidate == recipe]
         ladder = ladder[max([task.attempt - 1, *rungs]) :]
-        if recipe and task.fault.kind in SHRINK:
+        if recipe and (task.fault.cause in SHRINK or task.fault.kind == "OutOfMemoryError"):
             ladder.insert(0, (_shrunk(component, recipe, brief), f"made smaller after a {task.fault.kind} fault"))
         fresh = [(render(component, candidate), note) for candidate, note in ladder]
         code, note = next((one for one in fresh if one[0] != task.code), (task.code, "there is nothing plainer to try"))

@@ -12,13 +12,18 @@ import time
 from functools import cache
 from pathlib import Path
 
+from schema.job import Limit
+
 LIMITS = {"memory", "pids"}  # the controllers
 END_SECONDS = 10.0
 SLACK = (
     9 / 8
 )  # of the job's memory: the watch, which says more, comes first, and page tables and sockets count here too
 # Where a group counts what it has refused: the file, the line, and the name of the limit.
-REFUSALS = (("memory.events", "oom_kill", "memory"), ("pids.events", "max", "processes"))
+REFUSALS: tuple[tuple[str, str, Limit], ...] = (
+    ("memory.events", "oom_kill", "memory"),
+    ("pids.events", "max", "processes"),
+)
 
 
 def own(mounts: str | None = None, groups: str | None = None) -> Path | None:
@@ -154,9 +159,9 @@ def limit(group: Path, *, memory_bytes: int, threads: int) -> None:
                 (group / name).write_text(str(value), encoding="ascii")
 
 
-def refusals(group: Path) -> dict[str, int]:
+def refusals(group: Path) -> dict[Limit, int]:
     """How often the kernel has refused what is in the group, by the name of the limit."""
-    found = {}
+    found: dict[Limit, int] = {}
     for file, name, told in REFUSALS:
         with contextlib.suppress(OSError):
             rows = dict(line.split() for line in (group / file).read_text(encoding="ascii").splitlines())

@@ -35,7 +35,9 @@ def prepared(
     group_pattern: str | None = None,
 ) -> DatasetProfile:
     listing = discover(str(source), ReadingOptions(group_pattern=group_pattern), workdir=tmp_path / "unpacked")
-    return prepare(listing, tmp_path / "datasets", secret=SECRET, image_size=image_size, drop_rare_classes=drop_rare_classes)
+    return prepare(
+        listing, tmp_path / "datasets", secret=SECRET, image_size=image_size, drop_rare_classes=drop_rare_classes
+    )
 
 
 def digest(image: np.ndarray) -> str:

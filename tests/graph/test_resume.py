@@ -38,7 +38,7 @@ class Jobs(InstantJobs):
         found = super().wait(directory, on_progress, stop).model_copy(update={"seconds": self.seconds})
         if self.stopped:
             self.stopped -= 1
-            fault = Fault(stage="train", kind="stopped", message="the job was stopped by you")
+            fault = Fault(stage="train", kind="stopped", cause="stopped", message="the job was stopped by you")
             return found.model_copy(update={"ok": False, "fault": fault})
         return found
 
@@ -179,7 +179,9 @@ def test_with_a_word_it_does_and_its_weakest_sandbox_is_told_from_then_on(photos
 def test_a_sandbox_that_fails_stops_the_run_which_can_be_resumed(photos: Path) -> None:
     class Broken(Jobs):
         def wait(self, directory: Path, /, on_progress: object, stop: object) -> JobResult:
-            fault = Fault(stage="smoke", kind="sandbox", message="bwrap: setting up uid map: Permission denied")
+            fault = Fault(
+                stage="smoke", kind="sandbox", cause="sandbox", message="bwrap: setting up uid map: Permission denied"
+            )
             return JobResult(ok=False, fault=fault, steps=[], seconds=0.0, tier="bwrap")
 
     with pytest.raises(RunStopped, match="The sandbox bwrap does not work: bwrap: setting up uid map.*improve doctor"):

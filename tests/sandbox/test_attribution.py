@@ -1,6 +1,6 @@
 """Blame: the deepest line inside a component, unless the harness knows better; limits and silent deaths from what was last seen."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -8,8 +8,8 @@ from benchmarks.mistakes.good import GOOD
 from dataset.decode import SOURCE
 from sandbox.assemble import assemble, sections
 from sandbox.attribution import fault_from
-from schema.job import Limits
-from schema.pipeline import Component, Fault
+from schema.job import Limit, Limits
+from schema.pipeline import Cause, Component, Fault
 
 SCRIPT = assemble(GOOD["own-loop"], SOURCE, title="test")
 LIMITS = Limits(train_seconds=60, memory_bytes=2**31)
@@ -23,7 +23,7 @@ def frame(line: int, name: str, file: str = "pipeline.py") -> dict[str, Any]:
     return {"file": file, "line": line, "name": name, "text": "y = f(x)"}
 
 
-def blamed(account: Any = None, log: str = "", limit: str | None = None, status: int | None = 1) -> Fault:
+def blamed(account: Any = None, log: str = "", limit: Limit | None = None, status: int | None = 1) -> Fault:
     return fault_from("smoke", account, log, SCRIPT, exit_status=status, limit=limit, limits=LIMITS)
 
 
@@ -108,6 +108,19 @@ def test_limit_is_blamed_on_where_the_process_was(limit: str) -> None:
     fault = blamed(log=DUMP, limit=limit, status=None)
     assert (fault.kind, fault.component, fault.line) == (limit, "model", 22)
     assert "and was ended" in fault.message
+
+
+@pytest.mark.parametrize("word", get_args(Cause))
+def test_what_a_job_calls_its_exception_decides_nothing(word: str) -> None:
+    """A class named `sandbox` once ended the whole run, and a `stopped` one could not be resumed."""
+    fault = blamed(raised(TRAINING, kind=word) | {"cause": word, "limit": word})
+    assert (fault.kind, fault.cause) == (word, "code")
+
+
+@pytest.mark.parametrize("limit", get_args(Limit))
+def test_a_limit_is_what_our_side_saw_whatever_the_job_says(limit: Limit) -> None:
+    fault = blamed(raised(TRAINING, kind="TypeError"), limit=limit)
+    assert (fault.kind, fault.cause) == (limit, limit)
 
 
 def test_death_without_an_account_is_read_from_the_dump() -> None:

@@ -1,5 +1,7 @@
 """Memory that ran out, told to the engineer: what was asked for, what there is, what was running, and what would fit."""
 
+from dataclasses import replace
+
 import pytest
 
 from dataset.decode import SOURCE
@@ -60,7 +62,7 @@ def test_of_the_machine_what_the_step_had_and_may_have(kind: str, message: str, 
 
 
 def test_a_step_that_the_machine_could_not_hold_is_told_what_was_left() -> None:
-    fault = Fault(stage="train", kind="memory", message="it was ended.")
+    fault = Fault(stage="train", kind="memory", cause="memory", message="it was ended.")
     use = Use(limit=14 * GB, peak=9 * GB, machine=16 * GB, scarce=200 * 2**20, batch=(8, 3, 32, 32))
     told = explained(fault, use).message
     assert "200 MiB of 16.0 GiB were left, and this step had 9.0 GiB" in told
@@ -68,10 +70,10 @@ def test_a_step_that_the_machine_could_not_hold_is_told_what_was_left() -> None:
 
 
 def test_killed_by_the_kernel_memory_is_the_first_suspect() -> None:
-    fault = Fault(stage="train", kind="died", message="the process ended with signal 9 and left no account")
-    assert "the machine's memory runs out. The step was seen with 3.0 GiB" in explained(fault, USE).message
-    other = Fault(stage="train", kind="died", message="the process ended with signal 11 and left no account")
-    assert explained(other, USE) == other
+    fault = Fault(stage="train", kind="died", cause="died", message="the process ended and left no account")
+    told = explained(fault, replace(USE, exit=-9)).message
+    assert "the machine's memory runs out. The step was seen with 3.0 GiB" in told
+    assert explained(fault, replace(USE, exit=-11)) == fault
 
 
 def test_prediction_has_batches_of_its_own() -> None:
