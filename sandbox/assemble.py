@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from schema.pipeline import COMPONENTS, Component, Pipeline
+from schema.source import parse_source
 
 PARTS = Path(__file__).with_name("script")
 TOOLBOX = ("augment", "toolbox")  # a script has of these only what its components use
@@ -159,8 +160,8 @@ def _read(node: ast.AST) -> list[str]:
 
 def _names_read(source: str) -> list[str]:
     try:
-        return _read(ast.parse(source))
-    except (SyntaxError, ValueError):
+        return _read(parse_source(source))
+    except SyntaxError:
         return []  # the checks report it; the script is only needed for its line numbers
 
 

@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
 
-from sandbox.assemble import PARTS, TOOLBOX, toolbox_names
+from sandbox.assemble import MARK, PARTS, TOOLBOX, toolbox_names
 from sandbox.pretrained.disk import known_to_timm
 from schema.pipeline import COMPONENTS, Component, Fault, Pipeline
+from schema.source import parse_source
 
 FACES: dict[Component, tuple[str, tuple[str, ...]]] = {
     "data": ("build_transforms", ("info",)),
     "model": ("build_model", ("info",)),
     "training": ("train", ("model", "loaders", "info", "log")),
 }
-LARGEST = 60_000  # characters
 ROOMS = frozenset(
     {"agents", "checkpoints", "dataset", "graph", "improve", "nodes", "sandbox", "schema", *TOOLBOX, "pipeline"}
 )
@@ -29,6 +29,8 @@ def contract_fault(pipeline: Pipeline) -> Fault | None:
         tree = parsed(component, pipeline.code(component))
         if isinstance(tree, Fault):
             return tree
+        if fault := _marks(component, pipeline.code(component)):
+            return fault
         trees[component] = tree
     for component, tree in trees.items():
         rules = (_face, _work_at_import, _imports, _asks, _models)
@@ -38,20 +40,26 @@ def contract_fault(pipeline: Pipeline) -> Fault | None:
 
 
 def parsed(component: Component, code: str) -> ast.Module | Fault:
-    if len(code) > LARGEST:
-        return _fault(component, "size", None, f"The component has {len(code)} characters; at most {LARGEST} are read.")
     try:
+        tree = parse_source(code)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an odd escape is the engineer's business
-            tree = ast.parse(code)
+            warnings.simplefilter("ignore")
             compile(tree, component, "exec", dont_inherit=True)  # finds `return` outside a function and the like
         return tree
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        line = getattr(error, "lineno", None)
+    except SyntaxError as error:
+        line = error.lineno
         shown = code.split("\n")[line - 1].strip()[:200] if line and line <= code.count("\n") + 1 else ""
         fence = " Give the source text alone, without Markdown fences." if shown.startswith("```") else ""
-        message = f"{getattr(error, 'msg', None) or error} in line {line}: {shown}{fence}"
+        message = f"{error.msg} in line {line}: {shown}{fence}" if line else f"{error.msg}."
         return Fault(stage="parse", kind="SyntaxError", component=component, line=line, message=message)
+
+
+def _marks(component: Component, code: str) -> Fault | None:
+    """By these lines faults find their component; one in the wrong place would blame another."""
+    marks = {MARK.format(name) for name in (*COMPONENTS, "end")}
+    line = next((number for number, text in enumerate(code.split("\n"), start=1) if text in marks), None)
+    message = "This line marks a section of the script, which is written around the component: remove it."
+    return _fault(component, "mark", line, message) if line else None
 
 
 def _face(component: Component, tree: ast.Module) -> Fault | None:

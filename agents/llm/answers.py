@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from agents.llm.split import FACES, faces_in, own_part, split
 from schema.pipeline import COMPONENTS, Component
+from schema.source import parse_source
 from schema.text import plain
 
 THOUGHTS = re.compile(r"<(think|thinking|thought|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
@@ -16,6 +17,7 @@ FENCE = re.compile(
     r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+.-]*)[^\n]*\n(.*?)(?:^[ \t]*\1[`~]*[ \t]*$|\Z)", re.DOTALL | re.MULTILINE
 )
 PYTHON = {"python", "py", "python3", ""}
+MOST_TRIES = 300  # to read an object from a brace on: each may look at all of the text
 STARTS = re.compile(r"^(?:import |from \w|def |class |@|#|[A-Za-z_]\w* *[:=])", re.MULTILINE)
 
 
@@ -100,11 +102,11 @@ def _missing(text: str, fenced: list[str], component: Component) -> str:
         return f"The answer defines `{others[0]}`, which is another engineer's. {expected}"
     for source in fenced:
         try:
-            ast.parse(source)
-        except (SyntaxError, ValueError) as error:
-            line = getattr(error, "lineno", None)
+            parse_source(source)
+        except SyntaxError as error:
+            line = error.lineno
             shown = source.split("\n")[line - 1].strip()[:120] if line and line <= source.count("\n") + 1 else ""
-            return f"The code is no Python: {getattr(error, 'msg', error)} in line {line}: {shown}. {expected}"
+            return f"The code is no Python: {error.msg} in line {line}: {shown}. {expected}"
     return f"The code does not define `{FACES[component]}` at its top level. {expected}"
 
 
@@ -120,8 +122,9 @@ def judgement_of(text: str, field: str) -> dict[str, Any]:
 
 
 def _objects(text: str) -> list[dict[str, Any]]:
-    found, at = [], text.find("{")
-    while at >= 0:
+    found, at, tries = [], text.find("{"), 0
+    while at >= 0 and tries < MOST_TRIES:
+        tries += 1
         value, end = _object_at(text, at)
         if value is not None:
             found.append(value)

@@ -4,6 +4,7 @@ import ast
 from collections.abc import Iterator
 
 from schema.pipeline import COMPONENTS, Component
+from schema.source import parse_source
 
 FACES: dict[Component, str] = {"data": "build_transforms", "model": "build_model", "training": "train"}
 
@@ -43,8 +44,8 @@ def own_part(source: str, component: Component) -> str:
 
 def _parsed(source: str) -> ast.Module | None:
     try:
-        return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return parse_source(source)
+    except SyntaxError:
         return None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from agents.playbook.backbones import best_backbone, pad_type
 from agents.playbook.labels import Symmetry, symmetry
 from schema.pipeline import COMPONENTS, Component, Pipeline
+from schema.source import parse_source
 from schema.team import Brief
 
 Recipe = dict[str, Any]
@@ -28,7 +29,7 @@ class Recipes:
 def recipe_in(component: Component, source: str) -> Recipe | None:
     """None where the source is not ours."""
     try:
-        body = ast.parse(source).body
+        body = parse_source(source).body
         for node in body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == NAMES[component]:
                 found = ast.literal_eval(node.value)

@@ -38,5 +38,5 @@ def steps(titles: str) -> list[tuple[str, Any, Any]]:
 def _value(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return text  # words stand in titles without quotes

@@ -23,7 +23,7 @@ def test_what_has_no_price_has_no_cost() -> None:
 
 
 def test_the_person_s_own_prices_come_first_and_others_stay() -> None:
-    home().mkdir(parents=True)
+    home().mkdir(exist_ok=True)
     prices_path().write_text('["openai:gpt-4o"]\ninput = 1\noutput = 2\n')
     known = prices(prices_path())
     assert cost_of(USAGE, known) == pytest.approx(1.0 + 0.2)  # without a price of its own, cached costs what is new

@@ -184,7 +184,7 @@ def test_the_same_error_twice_brings_the_example_again() -> None:
 
 
 def test_what_was_too_slow_is_asked_to_be_cheaper() -> None:
-    slow = FAULT.model_copy(update={"kind": "time"})
+    slow = FAULT.model_copy(update={"kind": "time", "cause": "time"})
     assert "make it cheaper, by half at least" in str(repair_prompt(repair_task(fault=slow))[1].content)
 
 

@@ -184,7 +184,7 @@ def test_without_one_the_provider_s_own_is_frozen_too(monkeypatch: pytest.Monkey
     ],
 )
 def test_a_price_file_with_mistakes(text: str, said: str, server: Server) -> None:
-    home().mkdir(parents=True)
+    home().mkdir(exist_ok=True)
     prices_path().write_text(text)
     with pytest.raises(SettingsError, match=said) as caught:
         check(base_url=server.url)
@@ -196,7 +196,7 @@ def test_a_price_file_with_mistakes(text: str, said: str, server: Server) -> Non
 def test_a_limit_of_cost_needs_a_price_and_says_where_to_write_it(server: Server) -> None:
     with pytest.raises(SettingsError, match=r"the price of openai:here is not known. Write it into .*prices.toml"):
         check(base_url=server.url, max_cost=1.0)
-    home().mkdir(parents=True)
+    home().mkdir(exist_ok=True)
     prices_path().write_text('["openai:here"]\ninput = 1.00\noutput = 4.00\n')
     heard = Heard()
     check(heard, base_url=server.url, max_cost=1.0)

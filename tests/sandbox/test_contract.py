@@ -3,8 +3,14 @@
 import pytest
 
 from benchmarks.mistakes.good import GOOD
+from dataset.decode import SOURCE
+from sandbox.assemble import assemble
+from sandbox.check import check
 from sandbox.contract import contract_fault
-from schema.pipeline import Component, Fault, Pipeline
+from sandbox.pretrained.broker import missing_in
+from schema.pipeline import COMPONENTS, Component, Fault, Pipeline
+from schema.pretrained import Pretrained
+from tests.schema.test_source import DEEP
 
 PLAIN = GOOD["plain"]
 
@@ -58,11 +64,30 @@ def test_line_is_counted_inside_the_component() -> None:
 
 
 def test_very_long_component_is_refused() -> None:
-    assert fault_of("model", "from torch", "#" * 70_000 + "\nfrom torch").kind == "size"
+    assert fault_of("model", "from torch", "#" * 70_000 + "\nfrom torch").kind == "SyntaxError"
 
 
 def test_deeply_nested_component_is_a_fault_and_not_a_crash() -> None:
     assert fault_of("model", "from torch", "x = " + "(" * 20_000 + "\nfrom torch").stage == "parse"
+
+
+@pytest.mark.parametrize("deep", DEEP.values(), ids=DEEP)
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_whatever_is_deep_is_a_fault_of_its_component_before_any_reader_meets_it(
+    component: Component, deep: str
+) -> None:
+    """The checks, the script's assembly and the search for weights all go through the tree level by level."""
+    pipeline = PLAIN.with_code(component, f"{PLAIN.code(component)}\n\ndef more(x, y):\n    return {deep}\n")
+    fault = check(pipeline, assemble(pipeline, SOURCE, "test"))
+    assert fault is not None
+    assert (fault.stage, fault.component) == ("parse", component)
+    assert "nested" in fault.message
+    assert missing_in(pipeline, Pretrained()) == {}
+
+
+def test_a_line_that_would_move_the_sections_of_the_script_is_refused() -> None:
+    fault = fault_of("training", "import torch\n", "import torch\n# ===== data =====\n")
+    assert (fault.kind, fault.line) == ("mark", PLAIN.training.split("\n").index("import torch") + 2)
 
 
 def test_global_settings_may_stand_at_the_top() -> None:
