@@ -54,9 +54,10 @@ def findings(weights_dir: str | None) -> Iterator[Finding]:
     memory = f"{machine.memory_bytes / 2**30:.0f} GB of memory"
     gpu = f", {machine.gpu_memory_bytes / 2**30:.0f} GB on the GPU" if machine.device == "cuda" else ""
     yield Finding(True, f"trains on {machine.device}: {machine.name}, {machine.cores} cores, {memory}{gpu}")
-    from agents.llm.providers import KEYS, variable  # noqa: PLC0415 - half a second, which other commands have no use for
+    from agents.llm.keys import find_variable  # noqa: PLC0415
+    from agents.llm.providers import KEYS  # noqa: PLC0415 - half a second, which other commands have no use for
 
-    keys = [name for name in KEYS.values() if variable(name)]
+    keys = [name for name in KEYS.values() if find_variable(name)]
     yield Finding(
         True, f"keys for language models: {', '.join(keys) or 'none (the playbook needs none; docs/models.md)'}"
     )

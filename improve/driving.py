@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from improve.app import AsJson, RunName, app, open_store
-from improve.run_settings import queue_fields, seconds_of, settings_of
+from improve.run_settings import queue_fields, seconds_of, settings_of, use_env_file
 from schema.errors import ImproveError
 
 if TYPE_CHECKING:
     from schema.settings import Settings
 
+EnvFile = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="File with keys of language models, in lines such as OPENAI_API_KEY=..."),
+]
 RoleModel = Annotated[str | None, typer.Option(help="Another language model for this role")]
 Gpus = Annotated[
     str | None, typer.Option(help="GPUs that this run may use, by nvidia-smi's numbers or UUIDs: 0,2 (default: all)")
@@ -37,6 +41,7 @@ def run(
     base_url: Annotated[
         str | None, typer.Option(help="Of an OpenAI-compatible server: vLLM, Ollama, llama.cpp, Azure ...")
     ] = None,
+    env_file: EnvFile = None,
     architect_model: RoleModel = None,
     data_engineer_model: RoleModel = None,
     model_engineer_model: RoleModel = None,
@@ -106,6 +111,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Make a classifier from DATA and keep improving it."""
+    use_env_file(env_file)
     _start(settings_of(context.params), name, as_json=as_json)
 
 
@@ -141,6 +147,7 @@ def resume(
     budget: Annotated[str | None, typer.Option(help="A new time for the whole run: 2h, 45m")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="A new number of tokens for the whole run")] = None,
     max_cost: Annotated[float | None, typer.Option(help="New US dollars for the whole run")] = None,
+    env_file: EnvFile = None,
     sandbox: Annotated[str | None, typer.Option(help="Go on in another isolation tier than the run began in")] = None,
     data: Annotated[str | None, typer.Option(help="Where the images are now")] = None,
     force: Annotated[
@@ -155,6 +162,7 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Go on with a stopped run, or give a finished one more."""
+    use_env_file(env_file)
     more = _more(iterations, budget, max_tokens, max_cost) | queue_fields(gpus, jobs_per_gpu, jobs_per_cpu)
     _go_on(name, more | {"review": review}, sandbox, data, force=force, as_json=as_json)
 
@@ -167,9 +175,11 @@ def fork(
     iterations: Annotated[int | None, typer.Option(help="Another number of iterations")] = None,
     budget: Annotated[str | None, typer.Option(help="Another time for the whole run: 2h, 45m")] = None,
     review: Annotated[bool | None, typer.Option("--review/--no-review", help="Ask before each training")] = None,
+    env_file: EnvFile = None,
     as_json: AsJson = False,
 ) -> None:
     """A new run that goes its own way from an earlier iteration of another, which stays as it is."""
+    use_env_file(env_file)
     from graph.fork import fork as fork_graph
 
     more = _more(iterations, budget, None, None) | {"review": review}

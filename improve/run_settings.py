@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schema.errors import SettingsError
@@ -33,6 +34,20 @@ def seconds_of(text: str, option: str) -> float:
     if seconds <= 0:
         raise SettingsError(f"{option} {text!r} is not a duration. Expected e.g. 90s, 20m, 1h30m, or seconds.")
     return seconds
+
+
+def use_env_file(name: str | None) -> None:
+    """Let keys of language models be read from the file that the user names (agents/llm/keys.py).
+
+    Raises SettingsError.
+    """
+    if name is None:
+        return
+    file = Path(name).expanduser().absolute()
+    if not file.is_file():
+        what = "is no file" if file.exists() else "there is no such file"
+        raise SettingsError(f"--env-file {name}: {what}. Expected lines such as OPENAI_API_KEY=...")
+    os.environ["IMPROVE_ENV_FILE"] = str(file)
 
 
 def queue_fields(gpus: str | None, jobs_per_gpu: int | None, jobs_per_cpu: int | None) -> dict[str, Any]:

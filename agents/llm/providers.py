@@ -1,4 +1,4 @@
-"""From `openai:gpt-5.4-mini` to a chat model: who serves it, with which key, at which address. Keys come from the environment or from .env, and stay here."""
+"""From `openai:gpt-5.4-mini` to a chat model: who serves it, with which key, at which address. Keys stay here."""
 
 import os
 from functools import cache
@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 import httpx
-from dotenv import dotenv_values
 from langchain_core.language_models import BaseChatModel
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
+from agents.llm.keys import Variable, find_variable, home_file
 from schema.errors import SettingsError
 from schema.settings import Role, Settings
 
@@ -61,7 +61,12 @@ def settled_address(settings: Settings) -> str | None:
     """Where the run's requests go, once and for all: as asked for, or where a variable leads; None where no model needs one."""
     if all(spec.provider != "openai" for spec in roles_by_spec(settings)):
         return settings.base_url
-    return settings.base_url or variable("OPENAI_BASE_URL") or variable("OPENAI_API_BASE") or OPENAI
+    named = _address_variable()
+    return settings.base_url or (named.value if named else OPENAI)
+
+
+def _address_variable() -> Variable | None:
+    return find_variable("OPENAI_BASE_URL", "OPENAI_API_BASE")
 
 
 def address_of(spec: Spec, settings: Settings) -> str | None:
@@ -70,28 +75,36 @@ def address_of(spec: Spec, settings: Settings) -> str | None:
 
 
 def key_of(spec: Spec, settings: Settings) -> str:
-    """Raises SettingsError where there is none, and one is needed."""
+    """Raises SettingsError where there is none, and one is needed; and for one that an address from a file would get although it comes from
+    elsewhere."""
     name = KEYS[spec.provider]
-    key = variable(name)
+    key = find_variable(name)
+    if spec.provider == "openai" and key and (file := _file_of_address(settings)) and key.file != file:
+        elsewhere = key.file or "the environment"
+        raise SettingsError(
+            f"The address {settings.base_url} comes from {file}, and {name} from {elsewhere}: a key does not follow an address from a file. "
+            f"Write the key into that file too, or take the address out of it and type --base-url {settings.base_url}"
+        )
     if key:
-        return key
+        return key.value
     if spec.provider == "openai" and address_of(spec, settings) != OPENAI:
         return NO_KEY
     local = " A server of your own needs none: say where it is with --base-url." if spec.provider == "openai" else ""
     raise SettingsError(
-        f"{spec} needs a key, and {name} is not set. export {name}=..., or write it into .env here.{local}"
+        f"{spec} needs a key, and {name} is not set. export {name}=..., write it into {home_file()}, or name a file that has it: --env-file FILE."
+        f"{local}{_unread_file()}"
     )
 
 
-def variable(name: str) -> str | None:
-    """Of the environment, or of .env in the folder that we were started from."""
-    return os.environ.get(name) or _dotenv().get(name) or None
+def _file_of_address(settings: Settings) -> Path | None:
+    """The file that the address of the run's server stands in, if it stands there and was not given otherwise."""
+    named = _address_variable()
+    return named.file if named and settings.base_url and named.value.rstrip("/") == settings.base_url else None
 
 
-def _dotenv() -> dict[str, str | None]:
-    """Read when it is needed, and not put into the environment: nothing that we start inherits a key."""
-    file = Path(".env")
-    return dict(dotenv_values(file)) if file.is_file() else {}
+def _unread_file() -> str:
+    here = Path(".env")
+    return " (.env here is not read by itself: a folder of images may bring one.)" if here.is_file() else ""
 
 
 def chat_model(spec: Spec, settings: Settings) -> BaseChatModel:

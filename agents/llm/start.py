@@ -50,7 +50,7 @@ def _reason(spec: Spec, settings: Settings, refused: Refused) -> str:
         "Expected the address of an OpenAI-compatible server, with its /v1: e.g. --base-url http://localhost:11434/v1"
     )
     if trouble.status in {401, 403}:
-        return f"{where} refuses the key for {spec} ({trouble.reason}). Look at {KEYS[spec.provider]} in the environment or in .env."
+        return f"{where} refuses the key for {spec} ({trouble.reason}). Look at {KEYS[spec.provider]} where it is set: in the environment, in --env-file or in .env of $IMPROVE_HOME."
     if trouble.foreign:
         return f"{where} answers, but not as an OpenAI-compatible server: {trouble.reason}. {form}"
     if trouble.status == 404:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.llm.providers import OPENAI, settled_address
 from agents.team import Line, make_team, settled
 from checkpoints.home import home, prices_path
 from schema.errors import SettingsError
@@ -77,14 +78,59 @@ def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
         check(model="anthropic:x")
 
 
-def test_a_key_from_a_dotenv_file_is_used_and_stays_out_of_the_environment(
-    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("named", [False, True])
+def test_a_key_from_a_file_of_the_user_is_used_and_stays_out_of_the_environment(
+    server: Server, monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path, *, named: bool
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / ".env").write_text(f"OPENAI_API_KEY='{KEY}'\n")
+    file = tmp_path / "keys.txt" if named else home / ".env"
+    file.write_text(f"OPENAI_API_KEY='{KEY}'\n")
+    monkeypatch.setenv("IMPROVE_ENV_FILE", str(file) if named else "")
     check(base_url=server.url)
     assert server.authorizations == [f"Bearer {KEY}"]
     assert "OPENAI_API_KEY" not in os.environ
+
+
+def test_a_dotenv_file_of_the_current_folder_is_not_read_and_that_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It may have come with the images."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text(f"OPENAI_API_KEY='{KEY}'\nOPENAI_BASE_URL=http://127.0.0.1:9/v1\n")
+    with pytest.raises(
+        SettingsError, match=r"OPENAI_API_KEY is not set.*--env-file FILE.*\.env here is not read"
+    ) as told:
+        check()
+    assert KEY not in str(told.value)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    assert settled_address(Settings(dataset="digits", model="openai:here")) == OPENAI
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_key_does_not_follow_an_address_from_a_file(
+    server: Server, monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path, *, named: bool
+) -> None:
+    file = tmp_path / "server.txt" if named else home / ".env"
+    file.write_text(f"OPENAI_BASE_URL={server.url}/\n")
+    monkeypatch.setenv("IMPROVE_ENV_FILE", str(file) if named else "")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    address = settled_address(Settings(dataset="digits", model="openai:here"))
+    assert address
+    with pytest.raises(SettingsError, match="OPENAI_API_KEY from the environment: a key does not follow") as told:
+        check(base_url=address)
+    assert KEY not in str(told.value)
+    assert server.authorizations == []
+
+
+def test_an_address_from_a_file_gets_the_key_of_that_file_or_none(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "server.txt"
+    file.write_text(f"OPENAI_BASE_URL={server.url}\n")
+    monkeypatch.setenv("IMPROVE_ENV_FILE", str(file))
+    check(base_url=settled_address(Settings(dataset="digits", model="openai:here")))
+    file.write_text(f"OPENAI_BASE_URL={server.url}\nOPENAI_API_KEY={KEY}\n")
+    check(base_url=settled_address(Settings(dataset="digits", model="openai:here")))
+    assert server.authorizations == ["Bearer none", f"Bearer {KEY}"]
 
 
 @pytest.mark.parametrize(
