@@ -14,7 +14,7 @@ from typing import Any
 
 from charset_normalizer import from_bytes
 
-from dataset.inventory import natural
+from dataset.inventory import TABLES, natural
 from schema.errors import DatasetError
 from schema.text import name_list, one_line
 
@@ -63,6 +63,10 @@ def read_table(path: Path) -> Table:
         if suffix in {".xls", ".ods", ".parquet", ".feather", ".pkl", ".mat"}:
             raise DatasetError(
                 f"{path}: {suffix} files are not read. Save the table as .csv and give it with --labels."
+            )
+        if suffix not in TABLES:  # messages quote what is in a table: nothing else is ever opened as one
+            raise DatasetError(
+                f"{path} is not called as tables are ({', '.join(sorted(TABLES))}). If it is a table, give it such a name."
             )
         raw = path.read_bytes()
     except OSError as error:

@@ -8,6 +8,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from graph import routes
+from graph.server_limits import check_allowed
 from graph.step import first_step, step
 from nodes.assemble import assemble
 from nodes.decide import decide
@@ -39,7 +40,7 @@ class RunGraph(StateGraph[State, None, Settings, State]):
 def checked_input(given: Any) -> Any:
     """Raises SettingRefused, which names the field."""
     if isinstance(given, dict):
-        make_settings(given)
+        check_allowed(make_settings(given))
     return given
 
 

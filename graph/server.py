@@ -1,8 +1,9 @@
-"""Beside LangGraph's server (`langgraph dev`): every run of $IMPROVE_HOME is a thread there, whoever began it, so that Studio can open it."""
+"""Beside LangGraph's server (`langgraph dev`): every run of $IMPROVE_HOME is a thread there, whoever began it, so that Studio can open it; and nobody but its user may talk to it."""
 
 import asyncio
 import contextlib
 import logging
+import sys
 from collections.abc import AsyncIterator
 
 import httpx
@@ -11,8 +12,11 @@ from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import APIError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 
 from checkpoints.store import open_store
+from graph.server_guard import PREFIX, STUDIO, Guard, hosts_from_environment, read_token
+from graph.server_limits import limit_this_process
 from nodes.profile import is_uuid
 from schema.errors import ImproveError
 
@@ -43,6 +47,13 @@ async def _show(client: LangGraphClient, name: str, thread: str) -> None:
 
 @contextlib.asynccontextmanager
 async def _lifespan(_app: Starlette) -> AsyncIterator[None]:
+    _LOG.warning(
+        "Open Studio with the token of this server: %s/studio/?baseUrl=http://127.0.0.1:%s/%s/%s",
+        STUDIO,
+        _port(),
+        PREFIX,
+        TOKEN,
+    )
     showing = asyncio.create_task(_show_runs())
     try:
         yield
@@ -50,4 +61,14 @@ async def _lifespan(_app: Starlette) -> AsyncIterator[None]:
         showing.cancel()
 
 
-app = Starlette(lifespan=_lifespan)
+def _port() -> str:
+    """That `langgraph dev` listens to."""
+    return next((sys.argv[i + 1] for i, word in enumerate(sys.argv[:-1]) if word == "--port"), "2024")
+
+
+limit_this_process()
+TOKEN = read_token()
+app = Starlette(
+    lifespan=_lifespan,
+    middleware=[Middleware(Guard, token=TOKEN, hosts=hosts_from_environment())],  # before all others
+)

@@ -12,6 +12,8 @@ from langgraph.errors import GraphInterrupt
 from checkpoints.home import check_not_lost
 from checkpoints.lock import run_lock
 from checkpoints.store import Store
+from graph.server_limits import check_allowed
+from nodes.context import settings_of
 from nodes.services import Services
 from nodes.stopping import CANCEL, Cancel, stopping
 from schema.errors import RunStopped
@@ -34,6 +36,7 @@ def step(node: Node, services: Services, *, driven: bool) -> RunnableLambda[Any,
 
     def run(state: State) -> dict[str, Any]:
         check_not_lost(state["run"])
+        check_allowed(settings_of(state), lambda: services.store().run(state["run"]).settings)
         with nullcontext() if driven else _by_itself(state["run"], services):
             return _timed(node, _on_its_branch(name, state, services), services)
 
@@ -44,7 +47,9 @@ def first_step(node: Node, services: Services) -> RunnableLambda[Any, dict[str, 
     """As `step`, for the node that makes the run out of its settings."""
 
     def run(settings: Settings) -> dict[str, Any]:
-        return _timed(node, Settings.model_validate(settings), services)
+        checked = Settings.model_validate(settings)
+        check_allowed(checked)
+        return _timed(node, checked, services)
 
     return RunnableLambda(run, afunc=_recallable(run), name=node.__name__)
 

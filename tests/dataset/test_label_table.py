@@ -219,3 +219,12 @@ def test_names_of_numbered_classes_are_no_table_of_files(tmp_path: Path) -> None
     (tmp_path / "map.json").write_text('{"0": "rust", "1": "healthy"}', encoding="utf-8")
     with pytest.raises(DatasetError, match="names of classes"):
         read_table(tmp_path / "map.json")
+
+
+@pytest.mark.parametrize("name", ["id_rsa", ".env", "secrets.yaml", "shadow", "history.db"])
+def test_what_is_not_called_a_table_is_not_opened_as_one(name: str, tmp_path: Path) -> None:
+    """A message says which columns a table has; over HTTP, that would hand out the first line of any file."""
+    (tmp_path / name).write_text("OPENAI_API_KEY=sk-canary,x\na,b\n", encoding="utf-8")
+    with pytest.raises(DatasetError, match="not called as tables are") as refused:
+        read_table(tmp_path / name)
+    assert "canary" not in str(refused.value)

@@ -18,6 +18,7 @@ from langgraph_sdk import get_sync_client
 from checkpoints.home import run_dir
 from checkpoints.store import open_store
 from graph.run import resume, run
+from graph.server_guard import read_token
 from nodes.services import Services
 from sandbox import job
 from schema.errors import RunBusy, RunStopped
@@ -56,15 +57,15 @@ class Server:
             "--port",
             str(self.port),
         ]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "IMPROVE_SERVER_DATA": str(self.folder.parent)}
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "--n-jobs-per-worker", "4"], cwd=self.folder, env=environment, stdout=log, stderr=log
             )
-        self.client = get_sync_client(url=f"http://127.0.0.1:{self.port}")
         for _ in range(600):
             try:
                 if httpx.get(f"http://127.0.0.1:{self.port}/ok").status_code == 200:
+                    self.client = get_sync_client(url=f"http://127.0.0.1:{self.port}", api_key=read_token())
                     return
             except httpx.TransportError:
                 time.sleep(0.1)
