@@ -17,6 +17,7 @@ KEPT = (
     "CUDA_VISIBLE_DEVICES",
     "NVIDIA_VISIBLE_DEVICES",
     "CUDA_DEVICE_ORDER",
+    "IMPROVE_LANDLOCK_ABI",  # sandbox/isolation/landlock.py
 )
 
 

@@ -22,7 +22,16 @@ from schema.job import Access, JobResult, JobSpec, JobStatus, Place, Step
 
 POLL = 0.03
 MAX_POLL = 0.25  # a long training is looked at less often: every look costs it something
-NEEDED = ("PATH", "HOME", "IMPROVE_HOME", "IMPROVE_SUPERVISOR_IDLE", "IMPROVE_LINE", "TMPDIR", "XDG_RUNTIME_DIR")
+NEEDED = (
+    "PATH",
+    "HOME",
+    "IMPROVE_HOME",
+    "IMPROVE_SUPERVISOR_IDLE",
+    "IMPROVE_LINE",
+    "IMPROVE_LANDLOCK_ABI",
+    "TMPDIR",
+    "XDG_RUNTIME_DIR",
+)
 MOST_DEATHS = 5  # of supervisors, while one job is waited for
 LEAST_FREE = 32 * 2**20  # bytes
 STOP_SECONDS = 30.0  # that a job has to end in, when it was told to

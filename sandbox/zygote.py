@@ -139,7 +139,8 @@ class Zygote:
             self.open(self._access)
         self.ready()
         assert self._channel is not None
-        request = {"step": step, "file_bytes": limits.disk_bytes, "read": self._readable(without) if without else None}
+        readable = self._readable(without) if without else None
+        request = {"step": step, "file_bytes": limits.disk_bytes, "read": readable, "write": self._writable()}
         self._refused = cgroup.refusals(self._group) if self._group else {}
         socket.send_fds(self._channel, [json.dumps(request).encode()], [log.write_end])
         message, sent_by = self._receive(60.0)
@@ -165,6 +166,16 @@ class Zygote:
             *scratch,
             *paths.devices(gpu=gpu, card=card),
         ]
+
+    def _writable(self) -> list[str] | None:
+        """What a job on a GPU may write: CUDA names its threads in /proc, and may do so in that of its own process alone; None if that is as it is."""
+        access = self._access
+        if access is None or not access.gpu or access.tier == "none" or not landlock.abi():
+            return None
+        card = access.card.minor if access.card else None
+        own_shm = access.tier == "bwrap" or Path(SHM).is_dir()
+        scratch = [str(self._tmp or TMP), *([SHM] if own_shm else [])]
+        return [str(self.room / "work"), *scratch, *paths.devices(gpu=True, card=card)]
 
     def ready(self) -> None:
         """Wait until it has imported everything. Raises SandboxFailed."""

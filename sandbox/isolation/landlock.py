@@ -26,16 +26,18 @@ WRITE = KNOWN & ~(MAKE_CHAR | MAKE_BLOCK | IOCTL_DEV)
 DEVICE = READ_FILE | WRITE_FILE | IOCTL_DEV | TRUNCATE
 OF_A_FILE = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV | RESOLVE_UNIX
 
+EMULATED = "IMPROVE_LANDLOCK_ABI"
 NET_BIND_TCP, NET_CONNECT_TCP = 1, 2
 SCOPE_ABSTRACT_UNIX, SCOPE_SIGNAL = 1, 2
 
 
 def abi() -> int:
-    """The kernel's Landlock version; 0 where it has none, or where it is switched off."""
+    """The kernel's Landlock version; 0 if it has none, or if it is switched off. IMPROVE_LANDLOCK_ABI lowers it, to try what older kernels hold."""
     if sys.platform != "linux":
         return 0
     try:
-        return syscall(CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint(1))
+        version = syscall(CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint(1))
+        return min(version, int(os.environ.get(EMULATED, version)))
     except OSError as error:
         if error.errno in {errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}:
             return 0
@@ -63,20 +65,24 @@ def restrict(rules: Iterable[tuple[str, int]], version: int, *, network: bool = 
         os.close(ruleset)
 
 
-def seal(readable: list[str] | None = None) -> None:
+def seal(readable: list[str] | None = None, writable: list[str] | None = None) -> None:
     """Begin a domain below the one that we are in: its processes cannot trace or signal those above it, and of files read only what is
-    `readable` (None: what they could before).
+    `readable`, and write only what is `writable` (None: what they could before).
 
     Nothing where Landlock is not in use (ABI 6 for signals).
     """
     version = abi()
     if version:
-        handled = MAKE_BLOCK | (0 if readable is None else READ_FILE | READ_DIR)
+        handled = (
+            MAKE_BLOCK | (0 if readable is None else READ_FILE | READ_DIR) | (0 if writable is None else WRITE_FILE)
+        )
         attributes = struct.pack("QQQ", handled, 0, SCOPE_SIGNAL if version >= 6 else 0)
         size = 24 if version >= 6 else 8
         ruleset = syscall(CREATE_RULESET, ctypes.c_char_p(attributes), ctypes.c_size_t(size), ctypes.c_uint(0))
         for path in readable or ():
             _allow(ruleset, path, READ_FILE | READ_DIR)
+        for path in writable or ():
+            _allow(ruleset, path, WRITE_FILE)
         prctl(PR_SET_NO_NEW_PRIVS, 1)
         syscall(RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint(0))
         os.close(ruleset)

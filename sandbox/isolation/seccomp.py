@@ -37,27 +37,33 @@ DENIED: Numbers = {
     "semget": (64, 190), "semctl": (66, 191), "semtimedop": (220, 192), "semop": (65, 193), "mq_open": (240, 180), "mq_unlink": (241, 181),
     # Counted by user, a hundred or so to each: a job would take them from the person's other programs.
     "inotify_init": (253, None), "inotify_init1": (294, 26),
+    # Attributes and access lists of the work directory would outlive what lies in it.
+    "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463),
+    "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16), "removexattrat": (466, 466), "file_setattr": (469, 469),
     "nfsservctl": (180, 42), "uselib": (134, None), "ustat": (136, None), "sysfs": (139, None), "_sysctl": (156, None),
 }  # fmt: skip
 
 # Without namespaces of its own a job would share these with everything that the same user runs, and Landlock does not see them.
 DENIED_WITHOUT_NAMESPACES: Numbers = {
-    "chown": (92, None), "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54),
-    "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463),
-    "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16), "removexattrat": (466, 466), "file_setattr": (469, 469),
+    "chown": (92, None), "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54), "mq_notify": (244, 184),
 }  # fmt: skip
 # These answer "done" and do nothing: shutil.copy sets modes and times, and may go on doing so on files that are not the job's.
 PRETENDED_WITHOUT_NAMESPACES: Numbers = {
     "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),
     "utime": (132, None), "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88),
 }  # fmt: skip
-# (system call, argument that names the process): allowed for oneself (0), else refused, or answered "done" where threads are named by it.
-OWN_WITHOUT_NAMESPACES: dict[str, tuple[tuple[int | None, int | None], int]] = {
-    "setpriority": ((141, 140), 1), "prlimit64": ((302, 261), 0), "sched_setscheduler": ((144, 119), 0), "sched_setparam": ((142, 118), 0),
-    "sched_setattr": ((314, 274), 0), "ioprio_set": ((251, 30), 1),
+# The first argument names the process: allowed for oneself (0), else refused.
+OWN_WITHOUT_NAMESPACES: Numbers = {
+    "prlimit64": (302, 261), "sched_setscheduler": (144, 119), "sched_setparam": (142, 118), "sched_setattr": (314, 274),
+}  # fmt: skip
+# The first argument says what the second one names: a process (the value here), a group, or all that the user runs.
+OWN_OF_A_KIND: dict[str, tuple[tuple[int | None, int | None], int]] = {
+    "setpriority": ((141, 140), 0), "ioprio_set": ((251, 30), 1),
 }  # fmt: skip
 AFFINITY: tuple[int | None, int | None] = (203, 122)
-SIGNALS: Numbers = {"kill": (62, 129), "tkill": (200, 130), "pidfd_send_signal": (424, 424)}
+SIGNALS: Numbers = {
+    "kill": (62, 129), "tkill": (200, 130), "pidfd_send_signal": (424, 424), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
+}  # fmt: skip
 
 CLONE, CLONE3, IOCTL, PRCTL, SOCKET, SOCKETPAIR, TGKILL, TRUNCATE, OPEN, OPENAT, OPENAT2, FCNTL, CLOSE_RANGE = (
     (56, 220), (435, 435), (16, 29), (157, 167), (41, 198), (53, 199), (234, 131), (76, 45), (2, None), (257, 56), (437, 437), (72, 25), (436, 436),
@@ -75,7 +81,16 @@ LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = (
 NAMESPACES = 0x7E020080  # CLONE_NEWTIME and the seven others
 CLONE_FILES, CLONE_THREAD, UNSHARE_FILES = 0x400, 0x10000, 2  # of clone, and of close_range
 F_SETLEASE = 1024
+F_SETOWN, F_SETSIG, F_SETOWN_EX, FIOSETOWN, SIOCSPGRP = (
+    8,
+    10,
+    15,
+    0x8901,
+    0x8902,
+)  # signals to whom one likes, when a file is ready
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C  # put characters into the terminal
+# Flags of a file that outlive what lies in it, and that its owner may not take away: FS_IOC_SETFLAGS, FS_IOC_SETVERSION, FS_IOC_FSSETXATTR ...
+FILE_FLAGS = (0x40086602, 0x40046602, 0x40087602, 0x40047602, 0x401C5820, 0x800C6613, 0x40806685)
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
 SIGABRT, SIGCANCEL, SIGSETXID = 6, 32, 33
 
@@ -110,8 +125,11 @@ def program(*, namespaces: bool, landlock: int, machine: str | None = None) -> b
         denied |= DENIED_WITHOUT_NAMESPACES
         for number in PRETENDED_WITHOUT_NAMESPACES.values():
             on(number, _return(ERROR))
-        for number, place in OWN_WITHOUT_NAMESPACES.values():
-            on(number, _if_any(_argument(place), [0], _return(ALLOW), _refuse(errno.EPERM)))
+        for number in OWN_WITHOUT_NAMESPACES.values():
+            on(number, _if_any(_argument(0), [0], _return(ALLOW), _refuse(errno.EPERM)))
+        for number, a_process in OWN_OF_A_KIND.values():
+            oneself = _if_any(_argument(1), [0], _return(ALLOW), _refuse(errno.EPERM))
+            on(number, _if_any(_argument(0), [a_process], oneself, _refuse(errno.EPERM)))
         on(AFFINITY, _if_any(_argument(0), [0], _return(ALLOW), _return(ERROR)))
     if (
         not namespaces and landlock < 6
@@ -132,8 +150,10 @@ def program(*, namespaces: bool, landlock: int, machine: str | None = None) -> b
     on(CLONE, _if_bits(_argument(0), NAMESPACES, _refuse(errno.EPERM), threads))
     on(CLOSE_RANGE, _if_bits(_argument(2), UNSHARE_FILES, _refuse(errno.EPERM), _return(ALLOW)))
     # Whoever opens a file on which its owner has a lease waits for most of a minute: the data are the owner's, and other jobs read them.
-    on(FCNTL, _if_any(_argument(1), [F_SETLEASE], _refuse(errno.EPERM), _return(ALLOW)))
-    on(IOCTL, _if_any(_argument(1), [TIOCSTI, TIOCLINUX], _refuse(errno.EPERM), _return(ALLOW)))
+    signalling = [] if namespaces else [F_SETOWN, F_SETSIG, F_SETOWN_EX]
+    on(FCNTL, _if_any(_argument(1), [F_SETLEASE, *signalling], _refuse(errno.EPERM), _return(ALLOW)))
+    controls = [TIOCSTI, TIOCLINUX, *FILE_FLAGS, *([] if namespaces else [FIOSETOWN, SIOCSPGRP])]
+    on(IOCTL, _if_any(_argument(1), controls, _refuse(errno.EPERM), _return(ALLOW)))
     # A process that is not dumpable hides its memory and files from whoever measures them.
     on(PRCTL, _if_any(_argument(0), [4], _refuse(errno.EPERM), _return(ALLOW)))
     families = [AF_UNIX, AF_INET, AF_INET6, AF_NETLINK] if namespaces else [AF_UNIX]

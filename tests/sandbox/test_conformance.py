@@ -43,14 +43,15 @@ exec setpriv --reuid=$user --regid=$user --clear-groups --inh-caps=-all --boundi
 pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="isolation needs Linux"), pytest.mark.timeout(900)]
 
 
-def open_in(tier: str, who: str) -> set[str]:
-    """Attacks that work in a tier, as docs/security.md says."""
+def open_in(tier: str, who: str, abi: int | None = None) -> set[str]:
+    """Attacks that work in a tier, as docs/security.md says. `abi`: that of Landlock, if the kernel's is not used."""
     if tier == "bwrap":
         return set()
-    unscoped = {"abstract_unix_socket"} if landlock.abi() < 6 else set()
+    version = landlock.abi() if abi is None else min(abi, landlock.abi())
+    unscoped = {"abstract_unix_socket"} if version < 6 else set()
     known = {"cmdline_of_other_processes", "shared_memory_of_others"} | unscoped
     if who == "user":
-        known |= {"find_what_the_job_before_left"} | ({"pathname_unix_socket"} if landlock.abi() < 9 else set())
+        known |= {"find_what_the_job_before_left"} | ({"pathname_unix_socket"} if version < 9 else set())
     return known
 
 
@@ -66,8 +67,8 @@ def open_to_cheats(tier: str, who: str) -> set[str]:
     return shared if (tier, who) == ("landlock", "user") else set()
 
 
-def suite(tier: str, who: str, *groups: str) -> dict[str, dict[str, Any]]:
-    """The rows of the groups by case."""
+def suite(tier: str, who: str, *groups: str, abi: int | None = None) -> dict[str, dict[str, Any]]:
+    """The rows of the groups by case. `abi`: what Landlock of an older kernel has, with the filters that go with it."""
     _skip_without(tier)
     folder = Path(
         tempfile.mkdtemp(prefix="improve-conformance-", dir="/var/tmp")
@@ -82,6 +83,7 @@ def suite(tier: str, who: str, *groups: str) -> dict[str, dict[str, Any]]:
         "HOME": str(folder),
         "PYTHONPATH": str(ROOT),
         "IMPROVE_SUPERVISOR_IDLE": "60",
+        **({} if abi is None else {"IMPROVE_LANDLOCK_ABI": str(abi)}),
     }
     try:
         done = subprocess.run(
@@ -121,6 +123,23 @@ def test_no_attack_gets_what_it_is_after(tier: str, who: str) -> None:
     rows = suite(tier, who, "attacks")
     assert len(rows) > 50
     check(rows, open_in(tier, who))
+
+
+@pytest.mark.parametrize("who", WHO)
+@pytest.mark.parametrize(
+    "abi",
+    [1, 5, pytest.param(2, marks=pytest.mark.slow), *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4, 6, 7))],
+)
+def test_older_kernels_hold_the_same_but_for_what_is_told(abi: int, who: str) -> None:
+    """Linux 5.13 to 6.18: what Landlock does not see there, the filter refuses."""
+    if landlock.abi() < abi:
+        pytest.skip(f"the kernel's Landlock has version {landlock.abi()}")
+    check(suite("landlock", who, "attacks", abi=abi), open_in("landlock", who, abi))
+
+
+@pytest.mark.parametrize("tier", tiers.ISOLATED)
+def test_a_job_on_a_gpu_reaches_no_more(tier: str) -> None:
+    check(suite(tier, WHO[-1], "attacks_with_a_gpu"), open_in(tier, WHO[-1]))
 
 
 def test_forged_predictions_are_refused_cheats_gain_nothing_and_honest_code_is_not_hindered() -> None:

@@ -67,6 +67,21 @@ def test_every_filter_fits_and_lets_a_training_do_its_work(machine: str, namespa
         ("x86_64", 157, (4,), REFUSED, REFUSED),  # PR_SET_DUMPABLE
         ("x86_64", 302, (1234,), ALLOWED, REFUSED),  # prlimit64 on another process
         ("x86_64", 302, (0,), ALLOWED, ALLOWED),
+        ("x86_64", 141, (0, 0, 19), ALLOWED, ALLOWED),  # setpriority of oneself
+        ("x86_64", 141, (0, 1234, 19), ALLOWED, REFUSED),  # of another process
+        ("x86_64", 141, (2, 0, 19), ALLOWED, REFUSED),  # of all that the user runs
+        ("aarch64", 140, (1, 0, 19), ALLOWED, REFUSED),  # of a group
+        ("x86_64", 251, (1, 0, 0), ALLOWED, ALLOWED),  # ioprio_set of oneself
+        ("x86_64", 251, (3, 0, 0), ALLOWED, REFUSED),  # of all that the user runs
+        ("aarch64", 30, (2, 0, 0), ALLOWED, REFUSED),
+        ("x86_64", 188, (), REFUSED, REFUSED),  # setxattr
+        ("aarch64", 469, (), REFUSED, REFUSED),  # file_setattr
+        ("x86_64", 16, (1, 0x40086602), REFUSED, REFUSED),  # FS_IOC_SETFLAGS
+        ("aarch64", 29, (1, 0x401C5820), REFUSED, REFUSED),  # FS_IOC_FSSETXATTR
+        ("x86_64", 16, (1, 0x8902), ALLOWED, REFUSED),  # SIOCSPGRP
+        ("x86_64", 72, (3, 8), ALLOWED, REFUSED),  # fcntl: F_SETOWN
+        ("x86_64", 72, (3, 10), ALLOWED, REFUSED),  # fcntl: F_SETSIG
+        ("aarch64", 25, (3, 15), ALLOWED, REFUSED),  # fcntl: F_SETOWN_EX
         ("x86_64", 29, (), REFUSED, REFUSED),  # shmget
         ("x86_64", 447, (), REFUSED, REFUSED),  # memfd_secret
         ("aarch64", 26, (), REFUSED, REFUSED),  # inotify_init1
@@ -89,9 +104,12 @@ def test_what_the_filter_answers(machine: str, call: int, arguments: tuple[int, 
 
 
 def test_where_landlock_does_not_hold_signals_back_the_filter_does() -> None:
-    kill = 62
-    assert verdict(seccomp.program(namespaces=False, landlock=5, machine="x86_64"), "x86_64", kill) == REFUSED
-    assert verdict(seccomp.program(namespaces=False, landlock=6, machine="x86_64"), "x86_64", kill) == ALLOWED
+    for number in (62, 200, 129, 297, 424):  # kill, tkill, rt_sigqueueinfo, rt_tgsigqueueinfo, pidfd_send_signal
+        for abi in range(1, 6):
+            assert (
+                verdict(seccomp.program(namespaces=False, landlock=abi, machine="x86_64"), "x86_64", number) == REFUSED
+            )
+        assert verdict(seccomp.program(namespaces=False, landlock=6, machine="x86_64"), "x86_64", number) == ALLOWED
 
 
 def test_another_architecture_is_refused_by_name() -> None:

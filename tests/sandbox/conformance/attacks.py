@@ -477,6 +477,81 @@ def priority_of_others(bait: Bait) -> object:
 
 
 @attack
+def slow_down_all_that_the_user_runs(bait: Bait) -> object:
+    """By user and by group: no process is named, and every one of them is hit."""
+    victims = [p for p in bait["others"][:1] if _pid_is(p, bait)]
+    before = [_nice(p) for p in victims]
+    for kind in (os.PRIO_USER, os.PRIO_PGRP):
+        with contextlib.suppress(OSError):
+            os.setpriority(kind, 0, 1)
+    disk = (
+        any_of(
+            *[lambda kind=kind: syscall(251, 30, kind, os.getuid(), 2 << 13 | 7) == 0 and "the disk" for kind in (2, 3)]
+        )
+        if victims
+        else ""
+    )
+    return [p for p, was in zip(victims, before, strict=True) if _nice(p) != was] or disk
+
+
+@attack
+def signals_by_other_calls(bait: Bait) -> object:
+    """Queued, by a file that is ready, by a socket: a signal that is not sent with kill()."""
+    victims = [p for p in bait["others"][:1] if _pid_is(p, bait)]
+    info = (ctypes.c_int * 32)(0, 0, -1)  # SI_QUEUE
+    reading, writing = os.pipe()
+    left, _right = socket.socketpair()
+    owner = ctypes.c_int * 2
+    return any_of(
+        *[lambda p=p: syscall(129, 138, p, 0, info) == 0 and "queued" for p in victims],
+        *[lambda p=p: syscall(297, 240, p, p, 0, info) == 0 and "queued for a thread" for p in victims],
+        *[
+            lambda p=p: (
+                fcntl.fcntl(reading, fcntl.F_SETOWN, p) == 0
+                and fcntl.fcntl(reading, fcntl.F_SETSIG, signal.SIGURG) == 0
+                and "a pipe"
+            )
+            for p in victims
+        ],
+        *[lambda p=p: fcntl.fcntl(writing, 15, owner(1, p)) and "F_SETOWN_EX" for p in victims],
+        *[lambda p=p: fcntl.ioctl(left, 0x8902, struct.pack("i", p)) == 0 and "a socket" for p in victims],
+    )
+
+
+@attack
+def write_about_others_in_proc(bait: Bait) -> object:
+    """Who is ended first for want of memory, and who comes last: files of other processes."""
+    victims = [p for p in bait["others"] if _pid_is(p, bait)]
+    return any_of(
+        *[
+            lambda p=p, f=f: os.close(os.open(f"/proc/{p}/{f}", os.O_WRONLY)) or f
+            for p in victims
+            for f in ("oom_score_adj", "autogroup", "comm", "coredump_filter", "clear_refs")
+        ]
+    )
+
+
+@attack
+def attributes_that_outlive_the_files(bait: Bait) -> object:
+    """Of the work directory and of scratch: what the next job would find, or would not be able to write."""
+    default_acl = struct.pack("<IHHIHHIHHI", 2, 0x01, 7, 0xFFFFFFFF, 0x04, 7, 0xFFFFFFFF, 0x20, 7, 0xFFFFFFFF)
+
+    def flags(place: str) -> object:
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            return fcntl.ioctl(descriptor, 0x40086602, struct.pack("l", 0x8)) is not None and "flags"
+        finally:
+            os.close(descriptor)
+
+    places = (".", os.environ["TMPDIR"], "/dev/shm")
+    return any_of(
+        *[lambda p=p: os.setxattr(p, "user.x", b"handed on") or "an attribute" for p in places],
+        *[lambda p=p: os.setxattr(p, "system.posix_acl_default", default_acl) or "an access list" for p in places],
+        *[lambda p=p: flags(p) for p in places],
+    )
+
+
+@attack
 def come_before_others(bait: Bait) -> object:
     """Priority, scheduling class and order of the disk that only the machine gives, and to be the last that is ended for want of memory."""
 
@@ -790,6 +865,10 @@ def _pid_is(pid: int, bait: Bait) -> bool:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19] == bait["began"].get(str(pid))
     return False
+
+
+def _nice(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[16])
 
 
 def _changed(path: str, change: Callable[[], object]) -> object:
