@@ -130,10 +130,10 @@ def curve(job_dir: Path, rows: int = CURVE_ROWS) -> list[EpochRow]:
     return [found[round(i * (len(found) - 1) / (rows - 1))] for i in range(rows)]
 
 
-def last_epoch(job_dir: Path) -> EpochRow | None:
-    """The last row of the curve, while the training goes on."""
+def last_epoch(work: Path) -> EpochRow | None:
+    """The last row of the curve, while the training goes on in this work directory."""
     try:
-        text = read_bytes(job_dir, "work/metrics.jsonl", 4096, tail=True).decode("utf-8", errors="replace")
+        text = read_bytes(work, "metrics.jsonl", 4096, tail=True).decode("utf-8", errors="replace")
     except Unreadable:
         return None
     return next((row for line in reversed(text.splitlines()) if (row := _epoch_row(line))), None)

@@ -27,7 +27,7 @@ MIXINGS = 4  # epochs of two batches: a transform that chooses between two mixin
 
 def run_step(step: str, room: Path) -> int:
     """Run one step with the work directory as the current one; returns the exit status. What went wrong is in work/fault.json."""
-    config = json.loads((room / "config.json").read_text(encoding="utf-8"))
+    config = json.loads((room / "config.json").read_text(encoding="utf-8")) | {"room": str(room)}
     steps: dict[str, Callable[[ModuleType, dict[str, Any]], None]] = {
         "smoke": smoke,
         "reload": reload,
@@ -89,13 +89,19 @@ def reload(script: ModuleType, config: dict[str, Any]) -> None:
 
 
 def train(script: ModuleType, config: dict[str, Any]) -> None:
-    script.main(["train", "--data", config["data"], "--out", ".", "--config", "../config.json"])
+    script.main(["train", "--data", config["data"], "--out", ".", "--config", f"{config['room']}/config.json"])
 
 
 def predict(script: ModuleType, config: dict[str, Any]) -> None:
     for split, array in config["heldout"].items():
-        arguments = ["predict", "--weights", config.get("weights_file") or "../weights.safetensors", "--array", array]
-        script.main([*arguments, "--out", f"{split}.npy", "--config", "../config.json"])
+        arguments = [
+            "predict",
+            "--weights",
+            config.get("weights_file") or f"{config['room']}/weights.safetensors",
+            "--array",
+            array,
+        ]
+        script.main([*arguments, "--out", f"{split}.npy", "--config", f"{config['room']}/config.json"])
 
 
 def _script(path: Path) -> ModuleType:

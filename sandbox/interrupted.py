@@ -67,15 +67,15 @@ class Training:
             return
         if user is not None:
             os.chown(copied, user, user)
-        copied.rename(place / "work" / FILE)
-        self.seen = _seen(place / "work" / FILE)
+        copied.chmod(0o400)
+        copied.rename(room.work_of(place) / FILE)
+        self.seen = _seen(room.work_of(place) / FILE)
 
     def look(self, place: Path, seconds: float, alone: Callable[[], float]) -> None:
-        """What the job has kept since the last look is held here, too; what it has removed no longer is, and its time counts anew.
-
-        Two names of one file: it takes its room once, and in the work directory, where it is counted.
-        """
-        now = _seen(place / "work" / FILE)
+        """What the job has kept since the last look is held here, too, as a copy that it cannot reach; what it has removed no longer is, and its
+        time counts anew."""
+        work = room.work_of(place)
+        now = _seen(work / FILE)
         if now == self.seen:
             return
         self.seen, plan = now, artifacts.plan(self.job_dir)
@@ -83,14 +83,14 @@ class Training:
             self.forget()
             return
         spent = Spent(seconds=self.earlier.seconds + seconds, alone=self.earlier.alone + alone())
-        partial = self.job_dir / (FILE + ".partial")
-        room.remove(partial)
-        with contextlib.suppress(OSError):  # a file system without links: the training begins anew
-            os.link(place / "work" / FILE, partial, follow_symlinks=False)
-            partial.replace(self.job_dir / FILE)
-            room.remove(partial)  # where it is still the same file, a rename leaves both names
-            self.account = Account(job=self.job, plan=plan, before=self.before, spent=spent)
-            durable.write(self.job_dir / ACCOUNT, self.account.model_dump_json())
+        held = self.job_dir / (FILE + ".held")
+        with contextlib.suppress(OSError):  # a full disk: the training goes on from what was held before
+            if artifacts.safe_copy(work, FILE, held, self.largest) and _seen(work / FILE) == now:
+                held.replace(self.job_dir / FILE)
+                self.account = Account(job=self.job, plan=plan, before=self.before, spent=spent)
+                durable.write(self.job_dir / ACCOUNT, self.account.model_dump_json())
+            else:
+                self.seen = None  # it was written to meanwhile: look again
 
     def forget(self) -> None:
         self.account, self.earlier = None, Spent()

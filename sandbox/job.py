@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from sandbox import artifacts
 from sandbox.environment import KEPT, ROOT
+from sandbox.room import work_of
 from schema.errors import JobsUnavailable, RunStopped
 from schema.events import JobProgress
 from schema.job import Access, JobResult, JobSpec, JobStatus, Place, Step
@@ -273,8 +274,9 @@ def _progress(directory: Path) -> JobProgress:
     asked = spec(directory)
     limits = asked.limits
     allowed = {"smoke": limits.smoke_seconds, "train": asked.longest_training, "predict": limits.predict_seconds}
-    place = directory if step == "predict" or result(directory) else _folder(directory) / "room"
-    row = artifacts.last_epoch(place) if step in {"train", "predict"} else None
+    over = step == "predict" or result(directory)
+    work = directory / "work" if over else work_of(_folder(directory) / "room")
+    row = artifacts.last_epoch(work) if step in {"train", "predict"} else None
     metrics = dict(row.metrics) if row else {}
     epochs = metrics.pop("epochs", 0)
     return JobProgress(

@@ -1,12 +1,14 @@
 """The one place of a run that its jobs can write, `room/work`, beside what each of them is given to read: its script and its configuration.
 
-`work` stays the same directory for as long as a sandbox that was opened for it lives; a job finds it empty, and when the job is over
-the files that the contract names are taken out of it. All else that a job wrote is removed.
+`work` is a link to a directory of `steps`, made anew for every step: a directory that is only emptied still has its attributes, dates and
+size, and with them what a step could tell the next. The sandbox is opened for `steps`, and a step may write in its own directory alone. When
+a step is over, the files that the contract names are taken out, and all else is removed.
 """
 
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import stat
 import subprocess
@@ -36,27 +38,54 @@ LEFT = ("fault.json", "stack.txt", "smoke.json", "metrics.jsonl", "weights.safet
 # Before a step: what the one before it had to leave, which from then on no job can change.
 LEFT_BEFORE: dict[str, tuple[str, ...]] = {"train": ("smoke.json",), "predict": ("metrics.jsonl",)}
 WEIGHTS = "weights.safetensors"
+STEPS = "steps"
 CHECKPOINT_SHARE = 0.25  # of what a job may have on disk: the one before is there while the next is written
 DEEPEST = 400  # directories within one another, each with an open descriptor while it is counted
 
 
 def build(room: Path, user: int | None) -> None:
-    """An empty work directory that belongs to `user`. Raises OSError."""
-    work = room / "work"
+    """A new work directory that belongs to `user`. Raises OSError."""
     room.mkdir(exist_ok=True)
     room.chmod(0o755)
     remove(room / WEIGHTS)
-    if work.is_symlink():  # without isolation a job can do that
-        work.unlink()
-    work.mkdir(exist_ok=True)
-    clear(work)
-    work.chmod(0o700)
-    if user is not None:
-        os.chown(work, user, user)
+    renew(room, user)
     # Of our packages a job imports this one, and the directory that it lies in is not a job's to list.
     (room / "python").mkdir(exist_ok=True)
     if not (room / "python" / "sandbox").is_symlink():
         (room / "python" / "sandbox").symlink_to(ROOT / "sandbox")
+
+
+def renew(room: Path, user: int | None) -> None:
+    """Put a new work directory in the place of the one that there is. Raises OSError."""
+    if (room / STEPS).is_symlink() or not (room / STEPS).is_dir():  # without isolation a job can do that
+        remove(room / STEPS)
+        (room / STEPS).mkdir()
+    (room / STEPS).chmod(0o755)
+    new_directory(room / STEPS, room / "work", user)
+
+
+def new_directory(parent: Path, link: Path, user: int | None) -> None:
+    """Remove all that lies in `parent`, and let `link` lead to a new directory there that is for `user` alone. Raises OSError."""
+    clear(parent)
+    made = parent / secrets.token_hex(4)
+    made.mkdir(mode=0o700)
+    if user is not None:
+        os.chown(made, user, user)
+    if not link.is_symlink():
+        remove(link)
+    aside = link.with_name(f".{link.name}")
+    remove(aside)
+    aside.symlink_to(made)
+    aside.replace(link)
+    os.utime(parent, (0, 0))
+
+
+def work_of(room: Path) -> Path:
+    """The directory that `work` leads to, whatever a job without isolation has made of the link."""
+    try:
+        return room / STEPS / (room / "work").readlink().name
+    except OSError:
+        return room / STEPS / "none"
 
 
 def furnish(room: Path, spec: JobSpec, plan: Plan | None = None) -> None:
@@ -100,36 +129,37 @@ def _write(path: Path, text: str) -> None:
     path.chmod(0o644)
 
 
-def before_step(room: Path, step: Step, job_dir: Path) -> None:
+def before_step(room: Path, step: Step, job_dir: Path, user: int | None) -> None:
     """What is trained comes from the data, and what is predicted from the weights, not from what else an earlier step left lying about.
 
     The weights lie beside the work directory while it predicts: they can be read there and not exchanged, so that those that are kept are those
     that were scored.
     """
-    _move(room / "work", job_dir / "work", LEFT_BEFORE.get(step, ()))
+    _move(work_of(room), job_dir / "work", LEFT_BEFORE.get(step, ()))
     for name in LEFT_BEFORE.get(step, ()):  # what is not there by now does not come later
         if not os.path.lexists(job_dir / "work" / name):
             (job_dir / "work" / name).touch()
     if step == "predict":
-        left = room / "work" / WEIGHTS
+        left = work_of(room) / WEIGHTS
         with contextlib.suppress(FileNotFoundError):
             if stat.S_ISREG(left.lstat().st_mode):  # a pipe would be waited for, a link leads elsewhere
                 left.rename(room / WEIGHTS)
-    clear(room / "work")
+    renew(room, user)
 
 
 def reopen(room: Path) -> None:
     """A job can close its work directory to us: it is its own."""
     with contextlib.suppress(FileNotFoundError):
-        (room / "work").chmod(0o700)
+        (room / STEPS).chmod(0o755)
+        work_of(room).chmod(0o700)
 
 
-def take_out(room: Path, spec: JobSpec, job_dir: Path) -> None:
+def take_out(room: Path, spec: JobSpec, job_dir: Path, user: int | None) -> None:
     """Move what the contract names to job_dir/work, and remove the rest."""
     taken = {name for names in LEFT_BEFORE.values() for name in names if os.path.lexists(job_dir / "work" / name)}
-    _move(room / "work", job_dir / "work", (*(set(LEFT) - taken), *(f"{split}.npy" for split in spec.heldout)))
+    _move(work_of(room), job_dir / "work", (*(set(LEFT) - taken), *(f"{split}.npy" for split in spec.heldout)))
     _move(room, job_dir / "work", (WEIGHTS,))
-    clear(room / "work")
+    renew(room, user)
 
 
 def _move(source: Path, target: Path, names: tuple[str, ...]) -> None:

@@ -27,7 +27,7 @@ from sandbox.out_of_memory import Use, explained, shape_of
 from sandbox.output import Log
 from sandbox.turns import IDLE, Wait, cards_of
 from sandbox.watch import Watch
-from sandbox.zygote import Child, SandboxFailed, Zygote
+from sandbox.zygote import Child, SandboxFailed, Zygote, sweep
 from schema.job import Access, Card, JobResult, JobSpec, Limit, Step, StepOutcome
 from schema.pipeline import Fault
 
@@ -49,6 +49,7 @@ def main(folder: Path) -> None:
         prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a job orphans comes to us
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with own_user(folder) as user, contextlib.closing(Zygote(folder, user)) as zygote:
+        sweep(user)
         end_survivors(zygote.room)
         with contextlib.suppress(OSError):  # what will not end is told to the first job
             cgroup.sweep(folder)
@@ -166,7 +167,7 @@ def _run_steps(job_dir: Path, spec: JobSpec, zygote: Zygote, card: Card | None, 
         run = _run_step(training, spec, step, zygote, log)
         outcomes.append(StepOutcome(step=step, seconds=round(run.seconds, 3), exit=run.exit))
         peaks = peaks.or_more(run.peaks)
-        if step == "train" and run.limit == "time" and (zygote.room / "work" / "weights.safetensors").is_file():
+        if step == "train" and run.limit == "time" and (room.work_of(zygote.room) / room.WEIGHTS).is_file():
             cut = True  # it did not stop when asked; its best weights so far are scored
             continue
         fault = _fault(zygote.room, job_dir, spec, step, run)
@@ -174,7 +175,7 @@ def _run_steps(job_dir: Path, spec: JobSpec, zygote: Zygote, card: Card | None, 
             fault = explained(fault, _use(zygote.room, spec, card, run))
             break
     log.close()
-    room.take_out(zygote.room, spec, job_dir)
+    room.take_out(zygote.room, spec, job_dir, None if spec.tier == "none" else zygote.user)
     return JobResult(
         ok=fault is None,
         fault=fault,
@@ -200,7 +201,7 @@ def _gone_before(training: Training) -> list[StepOutcome]:
 
 def _between(job_dir: Path, spec: JobSpec, step: Step, zygote: Zygote, training: Training) -> None:
     """Each step begins with what it is given, and with nothing else of the steps before it."""
-    room.before_step(zygote.room, step, job_dir)
+    room.before_step(zygote.room, step, job_dir, None if spec.tier == "none" else zygote.user)
     zygote.forget_files()
     room.furnish(zygote.room, spec, (spec.plan or artifacts.plan(job_dir)) if step == "train" else None)
     if step == "train":
@@ -303,13 +304,13 @@ def _use(place: Path, spec: JobSpec, card: Card | None, run: StepRun) -> Use:
         card_peak=run.peaks.gpu,
         card_others=gpu.in_use(card) if card else 0,
         exit=run.exit,
-        batch=shape_of(artifacts.read_json(place, "work/batch.json", 200)),
+        batch=shape_of(artifacts.read_json(room.work_of(place), "batch.json", 200)),
     )
 
 
 def _was_cut(place: Path) -> bool:
     try:
-        return b'{"cut": true}' in artifacts.read_bytes(place, "work/metrics.jsonl", 200, tail=True)
+        return b'{"cut": true}' in artifacts.read_bytes(room.work_of(place), "metrics.jsonl", 200, tail=True)
     except artifacts.Unreadable:
         return False
 
@@ -317,7 +318,7 @@ def _was_cut(place: Path) -> bool:
 def _fault(place: Path, job_dir: Path, spec: JobSpec, step: Step, run: StepRun) -> Fault | None:
     if run.exit == 0 and run.limit is None:
         return None
-    account = artifacts.read_json(place, "work/fault.json")
+    account = artifacts.read_json(room.work_of(place), "fault.json")
     return fault_from(
         step,
         account,
@@ -334,7 +335,7 @@ def _stack(place: Path, limit: Limit | None) -> str:
     if limit is None:
         return ""
     try:
-        return "\n" + artifacts.read_bytes(place, "work/stack.txt", 2**14).decode(errors="replace")
+        return "\n" + artifacts.read_bytes(room.work_of(place), "stack.txt", 2**14).decode(errors="replace")
     except artifacts.Unreadable:
         return ""
 

@@ -66,10 +66,13 @@ def _child(request: dict[str, Any], log: int, room: Path) -> None:
         stack = Path("stack.txt").open("w", encoding="utf-8")  # noqa: SIM115 - a dump in the log would drown in what the job prints
         faulthandler.register(signal.SIGUSR1, file=stack, all_threads=False)
         sys.path.insert(0, str(room))  # a spawned worker imports `pipeline` by its name
-        threads = os.open("/proc/self/task", os.O_PATH | os.O_CLOEXEC) if request["write"] else -1  # noqa: F841 - keeps the inode that the rule is for
-        landlock.seal(
-            request["read"], request["write"] and [*request["write"], "/proc/self/task"]
-        )  # from here on the warm process is out of reach, and so are the jobs to come
+        if request["write"]:
+            os.open(
+                "/proc/self/task", os.O_PATH | os.O_CLOEXEC
+            )  # stays open: a rule holds for as long as the inode does
+            request["write"].append("/proc/self/task")
+        # From here on the warm process is out of reach, and so are the jobs to come and the steps before.
+        landlock.seal(request["read"], request["write"])
         from sandbox.harness import run_step  # noqa: PLC0415
 
         status = run_step(request["step"], room)

@@ -1,6 +1,7 @@
 """The warm process as the supervisor holds it: started in its sandbox, asked for one child per step, thrown away when in doubt."""
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -19,13 +20,15 @@ from sandbox.environment import environment
 from sandbox.isolation import cgroup, landlock, paths
 from sandbox.isolation.launch import Place, launch, threads
 from sandbox.output import Log
-from sandbox.room import Usage, clear, remove, usage
+from sandbox.room import STEPS, Usage, new_directory, remove, usage
 from schema.job import Access, Card, Limit, Limits
 
 START_SECONDS = 180.0  # a cold disk, a busy machine: importing torch has taken a minute
 END_SECONDS = 10.0  # for the guard to end all that is below it
 MOST_PRINTS = 1000  # files: with more than these a sandbox is not as it was
 TMP, SHM = "/tmp", "/dev/shm"  # noqa: S108
+LINK = "t"  # to the directory that a step has for /tmp, where there is no mount namespace
+STALE_SECONDS = 60.0  # a directory that is younger may be about to be locked
 SCM_CREDENTIALS = getattr(socket, "SCM_CREDENTIALS", -1)
 Fingerprint = list[tuple[str, int]]
 
@@ -73,7 +76,8 @@ class Zygote:
         self._used = False
         self._since = 0.0  # when the current step began
         self._untouched: Fingerprint = []
-        self._tmp: Path | None = None
+        self._tmp: Path | None = None  # holds the directory that a step has for /tmp, and a link to it
+        self._tmp_lock = -1
         self._group: Path | None = None  # cgroup v2, where one can be had
         self._refused: dict[Limit, int] = {}  # by the kernel, before the current step
 
@@ -99,14 +103,15 @@ class Zygote:
     def _launch(self, channel: socket.socket, access: Access) -> subprocess.Popen[bytes]:
         user, work = self._own_user, self.room / "work"
         if access.tier != "bwrap":
-            self._tmp = private_tmp(user)
+            self._tmp, self._tmp_lock = private_tmp(user)
         self._group = self._grouped()
-        place = Place(self.room, work, self._tmp or Path(TMP), self._folder / "canary", user, self._group)
+        place = Place(self.room, self.room / STEPS, self._tmp or Path(TMP), self._folder / "canary", user, self._group)
         place.canary.write_text("what lies here is not for jobs", encoding="utf-8")
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         program = [sys.executable, "-P", "-m", "sandbox.warm"]
         with (self._folder / "warm.log").open("wb") as log:
-            env = environment(work, cores, str(place.tmp), access.card.uuid if access.card else None)
+            tmp = str(self._tmp / LINK if self._tmp else TMP)
+            env = environment(work, cores, tmp, access.card.uuid if access.card else None)
             return launch(access, place, program, env, channel=channel.fileno(), log=log)
 
     def _grouped(self) -> Path | None:
@@ -168,14 +173,14 @@ class Zygote:
         ]
 
     def _writable(self) -> list[str] | None:
-        """What a job on a GPU may write: CUDA names its threads in /proc, and may do so in that of its own process alone; None if that is as it is."""
+        """What a step may write: its own directories, scratch and devices, and nothing of the steps before it; None if nothing can be taken from it."""
         access = self._access
-        if access is None or not access.gpu or access.tier == "none" or not landlock.abi():
+        if access is None or access.tier == "none" or not landlock.abi():
             return None
         card = access.card.minor if access.card else None
         own_shm = access.tier == "bwrap" or Path(SHM).is_dir()
-        scratch = [str(self._tmp or TMP), *([SHM] if own_shm else [])]
-        return [str(self.room / "work"), *scratch, *paths.devices(gpu=True, card=card)]
+        scratch = [str(self._tmp / LINK if self._tmp else TMP), *([SHM] if own_shm else [])]
+        return [str(self.room / "work"), *scratch, *paths.devices(gpu=access.gpu, card=card)]
 
     def ready(self) -> None:
         """Wait until it has imported everything. Raises SandboxFailed."""
@@ -209,7 +214,7 @@ class Zygote:
 
     def directories(self) -> list[Path]:
         """On disk, for jobs to write."""
-        return [self.room / "work", *([self._tmp] if self._tmp else [])]
+        return [self.room / STEPS, *([self._tmp] if self._tmp else [])]
 
     def scratch(self) -> Usage:
         """Memory in the sandbox's own /tmp and /dev/shm; where they are the machine's, in what its user has made there since."""
@@ -239,13 +244,19 @@ class Zygote:
                         yield path
 
     def _fingerprint(self) -> Fingerprint:
-        """What lies in the job's /tmp and /dev/shm: names and inodes, without crossing into what is mounted there."""
+        """What lies in the job's /tmp and /dev/shm: names and inodes, without crossing into what is mounted there; and how these two are
+        themselves, rights and dates included."""
         if self._access is None or self._access.tier != "bwrap":
             return []
         found: Fingerprint = []
         for place in ("tmp", "dev/shm"):
             top = f"/proc/{self._inside}/root/{place}"
-            device, todo = os.lstat(top).st_dev, [top]
+            told = os.lstat(top)
+            found += [
+                (f"{place} {name}", getattr(told, f"st_{name}"))
+                for name in ("mode", "uid", "gid", "mtime_ns", "nlink", "size")
+            ]
+            device, todo = told.st_dev, [top]
             while todo and len(found) <= MOST_PRINTS:  # not os.walk: a path that is long enough ends Python's recursion
                 with os.scandir(todo.pop()) as entries:
                     for entry in entries:
@@ -272,7 +283,7 @@ class Zygote:
     def _tidy(self) -> None:
         """Where /tmp and /dev/shm are the machine's: what jobs left there. Of shared memory only what nobody but a job can own."""
         if self._tmp:
-            clear(self._tmp)
+            new_directory(self._tmp, self._tmp / LINK, self._own_user)
         if self._own_user is not None:
             for left in self._in_shared_memory():
                 remove(left)
@@ -335,7 +346,10 @@ class Zygote:
         with contextlib.suppress(OSError):
             self._tidy()
             if self._tmp:
-                self._tmp.rmdir()
+                remove(self._tmp)
+        if self._tmp_lock >= 0:
+            os.close(self._tmp_lock)
+        self._tmp_lock = -1
         self._process = self._channel = self._tmp = self._group = None
         self._inside, self._used = 0, False
 
@@ -349,9 +363,31 @@ def has_ended(process: psutil.Process) -> bool:
     return True
 
 
-def private_tmp(user: int | None) -> Path:
-    """Without a mount namespace: a directory with a short name, because the path of a socket has to fit 108 bytes."""
-    made = Path(tempfile.mkdtemp(prefix="improve-", dir=TMP if Path(TMP).is_dir() else None))
+def private_tmp(user: int | None) -> tuple[Path, int]:
+    """Without a mount namespace: a directory with a short name, because the path of a socket has to fit 108 bytes; locked for as long as
+    the descriptor is open."""
+    made = Path(tempfile.mkdtemp(prefix="improve-job-", dir=TMP if Path(TMP).is_dir() else None))
+    lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     if user is not None:
-        os.chown(made, user, user)
-    return made
+        made.chmod(0o711)
+    new_directory(made, made / LINK, user)
+    return made, lock
+
+
+def sweep(user: int | None) -> None:
+    """Remove what jobs of supervisors that were killed have left: their /tmp, and as root all of `user` in shared memory."""
+    for left in Path(tempfile.gettempdir()).glob("improve-job-*"):
+        with contextlib.suppress(OSError):
+            lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                told = os.fstat(lock)
+                if told.st_uid == os.getuid() and time.time() - told.st_ctime > STALE_SECONDS:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    remove(left)
+            finally:
+                os.close(lock)
+    for left in Path(SHM).iterdir() if user is not None and Path(SHM).is_dir() else []:
+        with contextlib.suppress(OSError):
+            if left.lstat().st_uid == user:
+                remove(left)

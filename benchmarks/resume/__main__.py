@@ -22,6 +22,7 @@ import timm
 import torch
 
 from sandbox import artifacts, job
+from sandbox.room import work_of
 from sandbox.script.checkpoint import CHECKPOINT_SECONDS, CHECKPOINT_SHARE, Checkpoint
 from sandbox.script.clock import Clock
 from sandbox.script.toolbox import EMA
@@ -42,7 +43,9 @@ def train(folder: Path, spec: JobSpec, kill_at: float | None = None) -> dict[str
     if kill_at is not None:
         room = folder / "supervisor" / "room"
         while (
-            job.status(place).step != "train" or not (last := artifacts.last_epoch(room)) or last.epoch < int(kill_at)
+            job.status(place).step != "train"
+            or not (last := artifacts.last_epoch(work_of(room)))
+            or last.epoch < int(kill_at)
         ):
             time.sleep(0.02)
         time.sleep(kill_at % 1 * last.metrics["epoch_seconds"])
@@ -50,7 +53,7 @@ def train(folder: Path, spec: JobSpec, kill_at: float | None = None) -> dict[str
         (room / "work" / "metrics.jsonl").unlink()  # it is there again when the training goes on
         job.start(place, spec)
         began = time.monotonic()
-        while artifacts.last_epoch(folder / "supervisor" / "room") is None:
+        while artifacts.last_epoch(work_of(folder / "supervisor" / "room")) is None:
             time.sleep(0.02)
         found["back"] = time.monotonic() - began
     result = job.wait(place)
@@ -69,7 +72,7 @@ def train(folder: Path, spec: JobSpec, kill_at: float | None = None) -> dict[str
 
 
 def killed(folder: Path, seconds: float) -> dict[str, Any]:
-    last = artifacts.last_epoch(folder / "supervisor" / "room")
+    last = artifacts.last_epoch(work_of(folder / "supervisor" / "room"))
     supervisor = psutil.Process(int((folder / "supervisor" / "supervisor.lock").read_text()))
     below = supervisor.children(recursive=True)
     supervisor.kill()

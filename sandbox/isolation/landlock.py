@@ -23,6 +23,7 @@ KNOWN = (1 << 17) - 1
 
 READ = EXECUTE | READ_FILE | READ_DIR
 WRITE = KNOWN & ~(MAKE_CHAR | MAKE_BLOCK | IOCTL_DEV)
+CHANGES = WRITE & ~(EXECUTE | READ_FILE | READ_DIR | RESOLVE_UNIX)
 DEVICE = READ_FILE | WRITE_FILE | IOCTL_DEV | TRUNCATE
 OF_A_FILE = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV | RESOLVE_UNIX
 
@@ -73,16 +74,16 @@ def seal(readable: list[str] | None = None, writable: list[str] | None = None) -
     """
     version = abi()
     if version:
-        handled = (
-            MAKE_BLOCK | (0 if readable is None else READ_FILE | READ_DIR) | (0 if writable is None else WRITE_FILE)
-        )
+        changes = sum(bit for bit in _bits(CHANGES) if ABI_OF.get(bit, 1) <= version)
+        reads = 0 if readable is None else READ_FILE | READ_DIR
+        handled = MAKE_BLOCK | reads | (0 if writable is None else changes)
         attributes = struct.pack("QQQ", handled, 0, SCOPE_SIGNAL if version >= 6 else 0)
         size = 24 if version >= 6 else 8
         ruleset = syscall(CREATE_RULESET, ctypes.c_char_p(attributes), ctypes.c_size_t(size), ctypes.c_uint(0))
         for path in readable or ():
             _allow(ruleset, path, READ_FILE | READ_DIR)
         for path in writable or ():
-            _allow(ruleset, path, WRITE_FILE)
+            _allow(ruleset, path, changes)
         prctl(PR_SET_NO_NEW_PRIVS, 1)
         syscall(RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint(0))
         os.close(ruleset)

@@ -64,7 +64,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def begun(finished: Path, home: Path) -> Path:
     """A copy of it; the images' folder."""
-    shutil.copytree(finished / "home", home)
+    shutil.copytree(finished / "home", home, dirs_exist_ok=True)
     return finished / "photos"
 
 

@@ -209,7 +209,7 @@ def test_a_curve_keeps_what_is_a_number_and_its_ends(work: Path) -> None:
 def test_a_row_of_the_curve_that_is_none_is_left_out(work: Path, line: str) -> None:
     (work / "metrics.jsonl").write_text(line)
     assert artifacts.curve(work.parent) == []
-    assert artifacts.last_epoch(work.parent) is None
+    assert artifacts.last_epoch(work) is None
 
 
 def test_of_a_row_only_finite_numbers_under_readable_names_are_kept(work: Path) -> None:
@@ -218,7 +218,7 @@ def test_of_a_row_only_finite_numbers_under_readable_names_are_kept(work: Path) 
     (work / "metrics.jsonl").write_text(row % ("9" * 400))
     [found] = artifacts.curve(work.parent)
     assert found.metrics == {"loss": 2.0, "acc[2J": 3.0}
-    assert artifacts.last_epoch(work.parent) == found
+    assert artifacts.last_epoch(work) == found
     assert found.model_dump_json()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from sandbox import artifacts, interrupted, job, supervisor
+from sandbox import artifacts, interrupted, job, room, supervisor
 from sandbox.interrupted import ACCOUNT, FILE, Spent, Training
 from sandbox.isolation import tiers
 from schema.job import JobSpec, Plan
@@ -86,7 +86,7 @@ def killed_in_the_middle(run_dir: Path, name: str, asked: JobSpec, epoch: int = 
     """The job, once its supervisor was killed in or after this epoch of its training."""
     place = directory(run_dir, name)
     job.start(place, asked)
-    while not ((row := artifacts.last_epoch(run_dir / "supervisor" / "room")) and row.epoch >= epoch):
+    while not ((row := artifacts.last_epoch(room.work_of(run_dir / "supervisor" / "room"))) and row.epoch >= epoch):
         assert not job.result(place)
         time.sleep(0.02)
     kill_supervisor(run_dir)
@@ -220,7 +220,7 @@ PLAN = Plan(epochs=3, threads=1, images_per_second=1.0)
 @pytest.fixture
 def training(tmp_path: Path) -> Training:
     """Of a job with a plan, whose work directory is tmp_path/room/work."""
-    (tmp_path / "room" / "work").mkdir(parents=True)
+    room.build(tmp_path / "room", None)
     (tmp_path / "job" / "work").mkdir(parents=True)
     (tmp_path / "job" / "work" / "smoke.json").write_text(PLAN.model_dump_json())
     return Training(tmp_path / "job", job="digest", largest=1000)
@@ -272,11 +272,30 @@ def test_a_second_name_of_a_file_is_not_given_back(training: Training, tmp_path:
     (tmp_path / "secret").write_text("secret")
     kept = tmp_path / "room" / "work" / FILE
     kept.hardlink_to(tmp_path / "secret")
-    assert look(training)
-    kept.unlink()  # as the next start does
+    assert not look(training)
     training.give(tmp_path / "room", None)
-    assert not kept.exists()
+    assert kept.stat().st_nlink == 2
     assert not (training.job_dir / FILE).exists()
+
+
+def test_what_is_held_is_a_copy_that_the_job_cannot_reach(training: Training, tmp_path: Path) -> None:
+    """It once was the job's own file under a second name: written over in place, with its old date, it was progress without its time."""
+    kept = tmp_path / "room" / "work" / FILE
+    kept.write_bytes(b"after 10 seconds")
+    assert look(training)
+    date = kept.stat().st_mtime_ns
+    assert (training.job_dir / FILE).stat().st_ino != kept.stat().st_ino
+    kept.write_bytes(b"after 99 seconds")
+    os.utime(kept, ns=(date, date))
+    assert look(training, 99.0)
+    assert training.account
+    assert (training.job_dir / FILE).read_bytes() == b"after 10 seconds"
+    assert training.account.spent.seconds == 10.0
+    room.renew(tmp_path / "room", None)
+    training.give(tmp_path / "room", None)
+    given = tmp_path / "room" / "work" / FILE
+    assert (given.read_bytes(), given.stat().st_mode & 0o777) == (b"after 10 seconds", 0o400)
+    assert given.stat().st_ino != (training.job_dir / FILE).stat().st_ino
 
 
 def test_a_training_that_goes_on_has_what_was_left_of_its_time(run_dir: Path) -> None:

@@ -190,7 +190,7 @@ def test_only_what_the_contract_names_is_taken_out(tmp_path: Path) -> None:
     for name in ("weights.safetensors", "validation.npy", "secret.npy", "sitecustomize.py"):
         (work / name).touch()
     (work / "metrics.jsonl").symlink_to("/etc/passwd")
-    room.take_out(tmp_path / "room", _spec(), target)
+    room.take_out(tmp_path / "room", _spec(), target, None)
     assert sorted(path.name for path in (target / "work").iterdir()) == [
         "metrics.jsonl",
         "validation.npy",
@@ -207,18 +207,18 @@ def test_a_step_begins_with_what_it_needs_and_cannot_rewrite_what_an_earlier_one
     (work / "smoke.json").write_text("the plan")
     (work / "cache").mkdir()
     (work / "trained-already.safetensors").touch()
-    room.before_step(tmp_path / "room", "train", target)
+    room.before_step(tmp_path / "room", "train", target, None)
     assert list(work.iterdir()) == []
     (work / "smoke.json").write_text("another plan")
     (work / "weights.safetensors").write_text("weights")
     (work / "validation.npy").touch()
-    room.before_step(tmp_path / "room", "predict", target)
+    room.before_step(tmp_path / "room", "predict", target, None)
     assert list(work.iterdir()) == []
     assert (tmp_path / "room/weights.safetensors").read_text() == "weights"
     (work / "metrics.jsonl").write_text("a curve that came later")
     (work / "weights.safetensors").write_text("weights that nothing was predicted with")
     (work / "validation.npy").mkdir(mode=0)
-    room.take_out(tmp_path / "room", _spec(), target)
+    room.take_out(tmp_path / "room", _spec(), target, None)
     kept = {path.name: path.read_text() for path in (target / "work").iterdir()}
     assert kept == {"smoke.json": "the plan", "metrics.jsonl": "", "weights.safetensors": "weights"}
 

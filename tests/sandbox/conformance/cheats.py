@@ -37,6 +37,8 @@ def _safetensors(header: str, data: str = "bytes(64)") -> str:
     return f"text = {header}\nopen(path, 'wb').write(len(text).to_bytes(8, 'little') + text + {data})"
 
 
+# Of the job itself; without isolation the last two are the machine's.
+_PLACES = "places = ['.', os.environ['TMPDIR']] + (['..', os.environ['TMPDIR'] + '/..', '/tmp', '/dev/shm'] if TIER != 'none' else [])\n"
 _TENSOR = '{"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}'
 _MODULES = "for name in ('json', 'torch', 'numpy', 'colorsys', 'sitecustomize', 'usercustomize', 'sandbox', 'pipeline'):\n    for folder in ('.', site_packages):\n        os.makedirs(folder, exist_ok=True)\n        open(f'{folder}/{name}.py', 'w').write(\"print('GOT', __file__, flush=True)\")\nopen(site_packages + '/x.pth', 'w').write(\"import os; print('GOT pth', flush=True)\")"
 _SITE = "import sys\nsite_packages = f'.local/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages'\n"
@@ -46,6 +48,12 @@ CHEATS = [
     # -- a score that does not come from the weights
     Cheat("predictions_handed_on_in_tmp", **_handed_on("os.environ['TMPDIR'] + '/handed-on'")),
     Cheat("predictions_handed_on_in_shared_memory", **_handed_on("'/dev/shm/improve-handed-on'")),
+    Cheat("told_by_the_dates_of_directories", train=_PLACES + "for place in places:\n    try:\n        os.utime(place, (987654321, 987654321))\n    except OSError:\n        pass", predict=_PLACES + "found = [place for place in places if 987654321 in (int(os.stat(place).st_mtime), int(os.stat(place).st_atime))]\nif found:\n    print('GOT', found, flush=True)"),
+    Cheat("told_by_the_rights_of_directories", train=_PLACES + "for place in places:\n    try:\n        os.chmod(place, 0o1733)\n    except OSError:\n        pass", predict=_PLACES + "found = [place for place in places if os.stat(place).st_mode & 0o7777 == 0o1733]\nif found:\n    print('GOT', found, flush=True)"),
+    Cheat("told_by_the_size_of_directories", train=_PLACES + "for place in ('.', os.environ['TMPDIR']):\n    for i in range(5000):\n        name = f'{place}/{i}' + 'x' * 200\n        open(name, 'w').close()\n        os.unlink(name)", predict="found = [place for place in ('.', os.environ['TMPDIR']) if os.stat(place).st_size > 100000]\nif found:\n    print('GOT', found, flush=True)"),
+    Cheat("told_by_what_lies_beside", train="for place in ('..', os.environ['TMPDIR'] + '/..'):\n    for make in (os.mkdir, lambda name: open(name, 'w').close(), lambda name: os.symlink('x', name)):\n        try:\n            make(place + '/beside')\n        except OSError:\n            pass", predict="found = [place for place in ('..', os.environ['TMPDIR'] + '/..') if os.path.lexists(place + '/beside')]\nif found:\n    print('GOT', found, flush=True)"),
+    Cheat("the_directory_of_the_step_before", train="open('old', 'w').write('x')", predict="found = [name for name in os.listdir('..') if os.path.realpath('../' + name) != os.getcwd()]\nif found:\n    print('GOT', found, flush=True)"),
+    Cheat("scratch_is_closed_to_who_comes_next", train=_PLACES + "for place in places[1:]:\n    try:\n        os.chmod(place, 0)\n    except OSError:\n        pass", predict="import tempfile, torch\nfor make in (lambda: tempfile.TemporaryFile().close(), lambda: torch.zeros(2).share_memory_()):\n    try:\n        make()\n    except Exception as error:\n        print('GOT', repr(error), flush=True)"),
     Cheat("predictions_handed_on_as_the_curve", **_handed_on("'metrics.jsonl'")),
     Cheat("predictions_handed_on_as_the_plan", **_handed_on("'smoke.json'")),
     Cheat("trained_in_the_smoke_step", smoke="for folder in ('.', 'cache', 'smoke', os.environ['TMPDIR']):\n    os.makedirs(folder, exist_ok=True)\n    open(folder + '/trained', 'w').write('x')", train="found = [folder for folder in ('.', 'cache', 'smoke', os.environ['TMPDIR']) if os.path.exists(folder + '/trained')]\nif found:\n    print('GOT', found, flush=True)"),

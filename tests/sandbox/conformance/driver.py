@@ -323,7 +323,7 @@ def _cheating(suite: Suite, cheat: Cheat) -> Pipeline:
     """Only the last of the three that does something says that it ran."""
     last = "predict" if cheat.predict else "train" if cheat.train else "smoke"
     told = {step: "print('RAN', flush=True)" if step == last else "pass" for step in ("smoke", "train", "predict")}
-    names = f"DATA, LABELS = {suite.bait['data']!r}, {suite.bait['labels']!r}"
+    names = f"DATA, LABELS, TIER = {suite.bait['data']!r}, {suite.bait['labels']!r}, {suite.tier!r}"
     head = f"import os, numpy as np\n{names}\n"
     trains = head + _branch("os.path.exists('smoke')", cheat.smoke, told["smoke"])
     trains += _branch("not os.path.exists('smoke')", cheat.train, told["train"])
