@@ -63,6 +63,7 @@ def _child(request: dict[str, Any], log: int, room: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_bytes"],) * 2)
         faulthandler.enable()
         os.chdir("work")
+        os.environ["HOME"] = str(Path.cwd())  # where the link leads now
         stack = Path("stack.txt").open("w", encoding="utf-8")  # noqa: SIM115 - a dump in the log would drown in what the job prints
         faulthandler.register(signal.SIGUSR1, file=stack, all_threads=False)
         sys.path.insert(0, str(room))  # a spawned worker imports `pipeline` by its name
