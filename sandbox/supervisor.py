@@ -4,6 +4,7 @@ It outlives the orchestrator (a training that takes hours goes on), and nothing 
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -107,7 +108,11 @@ def _run_job(job_dir: Path, zygote: Zygote) -> None:
             result = _run_in_turn(job_dir, spec, zygote, training)
         except (SandboxFailed, OSError) as error:
             zygote.close()
-            result = _not_run(spec, f"{error}")
+            with contextlib.suppress(OSError):
+                room.clear(zygote.room / room.STEPS)
+            result = _filled_the_disk(job_dir, spec, error) or _not_run(spec, f"{error}")
+        if result.fault and disk_is_full(job_dir):
+            zygote.close()  # what it has written to /tmp goes with it
         _hand_in(job_dir, result)
         if not undone(result):
             training.forget()
@@ -127,6 +132,19 @@ def _hand_in(job_dir: Path, result: JobResult) -> None:
         durable.write(job_dir / "result.json", result.model_dump_json())
     except OSError as error:
         sys.exit(f"{job_dir}: the result cannot be written, and the job begins anew when it can: {error.strerror}")
+
+
+def _filled_the_disk(job_dir: Path, spec: JobSpec, error: Exception) -> JobResult | None:
+    """What a job is told that left us no room to write, if there is room again now that it has ended: it was the job, and nobody else."""
+    if not isinstance(error, OSError) or error.errno not in {errno.ENOSPC, errno.EDQUOT} or disk_is_full(job_dir):
+        return None
+    status = artifacts.read_json(job_dir, "status.json")
+    stage: Step = next(
+        (step for step in spec.steps if isinstance(status, dict) and status.get("step") == step), "smoke"
+    )
+    message = "the job filled the disk of this machine and was ended; keep only what the contract asks for, and write little to $TMPDIR"
+    fault = Fault(stage=stage, kind="disk", cause="disk", message=message)
+    return JobResult(ok=False, fault=fault, steps=[], seconds=0.0, tier=spec.tier)
 
 
 def _not_run(spec: JobSpec, reason: str) -> JobResult:
