@@ -157,7 +157,7 @@ def weights_that_were_given(bait: Bait) -> object:
 @attack
 def caches_outside_the_work_directory(bait: Bait) -> object:
     names = ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH", "HOME")
-    return [name for name in names if not os.environ[name].startswith(bait["room"] + "/work")]
+    return [name for name in names if not f"{os.path.realpath(os.environ[name])}/".startswith(f"{os.getcwd()}/")]
 
 
 @attack
