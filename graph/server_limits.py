@@ -56,8 +56,15 @@ def limits_from_environment() -> ServerLimits:
     return ServerLimits(
         tuple(folder.resolve() for folder in named or [Path.cwd()]),
         frozenset(addresses | ({own.value.rstrip("/")} if own else set())),
-        choose("auto", prepare_home()) if weakest == "auto" else get_args(Tier)[RANKS[weakest]],
+        _best_tier() if weakest == "auto" else get_args(Tier)[RANKS[weakest]],
     )
+
+
+def _best_tier() -> Tier:
+    try:
+        return choose("auto", prepare_home())
+    except SettingsError as error:
+        raise SettingsError(f"{error} For the server that is {WEAKEST}=none") from None
 
 
 def check_allowed(settings: Settings, started_with: Callable[[], Settings] | None = None) -> None:

@@ -42,6 +42,11 @@ from tests.agents.server import (
 )
 from tests.scripted import image_folder
 
+# What else a person has in the environment: no file of a run may hold any of it.
+CANARIES = {
+    name: f"canary-of-{name.lower()}"
+    for name in ("ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "HF_TOKEN", "LANGSMITH_API_KEY", "AWS_SECRET_ACCESS_KEY")
+}
 BROKEN = fenced(CODE["training"].replace("torch.optim.SGD", "torch.optim.SDG_"))
 CRASHES = fenced(CODE["training"].replace("lr=0.01", "lr=0.01, weight_decay='none'"))
 
@@ -114,7 +119,7 @@ class Played(NamedTuple):
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     root = tmp_path_factory.mktemp("played")
-    os.environ |= {"IMPROVE_HOME": str(root / "home"), "OPENAI_API_KEY": KEY, "IMPROVE_MODEL_TIMEOUT": "4"}
+    os.environ |= {"IMPROVE_HOME": str(root / "home"), "OPENAI_API_KEY": KEY, "IMPROVE_MODEL_TIMEOUT": "4", **CANARIES}
     calls_module._plainer.clear()
     play = moods({number: MOODS[name] for name, number in NUMBER.items()})
     events: list[Event] = []
@@ -132,7 +137,8 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
         name = run(settings, name="played", on_event=events.append)
     store = open_store()
     rows = {list(MOODS)[row.iteration - 1]: row for row in store.ledger(name) if row.iteration}
-    os.environ.pop("OPENAI_API_KEY")
+    for name in ("OPENAI_API_KEY", *CANARIES):
+        os.environ.pop(name)
     os.environ.pop("IMPROVE_MODEL_TIMEOUT")
     return Played(name, store, rows, store.calls(name), events, server, str(root / "home"))
 
@@ -253,7 +259,9 @@ def test_no_request_streams_or_sets_a_temperature(played: Played) -> None:
 
 def test_the_key_is_sent_and_nowhere_kept(played: Played) -> None:
     assert set(played.server.authorizations) == {f"Bearer {KEY}"}
-    found = [path for path in Path(played.output).rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+    secrets = [secret.encode() for secret in (KEY, *CANARIES.values())]
+    files = {path: path.read_bytes() for path in Path(played.output).rglob("*") if path.is_file()}
+    found = [path for path, content in files.items() if any(secret in content for secret in secrets)]
     assert found == []
     with sqlite3.connect(Path(played.output) / "checkpoints.sqlite") as database:
         kept = database.execute(
