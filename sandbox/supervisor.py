@@ -109,7 +109,7 @@ def _run_job(job_dir: Path, zygote: Zygote) -> None:
         except (SandboxFailed, OSError) as error:
             zygote.close()
             with contextlib.suppress(OSError):
-                room.clear(zygote.room / room.STEPS)
+                room.renew(zygote.room, None if spec.tier == "none" else zygote.user)
             result = _filled_the_disk(job_dir, spec, error) or _not_run(spec, f"{error}")
         if result.fault and disk_is_full(job_dir):
             zygote.close()  # what it has written to /tmp goes with it

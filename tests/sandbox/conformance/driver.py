@@ -95,7 +95,9 @@ class Suite:
         found = {}
         with contextlib.suppress(psutil.Error, OSError, ValueError):
             found = {p.pid: p for p in self.supervisor().children(recursive=True)}
-        user = (self.room / "work").stat().st_uid
+        user = os.getuid()
+        with contextlib.suppress(FileNotFoundError):  # the run was removed, or its supervisor killed in between
+            user = (self.room / "work").stat().st_uid
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if str(self.room) in "".join(process.environ().values()) or owner(process.pid) == user != os.getuid():
