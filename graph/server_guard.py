@@ -22,13 +22,14 @@ from checkpoints.home import prepare_home
 STUDIO = "https://smith.langchain.com"  # the page of LangGraph Studio
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 HOSTS = "IMPROVE_SERVER_HOSTS"  # further names of this machine, if the server listens to others: comma-separated
+TOKEN_FILE = "server.token"  # noqa: S105 - its name, in $IMPROVE_HOME
 PREFIX = "t"  # an address that carries the token: http://127.0.0.1:2024/t/TOKEN
 OPEN = frozenset({"/ok"})  # says that it lives
 IN_PROCESS = "/noauth"  # root path of the server's own calls, which come over no network: langgraph_sdk.get_client()
 
 
 def token_file() -> Path:
-    return prepare_home() / "server.token"
+    return prepare_home() / TOKEN_FILE
 
 
 def read_token() -> str:
@@ -73,7 +74,7 @@ class Guard:
         if not self._carries_token(scope, headers):
             return (
                 401,
-                f"The token is missing or wrong. It stands in {token_file().name} of $IMPROVE_HOME: send it as x-api-key.",
+                f"The token is missing or wrong. It stands in {TOKEN_FILE} of $IMPROVE_HOME: send it as x-api-key.",
             )
         if _brings_something(scope, headers) and _media_type(headers) != "application/json":
             return 415, "Expected content-type: application/json"

@@ -227,6 +227,7 @@ class Hostile:
     def __init__(self) -> None:
         self.page = ""
         self.told: list[dict[str, Any]] = []
+        self.served = threading.Event()
         site = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -236,6 +237,7 @@ class Hostile:
                 self.send_header("connection", "close")
                 self.end_headers()
                 self.wfile.write(site.page.encode())
+                site.served.set()
 
             def do_POST(self) -> None:
                 site.told.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
@@ -257,15 +259,16 @@ class Hostile:
 
 
 @contextmanager
-def rebinding(page_port: int, server_port: int) -> Iterator[int]:
-    """A port of 127.0.0.2 that belongs to the hostile page first, and then to the server: as a name does that is bound anew."""
-    first = threading.Event()
+def rebinding(site: Hostile, server_port: int) -> Iterator[int]:
+    """A port of 127.0.0.2 that belongs to the hostile site until its page was served, and then to the server: as a name does that is bound
+    anew."""
 
     class Relay(socketserver.BaseRequestHandler):
         def handle(self) -> None:
-            port = server_port if first.is_set() else page_port
-            first.set()
+            begun = self.request.recv(65536)  # a browser opens connections that it may never use
+            port = server_port if site.served.is_set() else site.port
             with socket.create_connection(("127.0.0.1", port)) as there:
+                there.sendall(begun)
                 back = threading.Thread(target=self._pump, args=(there, self.request), daemon=True)
                 back.start()
                 self._pump(self.request, there)
@@ -338,7 +341,7 @@ def test_a_page_in_a_real_browser_can_do_nothing(server: Server, tmp_path: Path)
 def test_a_name_that_is_bound_anew_does_not_make_a_page_ours(server: Server, tmp_path: Path) -> None:
     """For the browser the page and the server are then one site: it reads every answer, and only the host's name tells."""
     site = Hostile()
-    with rebinding(site.port, server.port) as port:
+    with rebinding(site, server.port) as port:
         address = f"http://rebound.example:{port}"
         seen = attacked(server, f"{address}/", address, tmp_path, site)
     assert seen["origin"] == address
@@ -358,6 +361,9 @@ def test_the_page_of_studio_works_with_the_address_that_is_printed(server: Serve
     assert preflight.headers["access-control-allow-origin"] == STUDIO
     answer = httpx.post(f"{base}/threads/search", headers={"origin": STUDIO}, json={})
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, STUDIO)
+    assert httpx.post(f"http://127.0.0.1:{server.port}/threads/search", json={}).status_code == 401
+    assert httpx.post(f"{base}/threads/search", content=b"{}").status_code == 415
+    assert httpx.post(f"{base}/threads/search", headers={"host": "evil.example"}, json={}).status_code == 403
     foreign = httpx.options(f"{base}/threads/search", headers=asked | {"origin": "https://evil.example"})
     assert "access-control-allow-origin" not in foreign.headers
 
