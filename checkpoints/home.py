@@ -6,7 +6,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from stat import S_ISREG
@@ -15,6 +15,7 @@ from schema.errors import HomeError, HomeLost, SettingsError
 
 ROOM_NEEDED = 200 * 2**20
 SECRET_BYTES = 32
+SERVER_TOKEN = "server.token"  # noqa: S105 - its name
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -52,19 +53,30 @@ def split_secret_path() -> Path:
 
 
 def split_secret() -> bytes:
-    """Read the 32 random bytes that draw the splits of this home, and make them if there are none.
+    """Return the 32 random bytes that draw the splits of this home.
 
     They lie beside the prepared data sets, not in them: those may be deleted to make room, and the same images
     are then split as before. Raises HomeError.
     """
+    rest = "new runs then get new splits, and runs from before go on with what was prepared for them."
+    return _kept_secret(split_secret_path(), lambda: secrets.token_bytes(SECRET_BYTES), rest)
+
+
+def server_token() -> str:
+    """Return what a request to the server of this home has to carry: 32 letters, digits and dashes. Raises HomeError."""
+    path, rest = home() / SERVER_TOKEN, "the server then has a new token, and addresses from before no longer work."
+    return _kept_secret(path, lambda: secrets.token_urlsafe(24).encode(), rest).decode("ascii", errors="replace")
+
+
+def _kept_secret(path: Path, make: Callable[[], bytes], rest: str) -> bytes:
+    """Read SECRET_BYTES that only this user may read, and make them if there are none. Raises HomeError: a short one protects nothing."""
     prepare_home()
-    path = split_secret_path()
     try:
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # of two runs that begin at once, one makes it
+            fcntl.flock(file, fcntl.LOCK_EX)  # of two that begin at once, one makes it
             secret = file.read()
             if not secret:
-                secret = secrets.token_bytes(SECRET_BYTES)
+                secret = make()
                 file.write(secret)
                 file.flush()
                 os.fsync(file.fileno())
@@ -74,8 +86,7 @@ def split_secret() -> bytes:
         ) from None
     if len(secret) != SECRET_BYTES:
         raise HomeError(
-            f"{path} is damaged: it has {len(secret)} bytes, and {SECRET_BYTES} are expected. Restore it from a copy, or delete it: "
-            "new runs then get new splits, and runs from before go on with what was prepared for them."
+            f"{path} is damaged: it has {len(secret)} bytes, and {SECRET_BYTES} are expected. Restore it from a copy, or delete it: {rest}"
         )
     return secret
 

@@ -14,8 +14,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
+from checkpoints.home import server_token
 from checkpoints.store import open_store
-from graph.server_guard import PREFIX, STUDIO, Guard, hosts_from_environment, read_token
+from graph.server_guard import PREFIX, STUDIO, Guard, hosts_from_environment
 from graph.server_limits import limit_this_process
 from nodes.profile import is_uuid
 from schema.errors import ImproveError
@@ -67,7 +68,7 @@ def _port() -> str:
 
 
 limit_this_process()
-TOKEN = read_token()
+TOKEN = server_token()
 app = Starlette(
     lifespan=_lifespan,
     middleware=[Middleware(Guard, token=TOKEN, hosts=hosts_from_environment())],  # before all others

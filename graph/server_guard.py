@@ -7,8 +7,6 @@ from no foreign page; and what it brings has to be JSON, which no page can send 
 
 import hmac
 import os
-import secrets
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,31 +15,14 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from checkpoints.home import prepare_home
+from checkpoints.home import SERVER_TOKEN
 
 STUDIO = "https://smith.langchain.com"  # the page of LangGraph Studio
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 HOSTS = "IMPROVE_SERVER_HOSTS"  # further names of this machine, if the server listens to others: comma-separated
-TOKEN_FILE = "server.token"  # noqa: S105 - its name, in $IMPROVE_HOME
 PREFIX = "t"  # an address that carries the token: http://127.0.0.1:2024/t/TOKEN
 OPEN = frozenset({"/ok"})  # says that it lives
 IN_PROCESS = "/noauth"  # root path of the server's own calls, which come over no network: langgraph_sdk.get_client()
-
-
-def token_file() -> Path:
-    return prepare_home() / TOKEN_FILE
-
-
-def read_token() -> str:
-    """The token of this home, made if there is none. Raises HomeError or OSError."""
-    file = token_file()
-    try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        return file.read_text(encoding="ascii").strip()
-    with os.fdopen(descriptor, "w", encoding="ascii") as made:
-        made.write(secrets.token_urlsafe(24))
-    return file.read_text(encoding="ascii").strip()
 
 
 class Guard:
@@ -74,7 +55,7 @@ class Guard:
         if not self._carries_token(scope, headers):
             return (
                 401,
-                f"The token is missing or wrong. It stands in {TOKEN_FILE} of $IMPROVE_HOME: send it as x-api-key.",
+                f"The token is missing or wrong. It stands in {SERVER_TOKEN} of $IMPROVE_HOME: send it as x-api-key.",
             )
         if _brings_something(scope, headers) and _media_type(headers) != "application/json":
             return 415, "Expected content-type: application/json"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from agents.llm.keys import find_variable
+from agents.llm.keys import OPENAI, find_variable
 from checkpoints.home import prepare_home
 from dataset.torchvision_sets import TORCHVISION
 from sandbox.isolation.tiers import choose
@@ -55,7 +55,7 @@ def limits_from_environment() -> ServerLimits:
     addresses = {url.strip().rstrip("/") for url in os.environ.get(ADDRESSES, "").split(",") if url.strip()}
     return ServerLimits(
         tuple(folder.resolve() for folder in named or [Path.cwd()]),
-        frozenset(addresses | ({own.value.rstrip("/")} if own else set())),
+        frozenset({OPENAI, *addresses} | ({own.value.rstrip("/")} if own else set())),
         _best_tier() if weakest == "auto" else get_args(Tier)[RANKS[weakest]],
     )
 

@@ -13,6 +13,7 @@ from dotenv import dotenv_values
 
 from schema.errors import SettingsError
 
+OPENAI = "https://api.openai.com/v1"
 ENV_FILE = "IMPROVE_ENV_FILE"  # what --env-file names
 
 
@@ -21,12 +22,14 @@ class Variable(NamedTuple):
     file: Path | None  # that it stands in; None: the environment
 
 
-def find_variable(*names: str) -> Variable | None:
-    """Find the first of `names` that is set: in --env-file, else in the environment, else in .env of $IMPROVE_HOME.
+def find_variable(*names: str, beside: Variable | None = None) -> Variable | None:
+    """Find the first of `names` that is set: in --env-file, else in the environment, else in .env of $IMPROVE_HOME. With `beside`, that
+    of the same place comes first.
 
     Raises SettingsError if a file cannot be read.
     """
-    found = ((name, place) for place in _places() for name in names)
+    places = [*([beside.file] if beside else []), *_places()]
+    found = ((name, place) for place in places for name in names)
     return next((Variable(value, place) for name, place in found if (value := _value(name, place))), None)
 
 

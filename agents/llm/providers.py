@@ -10,13 +10,12 @@ from langchain_core.language_models import BaseChatModel
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
-from agents.llm.keys import Variable, find_variable, home_file
+from agents.llm.keys import OPENAI, Variable, find_variable, home_file
 from schema.errors import SettingsError
 from schema.settings import Role, Settings
 
 KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "google": "GOOGLE_API_KEY"}
 EXTRAS = {"anthropic": "langchain-anthropic", "google": "langchain-google-genai"}
-OPENAI = "https://api.openai.com/v1"
 CONNECT_SECONDS = 10.0
 NO_KEY = "none"  # what a local server is told that asks for none
 
@@ -78,11 +77,12 @@ def key_of(spec: Spec, settings: Settings) -> str:
     """Raises SettingsError where there is none, and one is needed; and for one that an address from a file would get although it comes from
     elsewhere."""
     name = KEYS[spec.provider]
-    key = find_variable(name)
-    if spec.provider == "openai" and key and (file := _file_of_address(settings)) and key.file != file:
+    address = _address_from_file(settings) if spec.provider == "openai" else None
+    key = find_variable(name, beside=address)
+    if key and address and key.file != address.file:
         elsewhere = key.file or "the environment"
         raise SettingsError(
-            f"The address {settings.base_url} comes from {file}, and {name} from {elsewhere}: a key does not follow an address from a file. "
+            f"The address {settings.base_url} comes from {address.file}, and {name} from {elsewhere}: a key does not follow an address from a file. "
             f"Write the key into that file too, or take the address out of it and type --base-url {settings.base_url}"
         )
     if key:
@@ -96,10 +96,10 @@ def key_of(spec: Spec, settings: Settings) -> str:
     )
 
 
-def _file_of_address(settings: Settings) -> Path | None:
-    """The file that the address of the run's server stands in, if it stands there and was not given otherwise."""
+def _address_from_file(settings: Settings) -> Variable | None:
+    """The address of the run's server, if it stands in a file."""
     named = _address_variable()
-    return named.file if named and settings.base_url and named.value.rstrip("/") == settings.base_url else None
+    return named if named and named.file and named.value.rstrip("/") == settings.base_url else None
 
 
 def _unread_file() -> str:

@@ -133,6 +133,15 @@ def test_an_address_from_a_file_gets_the_key_of_that_file_or_none(
     assert server.authorizations == ["Bearer none", f"Bearer {KEY}"]
 
 
+def test_the_key_of_the_file_goes_with_its_address_whatever_the_environment_has(
+    server: Server, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    (home / ".env").write_text(f"OPENAI_BASE_URL={server.url}\nOPENAI_API_KEY={KEY}\n")
+    monkeypatch.setenv("OPENAI_API_KEY", "another-key")
+    check(base_url=settled_address(Settings(dataset="digits", model="openai:here")))
+    assert server.authorizations == [f"Bearer {KEY}"]
+
+
 @pytest.mark.parametrize(
     ("reply", "said"),
     [

@@ -15,10 +15,9 @@ import httpx
 import pytest
 from langgraph_sdk import get_sync_client
 
-from checkpoints.home import run_dir
+from checkpoints.home import run_dir, server_token
 from checkpoints.store import open_store
 from graph.run import resume, run
-from graph.server_guard import read_token
 from nodes.services import Services
 from sandbox import job
 from schema.errors import RunBusy, RunStopped
@@ -65,7 +64,7 @@ class Server:
         for _ in range(600):
             try:
                 if httpx.get(f"http://127.0.0.1:{self.port}/ok").status_code == 200:
-                    self.client = get_sync_client(url=f"http://127.0.0.1:{self.port}", api_key=read_token())
+                    self.client = get_sync_client(url=f"http://127.0.0.1:{self.port}", api_key=server_token())
                     return
             except httpx.TransportError:
                 time.sleep(0.1)

@@ -22,11 +22,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from checkpoints.home import server_token
 from checkpoints.store import open_store
 from graph import server_limits
-from graph.server_guard import STUDIO, Guard, read_token
+from graph.server_guard import STUDIO, Guard
 from graph.server_limits import check_allowed, limits_from_environment
-from schema.errors import SettingRefused, SettingsError
+from schema.errors import HomeError, SettingRefused, SettingsError
 from schema.settings import make_settings
 from tests.graph.test_server import Server, until
 
@@ -129,9 +130,22 @@ def test_json_is_taken() -> None:
 
 
 def test_the_token_is_random_kept_and_the_users_alone(home: Path) -> None:
-    token = read_token()
-    assert (len(token), read_token()) == (32, token)
+    token = server_token()
+    assert (len(token), server_token()) == (32, token)
     assert (home / "server.token").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("content", ["x", " ", "short-token"])
+def test_a_token_that_is_too_short_starts_no_server(home: Path, content: str) -> None:
+    """An empty one would be carried by every request."""
+    (home / "server.token").write_text(content)
+    with pytest.raises(HomeError, match=r"server.token is damaged.*delete it: the server then has a new token"):
+        server_token()
+
+
+def test_an_empty_token_is_made_anew(home: Path) -> None:
+    (home / "server.token").touch()
+    assert len(server_token()) == 32
 
 
 @pytest.fixture
@@ -150,6 +164,7 @@ def test_what_was_allowed_at_the_start_may_be_asked_for(limited: Path) -> None:
     for own in ({}, {"tier": "auto"}, {"tier": "bwrap"}, {"tier": "landlock"}, {"base_url": "http://127.0.0.1:11434/v1/"}, {"labels": str(limited / "photos/labels.csv")}):  # fmt: skip
         check_allowed(make_settings({"dataset": str(limited / "photos"), **own}))
     check_allowed(make_settings({"dataset": "digits"}))
+    check_allowed(make_settings({"dataset": "digits", "base_url": "https://api.openai.com/v1"}))  # as a run settles it
 
 
 @pytest.mark.parametrize(
@@ -350,8 +365,8 @@ def test_a_name_that_is_bound_anew_does_not_make_a_page_ours(server: Server, tmp
 
 def test_the_page_of_studio_works_with_the_address_that_is_printed(server: Server, tmp_path: Path) -> None:
     log = until(lambda: "/t/" in (server.folder / "log").read_text() and (server.folder / "log").read_text(), 20)
-    assert f"{STUDIO}/studio/?baseUrl=http://127.0.0.1:{server.port}/t/{read_token()}" in log
-    base = f"http://127.0.0.1:{server.port}/t/{read_token()}"
+    assert f"{STUDIO}/studio/?baseUrl=http://127.0.0.1:{server.port}/t/{server_token()}" in log
+    base = f"http://127.0.0.1:{server.port}/t/{server_token()}"
     asked = {
         "origin": STUDIO,
         "access-control-request-method": "POST",
