@@ -27,6 +27,7 @@ START_SECONDS = 180.0  # a cold disk, a busy machine: importing torch has taken 
 END_SECONDS = 10.0  # for the guard to end all that is below it
 MOST_PRINTS = 1000  # files: with more than these a sandbox is not as it was
 TMP, SHM = "/tmp", "/dev/shm"  # noqa: S108
+OF_JOBS = "improve-job-"  # what the names of such directories begin with
 LINK = "t"  # to the directory that a step has for /tmp, where there is no mount namespace
 STALE_SECONDS = 60.0  # a directory that is younger may be about to be locked
 SCM_CREDENTIALS = getattr(socket, "SCM_CREDENTIALS", -1)
@@ -366,7 +367,7 @@ def has_ended(process: psutil.Process) -> bool:
 def private_tmp(user: int | None) -> tuple[Path, int]:
     """Without a mount namespace: a directory with a short name, because the path of a socket has to fit 108 bytes; locked for as long as
     the descriptor is open."""
-    made = Path(tempfile.mkdtemp(prefix="improve-job-", dir=TMP if Path(TMP).is_dir() else None))
+    made = Path(tempfile.mkdtemp(prefix=OF_JOBS, dir=_short_tmp()))
     lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     if user is not None:
@@ -375,9 +376,13 @@ def private_tmp(user: int | None) -> tuple[Path, int]:
     return made, lock
 
 
+def _short_tmp() -> Path:
+    return Path(TMP) if Path(TMP).is_dir() else Path(tempfile.gettempdir())
+
+
 def sweep(user: int | None) -> None:
     """Remove what jobs of supervisors that were killed have left: their /tmp, and as root all of `user` in shared memory."""
-    for left in Path(tempfile.gettempdir()).glob("improve-job-*"):
+    for left in _short_tmp().glob(f"{OF_JOBS}*"):
         with contextlib.suppress(OSError):
             lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:

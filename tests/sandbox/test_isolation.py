@@ -5,12 +5,13 @@ import os
 import socket
 import stat
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from sandbox import artifacts, room
+from sandbox import artifacts, room, zygote
 from sandbox.isolation import bwrap, paths, seccomp, tiers
 from schema.errors import SettingsError
 from schema.job import Access, JobSpec, Limits
@@ -255,3 +256,23 @@ def test_a_job_with_other_files_needs_another_sandbox() -> None:
     spec = JobSpec(name="x", pipeline="", data="d", heldout={"v": "h"}, weights={"m": "w"}, threads=1, tier="bwrap", limits=limits, device="cpu")  # fmt: skip
     assert spec.access == Access(tier="bwrap", read=("d", "h", "w"), gpu=False, limits=limits)
     assert spec.model_copy(update={"weights": {}}).access != spec.access
+
+
+@LINUX
+def test_what_a_killed_supervisor_left_is_swept_and_what_a_living_one_has_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zygote, "TMP", str(tmp_path))
+    monkeypatch.setattr(zygote, "STALE_SECONDS", -1.0)
+    program = f"from sandbox import zygote; import os, signal; zygote.TMP = {str(tmp_path)!r}; made, _ = zygote.private_tmp(None); (made / 't/big').write_bytes(bytes(1000)); os.kill(os.getpid(), signal.SIGKILL)"
+    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).resolve().parents[2], check=False)
+    (dead,) = tmp_path.iterdir()
+    alive, lock = zygote.private_tmp(None)
+    (tmp_path / "improve-job-of-a-person").symlink_to("/etc")
+    zygote.sweep(None)
+    assert not dead.exists()
+    assert (alive / "t").is_dir()
+    os.close(lock)
+    zygote.sweep(None)
+    assert not alive.exists()
+    assert Path("/etc").is_dir()
