@@ -58,7 +58,7 @@ def discover(source: str, options: ReadingOptions = AS_THEY_ARE, *, workdir: Pat
         _refuse_options(path.name, options)
         listing = read_arrays(path)
     elif path.is_dir():
-        listing = _from_folder(path, replace(options, labels=_labels_in(path, path, options.labels)))
+        listing = _from_folder(path, replace(options, labels=labels_in(path, options.labels)))
     else:
         raise DatasetError(_not_known(path))
     _check_classes(source, listing)
@@ -132,16 +132,16 @@ def _from_archive(path: Path, options: ReadingOptions, workdir: Path) -> Listing
     """Read what was unpacked, and speak of the archive: nobody knows the folder that it was unpacked into."""
     root = unpack(path, workdir)
     try:
-        return _from_folder(root, replace(options, labels=_labels_in(root, path, options.labels)))
+        return _from_folder(root, replace(options, labels=labels_in(root, options.labels, path)))
     except DatasetError as error:
         raise DatasetError(str(error).replace(str(root), str(path))) from None
 
 
-def _labels_in(root: Path, source: Path, labels: str | None) -> str | None:
-    """Find the table that the user named where it is, or else inside the source."""
+def labels_in(root: Path, labels: str | None, source: Path | None = None) -> str | None:
+    """Find the table that the user named where it is, or else inside `root`; `source` is the archive that was unpacked there."""
     if labels is None or Path(labels).expanduser().exists():
         return labels
-    inside = root / labels.removeprefix(f"{source}/")
+    inside = root / labels.removeprefix(f"{source or root}/")
     return str(inside) if inside.is_file() else labels
 
 

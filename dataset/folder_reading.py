@@ -144,7 +144,8 @@ def _class_reading(root: Path, level: Folder, folders: list[Folder]) -> Reading:
         _take(root, folder, clean_name(folder.name), None, reading)
     names = {fold(folder.name): clean_name(folder.name) for folder in classes}
     for inner in (one for folder in doubled for one in with_images(class_level(folder))):
-        _take(root, inner, names[fold(inner.name)], None, reading)
+        if fold(inner.name) in names:  # not the set a third time, nor images without labels: these are counted
+            _take(root, inner, names[fold(inner.name)], None, reading)
     reading.classes = _in_order({clean_name(folder.name) for folder in classes})
     inside = f"{level.path}/" if level.path else ""
     reading.text = (

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from checkpoints.home import datasets_dir, split_secret, split_secret_path, unpacked_dir
-from dataset.discover import discover
+from dataset.discover import discover, labels_in
 from dataset.listing import Listing, ReadingOptions
 from dataset.manifest import content_changes, stamp
 from dataset.prepare import is_whole, prepare
@@ -78,9 +78,8 @@ def preparing(tell_event: Callable[[Preparing], None]) -> Progress:
 
 def located(settings: Settings) -> Settings:
     """With paths that hold wherever it is resumed from. The name of a known data set stays one."""
-    return settings.model_copy(
-        update={"dataset": _absolute(settings.dataset), "labels": settings.labels and _absolute(settings.labels)}
-    )
+    labels = labels_in(Path(settings.dataset).expanduser(), settings.labels)
+    return settings.model_copy(update={"dataset": _absolute(settings.dataset), "labels": labels and _absolute(labels)})
 
 
 def arrays_at(profile: DatasetProfile) -> Path | None:

@@ -324,3 +324,12 @@ def test_pictures_in_hidden_folders_are_counted(tmp_path: Path) -> None:
 def test_names_that_begin_or_end_with_their_class_are_suggested(name: str, pattern: str, tmp_path: Path) -> None:
     plant(tmp_path, *(name.format(i=i, k=i % 3, word=("cat", "dog")[i % 2]) for i in range(24)))
     assert f"--label-pattern {pattern}" in refusal(tmp_path)
+
+
+def test_a_set_that_holds_itself_twice_more_is_counted_to_the_last_image(tmp_path: Path) -> None:
+    plant(tmp_path, *several("sick", 4), *several("well", 4))
+    for top in ("again", "oncemore", "oncemore/again"):
+        plant(tmp_path, *several(f"{top}/sick", 4), *several(f"{top}/well", 4))
+    listing = read(tmp_path)
+    assert counts(listing) == {"sick": 12, "well": 12}
+    assert sum(listing.unused.values()) == 8
