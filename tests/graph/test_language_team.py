@@ -137,8 +137,8 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
         name = run(settings, name="played", on_event=events.append)
     store = open_store()
     rows = {list(MOODS)[row.iteration - 1]: row for row in store.ledger(name) if row.iteration}
-    for name in ("OPENAI_API_KEY", *CANARIES):
-        os.environ.pop(name)
+    for variable in ("OPENAI_API_KEY", *CANARIES):
+        os.environ.pop(variable)
     os.environ.pop("IMPROVE_MODEL_TIMEOUT")
     return Played(name, store, rows, store.calls(name), events, server, str(root / "home"))
 
