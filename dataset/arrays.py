@@ -1,7 +1,6 @@
 """The arrays of a data set, as jobs read them: each split is decoded straight into its own file."""
 
 import json
-import math
 import os
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -9,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.image_reader import Unreadable, pixels
+from dataset.decoders import Decoders, Shape, Unreadable
+from dataset.image_reader import pixels
 from dataset.listing import Sample
 from dataset.plan import Plan
 from dataset.survey import Survey
@@ -31,7 +31,13 @@ def labels_file(split: Split) -> str:
 
 
 def write_arrays(
-    folder: Path, survey: Survey, plan: Plan, shape: tuple[int, int, int], on_progress: Callable[[int], None]
+    folder: Path,
+    survey: Survey,
+    plan: Plan,
+    shape: tuple[int, int, int],
+    decoders: Decoders,
+    *,
+    on_progress: Callable[[int], None],
 ) -> dict[str, object]:
     """Write images and labels of all splits, and return the facts that a job is told.
 
@@ -50,7 +56,7 @@ def write_arrays(
             np.lib.format.write_array_header_1_0(
                 file, {"descr": "|u1", "fortran_order": False, "shape": (len(samples), *shape)}
             )
-            for block in _decoded(samples, shape, survey.value_range):
+            for block in _decoded(samples, Shape(*shape, survey.value_range), decoders):
                 file.write(block.tobytes())
                 if split == "train":
                     statistics.add(block)
@@ -78,12 +84,10 @@ def write_arrays(
     return facts
 
 
-def _decoded(
-    samples: list[Sample], shape: tuple[int, int, int], value_range: tuple[float, float] | None
-) -> Iterator[np.ndarray]:
+def _decoded(samples: list[Sample], shape: Shape, decoders: Decoders) -> Iterator[np.ndarray]:
     """uint8 [at most BLOCK, channels, height, width], in order."""
-    found = zip(samples, pixels(samples, *shape, value_range), strict=True)
-    most = max(1, min(BLOCK, BLOCK_BYTES // math.prod(shape)))
+    found = zip(samples, pixels(samples, shape, decoders), strict=True)
+    most = max(1, min(BLOCK, BLOCK_BYTES // shape.bytes))
     while block := list(islice(found, most)):
         for sample, image in block:
             if isinstance(image, Unreadable):

@@ -4,6 +4,7 @@ The exported script contains this source, so it imports nothing of ours.
 """
 
 import importlib
+import os
 import re
 import stat
 import sys
@@ -174,17 +175,30 @@ def opened_image(file: Path | BinaryIO) -> Iterator[Image.Image]:
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a file for reading, but nothing that could block.
+    """Open a file for reading, but no device or pipe: opening one could block, or do something.
 
     Raises OSError, or ValueError for what is no file or empty.
     """
-    status = path.stat()
+    _check_regular(path.stat())
+    stream = open(path, "rb", opener=_without_blocking)  # noqa: SIM115 - whoever reads it closes it
+    try:
+        _check_regular(os.fstat(stream.fileno()))  # it may have been exchanged since
+    except ValueError:
+        stream.close()
+        raise
+    return stream
+
+
+def _check_regular(status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
         raise ValueError(f"is {kinds.get(stat.S_IFMT(status.st_mode), 'a device')}, not a file")
     if not status.st_size:
         raise ValueError("is empty (zero bytes)")
-    return path.open("rb")
+
+
+def _without_blocking(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def exif_orientation(image: Image.Image) -> int:

@@ -8,7 +8,8 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from dataset.image_reader import Unreadable, headers
+from dataset.decoders import Decoders, Unreadable
+from dataset.image_reader import headers
 from dataset.inventory import TABLES, files_below
 from dataset.listing import Listing, Sample
 from schema.dataset import DatasetProfile
@@ -92,11 +93,11 @@ def stamp(source: str, labels: str | None) -> str | None:
     return found.hexdigest()
 
 
-def content_changes(profile: DatasetProfile, listing: Listing) -> list[str]:
+def content_changes(profile: DatasetProfile, listing: Listing, decoders: Decoders) -> list[str]:
     """`file: was -> is`, one line each and few in all; none where the images and labels are those that were prepared. Reads every image."""
     pairs = [
         (sample, header.digest)
-        for sample, header in zip(listing.samples, headers(listing.samples), strict=True)
+        for sample, header in zip(listing.samples, headers(listing.samples, decoders), strict=True)
         if not isinstance(header, Unreadable)
     ]
     rows = read_files(profile)

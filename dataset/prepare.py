@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from dataset.arrays import IMAGES, labels_file, write_arrays
+from dataset.decoders import Decoders
 from dataset.listing import Listing
 from dataset.manifest import FileRow, file_of, fingerprint, write_files
 from dataset.plan import Plan, make_plan
@@ -32,6 +33,7 @@ def prepare(
     datasets_dir: Path,
     *,
     secret: bytes,
+    decoders: Decoders,
     image_size: int | None = None,
     largest: int = USUAL,
     drop_rare_classes: bool = False,
@@ -41,6 +43,7 @@ def prepare(
 
     Args:
         secret: Draws the splits and the order of the held-out images: the same secret, the same split.
+        decoders: Read the image files; not asked if the source holds arrays.
         image_size: Longer side of the stored images; chosen from the data if None, then at most `largest`.
         drop_rare_classes: Leave out classes with too few images, instead of refusing the data.
         on_progress: Told stage, images done, and images in all.
@@ -49,7 +52,7 @@ def prepare(
     """
     began = time.monotonic()
     tell = on_progress or (lambda *_: None)
-    read = survey(listing, tell)
+    read = survey(listing, decoders, tell)
     shape, warnings = choose_size(read, datasets_dir, image_size, largest)
     read.warnings.extend(warnings)
     found = fingerprint(listing.classes, read.samples, (digest.decode() for digest in read.digests.tolist()))
@@ -63,7 +66,7 @@ def prepare(
                 shutil.rmtree(folder, ignore_errors=True)
                 plan = make_plan(listing, read, secret, drop_rare_classes=drop_rare_classes)
                 with _written_whole(folder) as partial:
-                    profile = _write(partial, listing, read, plan, shape, tell)
+                    profile = _write(partial, listing, read, plan, shape, decoders, tell)
                     seconds = round(time.monotonic() - began, 2)
                     profile = profile.model_copy(update={"key": key, "fingerprint": found, "seconds": seconds})
                     (partial / "profile.json").write_text(profile.model_dump_json(indent=1), encoding="utf-8")
@@ -136,10 +139,18 @@ def _written_whole(folder: Path) -> Iterator[Path]:
 
 
 def _write(  # noqa: PLR0917 - everything comes together
-    folder: Path, listing: Listing, read: Survey, plan: Plan, shape: tuple[int, int, int], tell: Progress
+    folder: Path,
+    listing: Listing,
+    read: Survey,
+    plan: Plan,
+    shape: tuple[int, int, int],
+    decoders: Decoders,
+    tell: Progress,
 ) -> DatasetProfile:
     total = sum(len(part) for part in plan.parts.values())
-    facts = write_arrays(folder, read, plan, shape, lambda done: tell("storing images", done, total))
+    facts = write_arrays(
+        folder, read, plan, shape, decoders, on_progress=lambda done: tell("storing images", done, total)
+    )
     files = write_files(folder, _file_rows(listing, read, plan))
     counts = {split: np.bincount(plan.labels[plan.parts[split]], minlength=len(plan.classes)) for split in SPLITS}
     aside = read.set_aside + plan.set_aside

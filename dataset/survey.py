@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from dataset.decoders import Decoders, Unreadable
 from dataset.duplicates import Thumbnails
-from dataset.image_reader import Header, Unreadable, describe_range, find_value_range, headers
+from dataset.image_header import Header
+from dataset.image_reader import describe_range, find_value_range, headers
 from dataset.listing import Listing, Sample
 from dataset.reading import count
 from schema.dataset import SetAside
@@ -35,7 +37,7 @@ class Survey:
     warnings: list[str]
 
 
-def survey(listing: Listing, on_progress: Progress) -> Survey:
+def survey(listing: Listing, decoders: Decoders, on_progress: Progress) -> Survey:
     """Read every file once.
 
     Raises DatasetError if none can be read.
@@ -50,7 +52,8 @@ def survey(listing: Listing, on_progress: Progress) -> Survey:
     several: list[str] = []
     aside = list(listing.set_aside)
     grey = True
-    for done, (sample, header) in enumerate(zip(listing.samples, headers(listing.samples), strict=True), start=1):
+    read = zip(listing.samples, headers(listing.samples, decoders), strict=True)
+    for done, (sample, header) in enumerate(read, start=1):
         on_progress("reading images", done, count)
         if isinstance(header, Unreadable):
             aside.append(SetAside(file=sample.name, reason=header.reason))
@@ -70,13 +73,13 @@ def survey(listing: Listing, on_progress: Progress) -> Survey:
         shown = "; ".join(f"{a.file} {a.reason}" for a in aside[:3])
         raise DatasetError(f"None of the images can be read: {shown}")
     value_range = find_value_range(header for _, header in deep)
-    read = slice(len(samples))
+    kept = slice(len(samples))
     return Survey(
         samples=samples,
-        digests=digests[read],
-        contents=contents[read],
-        widths=widths[read],
-        heights=heights[read],
+        digests=digests[kept],
+        contents=contents[kept],
+        widths=widths[kept],
+        heights=heights[kept],
         thumbnails=_to_eight_bits(
             thumbnails, np.array([i for i, _ in deep], dtype=np.int64), value_range, len(samples)
         ),

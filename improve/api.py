@@ -49,7 +49,7 @@ def inspect(data: str | Path, **settings: Any) -> dict[str, Any]:
     """
     from improve.data_summary import as_json, look_at_data  # noqa: PLC0415 - it needs what reads images
 
-    profile, _ = look_at_data(make_settings({"dataset": str(data), **settings}))
+    profile = look_at_data(make_settings({"dataset": str(data), **settings})).profile
     return as_json(profile)
 
 

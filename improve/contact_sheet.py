@@ -13,9 +13,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from dataset.arrays import IMAGES
-from dataset.decode import decode
+from dataset.decoders import Decoders
 from dataset.manifest import FileRow, read_files
 from improve.data_summary import SPLITS, summary_lines
+from improve.predict import shape_of
 from schema.dataset import DatasetProfile, Split
 from schema.text import one_line
 
@@ -53,15 +54,15 @@ class Copy:
     contradicts: bool
 
 
-def contact_sheet(profile: DatasetProfile, root: Path | None) -> str:
+def contact_sheet(profile: DatasetProfile, root: Path | None, decoders: Decoders) -> str:
     """Draw the page as HTML that needs no network and no script.
 
     `root`: the folder that the file names are relative to.
     """
     rows = read_files(profile) or []
-    stored = _Stored(profile, rows, root)
     copies = [row for row in rows if row.copy_of]
     aside = [row for row in rows if row.reason]
+    stored = _Stored(profile, rows, _set_aside(profile, aside[:MOST_SET_ASIDE], root, decoders))
     environment = Environment(
         loader=PackageLoader("improve"),
         autoescape=True,
@@ -88,11 +89,11 @@ def contact_sheet(profile: DatasetProfile, root: Path | None) -> str:
 
 
 class _Stored:
-    """Thumbnails of images by their names: from the prepared arrays, or from the file of one that is not
-    among them."""
+    """Thumbnails of images by their names: from the prepared arrays, or of those that are not among them from
+    `aside`."""
 
-    def __init__(self, profile: DatasetProfile, rows: Sequence[FileRow], root: Path | None) -> None:
-        self._profile, self._root = profile, root
+    def __init__(self, profile: DatasetProfile, rows: Sequence[FileRow], aside: dict[str, np.ndarray]) -> None:
+        self._profile, self._aside = profile, aside
         self._arrays = {
             split: np.load(Path(profile.directory) / IMAGES[split], mmap_mode="r", allow_pickle=False)
             for split in SPLITS
@@ -105,14 +106,8 @@ class _Stored:
     def thumbnail(self, file: str) -> str | None:
         if place := self._places.get(file):
             return _encoded(self._arrays[place[0]][place[1]])
-        path = self._root / file if self._root else None
-        if path is None or not path.is_file():
-            return None
-        profile = self._profile
-        try:
-            return _encoded(decode(path, profile.channels, profile.height, profile.width, profile.value_range))
-        except Exception:  # the reason why it was set aside
-            return None
+        found = self._aside.get(file)
+        return None if found is None else _encoded(found)
 
     def split_of(self, file: str) -> str:
         return self._places[file][0] if file in self._places else "set aside"
@@ -120,6 +115,16 @@ class _Stored:
     @property
     def pixelated(self) -> bool:
         return max(self._profile.height, self._profile.width) < SIDE
+
+
+def _set_aside(
+    profile: DatasetProfile, rows: Sequence[FileRow], root: Path | None, decoders: Decoders
+) -> dict[str, np.ndarray]:
+    """Decode the images that were set aside and can be decoded: copies, say, and those of rare classes."""
+    if root is None:
+        return {}
+    found = zip(rows, decoders.pixels((root / row.file for row in rows), shape_of(profile)), strict=True)
+    return {row.file: image for row, image in found if isinstance(image, np.ndarray)}
 
 
 def _encoded(image: np.ndarray) -> str:

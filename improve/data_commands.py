@@ -78,13 +78,16 @@ def inspect(
     from improve.data_summary import class_table, full_lines, look_at_data
     from improve.output_file import output_file
     from improve.view import preparing_shown
+    from nodes.decoding import decoders_in
 
     settings = settings_of(context.params)
     with output_file("--html", html, (".html", ".htm")) if html else nullcontext() as page:
         with preparing_shown(settings) as show:
-            profile, root = look_at_data(settings, show)
+            look = look_at_data(settings, show)
+        profile = look.profile
         if page:
-            page.write(contact_sheet(profile, root))
+            with decoders_in(look.tier) as decoders:
+                page.write(contact_sheet(profile, look.root, decoders))
     if as_json:
         typer.echo(json.dumps(in_json(profile), indent=2))
         return

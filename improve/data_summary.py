@@ -3,19 +3,19 @@ and for scripts."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.markup import escape
 from rich.table import Table
 
-from checkpoints.home import prepare_home
 from dataset.manifest import read_files
 from nodes.data import discovered, located, prepared, preparing
+from nodes.decoding import UNCONFINED, tier_to_look
 from nodes.score_notes import IMBALANCED, baseline
 from sandbox.hardware import hardware
 from schema.dataset import DatasetProfile, ImageSizes, Split
 from schema.events import Preparing
-from schema.settings import Settings
+from schema.settings import Settings, Tier
 from schema.text import one_line
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -24,18 +24,27 @@ CLASSES_ON_A_LINE = 10
 MOST_ON_A_LINE, MOST_LISTED = 3, 5  # files that were set aside
 
 
-def look_at_data(
-    settings: Settings, show: Callable[[Preparing], None] = lambda _: None
-) -> tuple[DatasetProfile, Path | None]:
+class Look(NamedTuple):
+    """Prepared images, the folder that they lie in, and the tier that they were decoded in."""
+
+    profile: DatasetProfile
+    root: Path | None
+    tier: Tier
+
+
+def look_at_data(settings: Settings, show: Callable[[Preparing], None] = lambda _: None) -> Look:
     """Read and prepare the images as a run with these settings does.
 
-    Returns also the folder that they lie in.     Raises InputError for what a run would refuse.
+    Raises InputError for what a run would refuse; but if no sandbox works here, the images can be looked at.
     """
     settings = located(settings)
     machine = hardware(settings.device, settings.gpus)
-    prepare_home()
+    tier = tier_to_look(settings.tier)
     listing = discovered(settings)
-    return prepared(listing, settings, machine, preparing(show)), listing.root
+    profile = prepared(listing, settings, machine, tier, preparing(show))
+    if tier == "none" and settings.tier == "auto" and listing.root:
+        profile = profile.model_copy(update={"warnings": [*profile.warnings, UNCONFINED]})
+    return Look(profile, listing.root, tier)
 
 
 def summary_lines(profile: DatasetProfile) -> list[str]:

@@ -1,6 +1,7 @@
 """A run's winner as an object: images in, classes and probabilities out. Its generated code runs confined, as with `improve predict`."""
 
 import io
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,8 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from checkpoints.store import open_store
-from improve.predict import Winner, decoded_or_problem, probabilities, winner_of
+from dataset.decoders import Decoders, Unreadable
+from improve.predict import Winner, probabilities, shape_of, winner_of
+from nodes.decoding import decoders_in
 from schema.errors import InputError
+from schema.text import one_line
 
 EXPECTED = "Expected a path, a PIL image, or an array uint8 [H, W] or [H, W, 3]."
 # Modes that a file keeps as they are. All others have eight bits a channel, and become RGB.
@@ -44,19 +48,36 @@ class Model:
         """
         if isinstance(images, str | Path | Image.Image):
             raise InputError(f"predict takes a list of images, not one alone: predict([image]). {EXPECTED}")
-        with closing(probabilities(self.winner, self._decoded(images))) as found:
+        with (
+            decoders_in(self.winner.tier) as decoders,
+            closing(probabilities(self.winner, self._decoded(images, decoders))) as found,
+        ):
             rows = [row for row in found if isinstance(row, np.ndarray)]
         table = np.stack(rows) if rows else np.zeros((0, len(self.classes)))
         labels = tuple(self.classes[best] for best in table.argmax(axis=1)) if rows else ()
         return Predictions(self.classes, labels, table)
 
-    def _decoded(self, images: Iterable[Any]) -> Iterator[np.ndarray | str]:
-        for index, image in enumerate(images):
-            pixels = decoded_or_problem(_as_file(image, index), self.winner.profile)
-            if isinstance(pixels, str):
-                shown = f" ({image})" if isinstance(image, str | Path) else ""
-                raise InputError(f"Image {index}{shown}: {pixels}. {EXPECTED}")
+    def _decoded(self, images: Iterable[Any], decoders: Decoders) -> Iterator[np.ndarray | str]:
+        waiting: deque[str] = deque()  # how an image that is being decoded is shown
+        unusable: list[InputError] = []  # told after those before it
+
+        def files() -> Iterator[Path | BinaryIO]:
+            for index, image in enumerate(images):
+                waiting.append(f" ({one_line(str(image), 200)})" if isinstance(image, str | Path) else "")
+                try:
+                    file = _as_file(image, index)
+                except InputError as error:
+                    unusable.append(error)
+                    return
+                yield file
+
+        for index, pixels in enumerate(decoders.pixels(files(), shape_of(self.winner.profile))):
+            shown = waiting.popleft()
+            if isinstance(pixels, Unreadable):
+                raise InputError(f"Image {index}{shown}: {pixels.reason}. {EXPECTED}")
             yield pixels
+        if unusable:
+            raise unusable[0]
 
 
 def open_model(run: str, sandbox: str | None = None) -> Model:

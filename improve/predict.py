@@ -5,16 +5,16 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from checkpoints.home import prepare_home
 from checkpoints.store import Store
-from dataset.decode import decode
+from dataset.decoders import Decoders, Shape, Unreadable
 from improve.api import Result, load
 from improve.aside import job_aside
 from nodes.context import job_dir, trained_attempt
+from nodes.decoding import decoders_in
 from sandbox import artifacts, job
 from sandbox.gpu import cards
 from sandbox.hardware import default_limits, hardware
@@ -26,7 +26,6 @@ from schema.job import JobSpec
 from schema.pipeline import Fault
 from schema.pretrained import Pretrained
 from schema.settings import Settings, Tier, make_settings
-from schema.text import one_line
 
 BATCH_BYTES = 64 * 2**20  # of decoded images that are held in memory, and predicted by one job
 SECONDS_PER_IMAGE = 1.0  # that a prediction may take at most, on top of its limit of time: a slow CPU needs a tenth
@@ -75,13 +74,17 @@ def predict(
     """
     classes, waiting = winner.profile.classes, deque[Path]()
 
-    def decoded() -> Iterator[np.ndarray | str]:
+    def begun() -> Iterator[Path]:
         for file in files:
             waiting.append(file)
-            told()
-            yield decoded_or_problem(file, winner.profile)
+            yield file
 
-    with closing(probabilities(winner, decoded())) as rows:
+    def decoded(decoders: Decoders) -> Iterator[np.ndarray | str]:
+        for found in decoders.pixels(begun(), shape_of(winner.profile)):
+            told()
+            yield found.reason if isinstance(found, Unreadable) else found
+
+    with decoders_in(winner.tier) as decoders, closing(probabilities(winner, decoded(decoders))) as rows:
         for row in rows:
             told()
             file = waiting.popleft()
@@ -92,18 +95,9 @@ def predict(
                 yield Prediction(file, ranked)
 
 
-def decoded_or_problem(file: Path | BinaryIO, profile: DatasetProfile) -> np.ndarray | str:
-    """Decode as the training images were decoded, or say in a few words why that is impossible."""
-    try:
-        return decode(file, profile.channels, profile.height, profile.width, profile.value_range)
-    except FileNotFoundError:
-        return "no such file"
-    except ValueError as error:
-        return one_line(str(error), 200)
-    except OSError as error:
-        return one_line(f"cannot be read: {error.strerror or error}", 200)
-    except Exception as error:  # a decoder may stumble in many ways over a damaged file, and the other files are fine
-        return one_line(f"cannot be read: {error}", 200)
+def shape_of(profile: DatasetProfile) -> Shape:
+    """What the training images were decoded to, and new ones have to be."""
+    return Shape(profile.channels, profile.height, profile.width, profile.value_range)
 
 
 def probabilities(winner: Winner, images: Iterable[np.ndarray | str]) -> Generator[np.ndarray | str, None, None]:

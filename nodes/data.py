@@ -13,10 +13,11 @@ from dataset.prepare import is_whole, prepare
 from dataset.stored_size import USUAL
 from dataset.survey import Progress
 from dataset.torchvision_sets import TORCHVISION
+from nodes.decoding import decoders_in, tier_to_look
 from schema.dataset import DatasetProfile
 from schema.errors import DatasetError
 from schema.events import Preparing
-from schema.settings import Settings
+from schema.settings import Settings, Tier
 from schema.team import Hardware
 from schema.text import one_line
 
@@ -46,17 +47,21 @@ def discovered(settings: Settings) -> Listing:
     return discover(settings.dataset, options, workdir=unpacked_dir())
 
 
-def prepared(listing: Listing, settings: Settings, machine: Hardware, on_progress: Progress) -> DatasetProfile:
-    """Prepare the images as a run on this machine has them, unless that was done before."""
-    return prepare(
-        listing,
-        datasets_dir(),
-        secret=split_secret(),
-        image_size=settings.image_size,
-        largest=LARGEST_ON_GPU if machine.device == "cuda" else USUAL,
-        drop_rare_classes=settings.drop_rare_classes,
-        on_progress=on_progress,
-    )
+def prepared(
+    listing: Listing, settings: Settings, machine: Hardware, tier: Tier, on_progress: Progress
+) -> DatasetProfile:
+    """Prepare the images as a run on this machine has them, unless that was done before; decode them in `tier`."""
+    with decoders_in(tier) as decoders:
+        return prepare(
+            listing,
+            datasets_dir(),
+            secret=split_secret(),
+            decoders=decoders,
+            image_size=settings.image_size,
+            largest=LARGEST_ON_GPU if machine.device == "cuda" else USUAL,
+            drop_rare_classes=settings.drop_rare_classes,
+            on_progress=on_progress,
+        )
 
 
 def preparing(tell_event: Callable[[Preparing], None]) -> Progress:
@@ -101,13 +106,15 @@ def arrays_of(run: str, settings: Settings, profile: DatasetProfile) -> DatasetP
             f"{gone}, and {settings.dataset} is not there any more. Say where the images are now: --data PLACE"
         )
     # By the stored size, not by the rule that chose it: this machine may have another disk or no GPU.
-    again = prepare(
-        discovered(settings),
-        datasets_dir(),
-        secret=split_secret(),
-        image_size=max(profile.height, profile.width),
-        drop_rare_classes=settings.drop_rare_classes,
-    )
+    with decoders_in(tier_to_look(settings.tier)) as decoders:
+        again = prepare(
+            discovered(settings),
+            datasets_dir(),
+            secret=split_secret(),
+            decoders=decoders,
+            image_size=max(profile.height, profile.width),
+            drop_rare_classes=settings.drop_rare_classes,
+        )
     if again.key != profile.key and again.fingerprint == profile.fingerprint:
         raise DatasetError(
             f"{gone}. Made again from the same files they are split in another way, by another version of IMPROVE or another {split_secret_path()}: "
@@ -135,7 +142,7 @@ def source_of(settings: Settings, profile: DatasetProfile) -> Source:
     if now is None:
         return Source(profile.stamp, note=f"{settings.dataset} is not there any more. {way}")
     try:
-        changes = content_changes(profile, discovered(settings))
+        changes = _changes(profile, settings)
     except DatasetError as error:
         return Source(profile.stamp, note=f"{one_line(str(error), 300)} {way}")
     return Source(now, [one_line(line, 200) for line in changes])
@@ -148,11 +155,16 @@ def moved(run: str, settings: Settings, profile: DatasetProfile | None, place: s
     if labels and Path(labels).is_relative_to(old):
         labels = str(Path(place) / Path(labels).relative_to(old))
     found = located(settings.model_copy(update={"dataset": place, "labels": labels}))
-    changes = content_changes(profile, discovered(found)) if profile else []
+    changes = _changes(profile, found) if profile else []
     if changes:
         told = "\n".join(f"  {one_line(line, 200)}" for line in changes)
         raise DatasetError(f"--data {place}: these are not the images of run {run!r}:\n{told}")
     return found
+
+
+def _changes(profile: DatasetProfile, settings: Settings) -> list[str]:
+    with decoders_in(tier_to_look(settings.tier)) as decoders:
+        return content_changes(profile, discovered(settings), decoders)
 
 
 def _absolute(source: str) -> str:

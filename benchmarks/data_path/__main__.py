@@ -18,9 +18,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from checkpoints.home import prepare_home
+from dataset.decoders import Shape
 from dataset.image_reader import pixels
 from dataset.listing import Sample
+from nodes.decoding import decoders_in
 from sandbox.environment import environment
+from sandbox.isolation.tiers import choose
 
 OUT = Path(__file__).with_name("RESULTS.md")
 CASES = {"small": (32, 8000, "png"), "photos": (300, 1200, "jpg")}
@@ -70,7 +74,9 @@ def decoded(root: Path, case: str) -> tuple[np.ndarray, np.ndarray, float]:
     files = sorted(root.rglob(f"*.{CASES[case][2]}"))
     samples = [Sample(name=file.name, label=file.parent.name, split=None, path=file) for file in files]
     began = time.perf_counter()
-    images = np.stack([one for one in pixels(samples, 3, side, side) if isinstance(one, np.ndarray)])
+    with decoders_in(choose("auto", prepare_home())) as decoders:
+        found = pixels(samples, Shape(3, side, side), decoders)
+        images = np.stack([one for one in found if isinstance(one, np.ndarray)])
     return images, np.array([int(sample.label) for sample in samples]), time.perf_counter() - began
 
 

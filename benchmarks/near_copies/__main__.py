@@ -16,9 +16,8 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from dataset.duplicates import SIDE, Thumbnails, find_duplicates
-from dataset.image_reader import Header, headers
+from dataset.image_header import array_header
 from dataset.inventory import images_below, take_inventory
-from dataset.listing import Sample
 
 
 def _jpeg(image: Image.Image) -> Image.Image:
@@ -40,9 +39,7 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 def _groups(images: list[np.ndarray]) -> np.ndarray:
     thumbnails, contents, large = Thumbnails.empty(len(images)), [], []
-    for i, header in enumerate(headers([Sample(str(i), "", None, None, pixels) for i, pixels in enumerate(images)])):
-        if not isinstance(header, Header):
-            raise SystemExit(f"an image cannot be read: {header.reason}")
+    for i, header in enumerate(map(array_header, images)):
         thumbnails.put(i, header.thumbnail)
         contents.append(header.content)
         large.append(min(header.width, header.height) >= SIDE)

@@ -41,9 +41,11 @@ def make_images(root: Path, count: int) -> None:
 
 def measure(folder: Path) -> dict[str, float]:
     """Prepare the images of `folder`, in this process."""
-    from checkpoints.home import datasets_dir, split_secret
+    from checkpoints.home import datasets_dir, prepare_home, split_secret
     from dataset.prepare import prepare
     from nodes.data import discovered
+    from nodes.decoding import decoders_in
+    from sandbox.isolation.tiers import choose
     from schema.settings import Settings
 
     peak, ended = [0], threading.Event()
@@ -52,7 +54,8 @@ def measure(folder: Path) -> dict[str, float]:
     began = time.monotonic()
     listing = discovered(Settings(dataset=str(folder)))
     listed = time.monotonic()
-    profile = prepare(listing, datasets_dir(), secret=split_secret())
+    with decoders_in(choose("auto", prepare_home())) as decoders:
+        profile = prepare(listing, datasets_dir(), secret=split_secret(), decoders=decoders)
     seconds = time.monotonic() - began
     ended.set()
     watch.join()

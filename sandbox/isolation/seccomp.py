@@ -65,6 +65,11 @@ SIGNALS: Numbers = {
     "kill": (62, 129), "tkill": (200, 130), "pidfd_send_signal": (424, 424), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
 }  # fmt: skip
 
+# What a program that only reads has no use for.
+ALONE: Numbers = {
+    "execve": (59, 221), "execveat": (322, 281), "fork": (57, None), "vfork": (58, None), "socket": (41, 198), "socketpair": (53, 199),
+}  # fmt: skip
+
 CLONE, CLONE3, IOCTL, PRCTL, SOCKET, SOCKETPAIR, TGKILL, TRUNCATE, OPEN, OPENAT, OPENAT2, FCNTL, CLOSE_RANGE = (
     (56, 220), (435, 435), (16, 29), (157, 167), (41, 198), (53, 199), (234, 131), (76, 45), (2, None), (257, 56), (437, 437), (72, 25), (436, 436),
 )  # fmt: skip
@@ -159,6 +164,29 @@ def program(*, namespaces: bool, landlock: int, machine: str | None = None) -> b
     families = [AF_UNIX, AF_INET, AF_INET6, AF_NETLINK] if namespaces else [AF_UNIX]
     on(SOCKET, _if_any(_argument(0), families, _return(ALLOW), _refuse(errno.EPERM)))
     on(SOCKETPAIR, _if_any(_argument(0), [AF_UNIX], _return(ALLOW), _refuse(errno.EPERM)))
+    blocks.append(_return(ALLOW))
+    return b"".join(struct.pack("=HBBI", *instruction) for block in blocks for instruction in block)
+
+
+def alone(machine: str | None = None) -> bytes:
+    """A second filter, for a program of ours that reads what strangers made: no other program, no other process and no socket. Threads are
+    allowed, since decoders start some. Raises OSError on an unknown architecture."""
+    machine = machine or os.uname().machine
+    if machine not in MACHINES:
+        raise OSError(errno.ENOSYS, f"no system call table for {machine}; there are: {', '.join(MACHINES)}")
+    column, audit = MACHINES[machine]
+    blocks = [_load(4), [Instruction(EQUAL, 1, 0, audit)], _return(KILL), _load(0)]
+    if machine == "x86_64":
+        blocks += [[Instruction(AT_LEAST, 0, 1, 0x40000000)], _refuse(errno.ENOSYS)]
+    thread = _if_bits(_argument(0), CLONE_THREAD, _return(ALLOW), _refuse(errno.EPERM))
+    bodies = [
+        *((number, _refuse(errno.EPERM)) for number in ALONE.values()),
+        (CLONE3, _refuse(errno.ENOSYS)),
+        (CLONE, thread),
+    ]
+    for number, body in bodies:
+        if number[column] is not None:
+            blocks.append([Instruction(EQUAL, 0, len(body), number[column] or 0), *body])
     blocks.append(_return(ALLOW))
     return b"".join(struct.pack("=HBBI", *instruction) for block in blocks for instruction in block)
 

@@ -8,8 +8,10 @@ from PIL import Image
 
 from dataset import duplicates
 from dataset.duplicates import SIDE, Thumbnails, find_duplicates, join
-from dataset.image_reader import Header, headers
+from dataset.image_header import Header
+from dataset.image_reader import headers
 from dataset.listing import Sample
+from tests.dataset.decoding import shared_decoders
 
 
 def picture(seed: int, side: int = 64) -> np.ndarray:
@@ -27,7 +29,7 @@ def as_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
 def found(pictures: list[np.ndarray]) -> tuple[list[int], list[bool]]:
     samples = [Sample(str(i), "a", None, None, pixels) for i, pixels in enumerate(pictures)]
     thumbnails, contents, large = Thumbnails.empty(len(samples)), [], []
-    for i, header in enumerate(headers(samples)):
+    for i, header in enumerate(headers(samples, shared_decoders())):
         assert isinstance(header, Header)
         thumbnails.put(i, header.thumbnail)
         contents.append(header.content)

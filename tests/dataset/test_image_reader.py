@@ -1,8 +1,6 @@
 """One pass over a file tells all that is known of it; one bad file costs no other."""
 
 import os
-import signal
-from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dataset import image_reader
 from dataset.decode import shared_range
-from dataset.image_reader import Header, Unreadable, describe_range, find_value_range, headers, pixels
+from dataset.decoders import Shape, Unreadable
+from dataset.image_header import Header
+from dataset.image_reader import describe_range, find_value_range, headers, pixels
 from dataset.listing import Sample
+from tests.dataset.decoding import shared_decoders
 
 RAMP = np.linspace(0, 1, 40 * 32).reshape(32, 40)
 
@@ -26,7 +26,7 @@ def sample(source: Path | np.ndarray) -> Sample:
 
 
 def header(source: Path | np.ndarray) -> Header:
-    found = next(headers([sample(source)]))
+    found = next(headers([sample(source)], shared_decoders()))
     assert isinstance(found, Header), found
     return found
 
@@ -37,9 +37,9 @@ def saved(path: Path, values: np.ndarray) -> Path:
 
 
 def refusal(source: Path | np.ndarray) -> str:
-    found = next(headers([sample(source)]))
+    found = next(headers([sample(source)], shared_decoders()))
     assert isinstance(found, Unreadable)
-    assert next(pixels([sample(source)], 3, 8, 8)) == found
+    assert next(pixels([sample(source)], Shape(3, 8, 8), shared_decoders())) == found
     return found.reason
 
 
@@ -117,7 +117,7 @@ def test_bad_files_are_set_aside_with_a_reason_and_nothing_hangs(tmp_path: Path)
     assert "truncated" in refusal(tmp_path / "cut.jpg")
     assert "cannot be decoded" in refusal(tmp_path / "crc.png")
     assert refusal(tmp_path / "empty.jpg") == "is empty (zero bytes)"
-    assert refusal(tmp_path / "broken.png") == "does not exist (a broken link?)"
+    assert refusal(tmp_path / "broken.png") == "is a link to nothing"
     assert refusal(tmp_path / "pipe.jpg") == "is a named pipe, not a file"
     assert refusal(tmp_path) == "is a folder, not a file"
 
@@ -138,7 +138,7 @@ ARRAYS = {
 @pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS)
 def test_arrays_of_any_type_become_eight_bits(array: np.ndarray) -> None:
     found = header(array)
-    image = next(pixels([sample(array)], 1, 32, 40, find_value_range([found])))
+    image = next(pixels([sample(array)], Shape(1, 32, 40, find_value_range([found])), shared_decoders()))
     assert isinstance(image, np.ndarray)
     expected = (RAMP > 0.5) * 255.0 if array.dtype == np.bool_ else RAMP * 255
     assert np.abs(image[0] - expected).max() <= 3
@@ -147,7 +147,7 @@ def test_arrays_of_any_type_become_eight_bits(array: np.ndarray) -> None:
 
 def test_what_is_transparent_in_an_array_is_white() -> None:
     for array in (np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 2), np.float32)):
-        assert next(pixels([sample(array)], 3, 4, 4, (0.0, 1.0))).min() == 255  # type: ignore[union-attr]
+        assert next(pixels([sample(array)], Shape(3, 4, 4, (0.0, 1.0)), shared_decoders())).min() == 255  # type: ignore[union-attr]
 
 
 def test_an_array_that_is_no_image_is_set_aside() -> None:
@@ -200,44 +200,9 @@ def test_the_range_is_told() -> None:
 def test_a_set_of_images_is_scaled_alike(tmp_path: Path) -> None:
     files = [saved(tmp_path / f"{top}.png", (RAMP * top).astype(np.uint16)) for top in (1000, 4000)]
     found = [header(file) for file in files]
-    dark, bright = pixels([sample(file) for file in files], 1, 32, 40, find_value_range(found))
+    dark, bright = pixels(
+        [sample(file) for file in files], Shape(1, 32, 40, find_value_range(found)), shared_decoders()
+    )
     assert isinstance(dark, np.ndarray)
     assert isinstance(bright, np.ndarray)
     assert (int(dark.max()), int(bright.max())) == (62, 249)
-
-
-def crash_on_name(one: Sample) -> str:
-    """A decoder with a fault: it takes its whole process along."""
-    if one.name.startswith("crash"):
-        os.kill(os.getpid(), signal.SIGSEGV)
-    return one.name
-
-
-def test_many_images_come_in_order_from_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_reader, "POOL_FROM", 4)
-    monkeypatch.setattr(image_reader, "CHUNK", 3)
-    samples = [Sample(str(i), "a", None, path=Path("x")) for i in range(50)]
-    assert list(image_reader._mapped(name_of, samples, 1)) == [str(i) for i in range(50)]
-
-
-def test_a_reader_that_is_left_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_reader, "POOL_FROM", 4)
-    monkeypatch.setattr(image_reader, "CHUNK", 1)
-    found = image_reader._mapped(name_of, [Sample(str(i), "a", None, path=Path("x")) for i in range(200)], 1)
-    assert next(found) == "0"
-    found.close()  # type: ignore[attr-defined]
-    assert not active_children()
-
-
-def name_of(one: Sample) -> str:
-    return one.name
-
-
-def test_a_file_that_crashes_its_decoder_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_reader, "POOL_FROM", 4)
-    monkeypatch.setattr(image_reader, "CHUNK", 4)
-    names = [f"{i}" for i in range(12)]
-    names[5] = "crash"
-    samples = [Sample(name, "a", None, path=Path(name)) for name in names]
-    found = list(image_reader._mapped(crash_on_name, samples, 1))
-    assert [one if isinstance(one, str) else "set aside" for one in found] == [*names[:5], "set aside", *names[6:]]

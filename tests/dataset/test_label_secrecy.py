@@ -15,6 +15,7 @@ from checkpoints.home import datasets_dir, split_secret
 from dataset.discover import discover
 from dataset.prepare import load_labels, prepare
 from schema.dataset import DatasetProfile
+from tests.dataset.decoding import shared_decoders
 
 PER_CLASS = 150
 CLASSES = 4
@@ -22,7 +23,9 @@ PARTS = ("train/images.npy", "heldout/validation.npy", "heldout/test.npy")
 
 
 def prepared(source: Path, datasets: Path, secret: bytes) -> DatasetProfile:
-    return prepare(discover(str(source), workdir=datasets / "unpacked"), datasets, secret=secret)
+    return prepare(
+        discover(str(source), workdir=datasets / "unpacked"), datasets, secret=secret, decoders=shared_decoders()
+    )
 
 
 @pytest.fixture

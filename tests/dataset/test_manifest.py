@@ -13,17 +13,23 @@ from dataset.discover import discover
 from dataset.manifest import FILES, content_changes, read_files, stamp
 from dataset.prepare import load_labels, prepare
 from schema.dataset import DatasetProfile
+from tests.dataset.decoding import shared_decoders
 from tests.scripted import image_folder
 
 SECRET = bytes(32)
 
 
 def prepared(source: Path, tmp_path: Path) -> DatasetProfile:
-    return prepare(discover(str(source), workdir=tmp_path / "unpacked"), tmp_path / "datasets", secret=SECRET)
+    return prepare(
+        discover(str(source), workdir=tmp_path / "unpacked"),
+        tmp_path / "datasets",
+        secret=SECRET,
+        decoders=shared_decoders(),
+    )
 
 
 def changes(profile: DatasetProfile, source: Path, tmp_path: Path) -> list[str]:
-    return content_changes(profile, discover(str(source), workdir=tmp_path / "unpacked"))
+    return content_changes(profile, discover(str(source), workdir=tmp_path / "unpacked"), shared_decoders())
 
 
 @pytest.fixture

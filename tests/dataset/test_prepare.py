@@ -14,13 +14,14 @@ from PIL import Image
 
 from dataset import arrays
 from dataset.decode import decode
+from dataset.decoders import Unreadable
 from dataset.discover import discover
-from dataset.image_reader import Unreadable
 from dataset.listing import ReadingOptions
 from dataset.manifest import read_files
 from dataset.prepare import load_labels, prepare
 from schema.dataset import DatasetProfile
 from schema.errors import DatasetError
+from tests.dataset.decoding import shared_decoders
 from tests.scripted import image_folder
 
 SECRET = bytes(32)
@@ -36,7 +37,12 @@ def prepared(
 ) -> DatasetProfile:
     listing = discover(str(source), ReadingOptions(group_pattern=group_pattern), workdir=tmp_path / "unpacked")
     return prepare(
-        listing, tmp_path / "datasets", secret=SECRET, image_size=image_size, drop_rare_classes=drop_rare_classes
+        listing,
+        tmp_path / "datasets",
+        secret=SECRET,
+        decoders=shared_decoders(),
+        image_size=image_size,
+        drop_rare_classes=drop_rare_classes,
     )
 
 
@@ -293,7 +299,7 @@ def test_larger_images_are_stored_if_the_caller_allows_and_they_fit(tmp_path: Pa
     for label in ("a", "b"):
         save_random(tmp_path / "photos" / label, 6, (400, 600), seed=ord(label))
     listing = discover(str(tmp_path / "photos"), workdir=tmp_path / "unpacked")
-    profile = prepare(listing, tmp_path / "datasets", secret=SECRET, largest=512)
+    profile = prepare(listing, tmp_path / "datasets", secret=SECRET, decoders=shared_decoders(), largest=512)
     assert (profile.height, profile.width) == (341, 512)
 
 
@@ -321,14 +327,20 @@ def test_an_image_that_vanishes_between_the_passes_is_named(tmp_path: Path, monk
     listing = discover(str(image_folder(tmp_path / "photos")), workdir=tmp_path / "unpacked")
     monkeypatch.setattr(arrays, "pixels", lambda samples, *_: (Unreadable("does not exist") for _ in samples))
     with pytest.raises(DatasetError, match=r"(left|right)/\d+.png was readable a moment ago.*does not exist"):
-        prepare(listing, tmp_path / "datasets", secret=SECRET)
+        prepare(listing, tmp_path / "datasets", secret=SECRET, decoders=shared_decoders())
     assert not [path for path in (tmp_path / "datasets").iterdir() if path.is_dir()]
 
 
 def test_progress_is_told_for_both_passes(tmp_path: Path) -> None:
     listing = discover(str(image_folder(tmp_path / "photos")), workdir=tmp_path / "unpacked")
     told: list[tuple[str, int, int]] = []
-    prepare(listing, tmp_path / "datasets", secret=SECRET, on_progress=lambda *now: told.append(now))
+    prepare(
+        listing,
+        tmp_path / "datasets",
+        secret=SECRET,
+        decoders=shared_decoders(),
+        on_progress=lambda *now: told.append(now),
+    )
     assert [stage for stage, done, total in told if done == total] == ["reading images", "storing images"]
     assert all(a[1] < b[1] for a, b in pairwise(told) if a[0] == b[0])
 
@@ -343,14 +355,14 @@ def test_no_more_disk_is_taken_than_the_arrays_need(tmp_path: Path) -> None:
         files = [file for file in (tmp_path / "datasets").rglob("*") if file.is_file()]
         most = max(most, sum(file.stat().st_size for file in files))
 
-    prepare(listing, tmp_path / "datasets", secret=SECRET, on_progress=look)
+    prepare(listing, tmp_path / "datasets", secret=SECRET, decoders=shared_decoders(), on_progress=look)
     assert most < images + 4000
 
 
 def test_the_profile_takes_over_what_was_read_and_what_was_not_used(tmp_path: Path) -> None:
     listing = discover(str(image_folder(tmp_path / "photos")), workdir=tmp_path / "unpacked")
     found = replace(listing, reading="one folder per class", unused={"is a table": 2})
-    profile = prepare(found, tmp_path / "datasets", secret=SECRET)
+    profile = prepare(found, tmp_path / "datasets", secret=SECRET, decoders=shared_decoders())
     assert (profile.reading, profile.unused) == ("one folder per class", {"is a table": 2})
 
 

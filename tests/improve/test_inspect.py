@@ -23,6 +23,7 @@ from improve.output_file import output_file
 from schema.dataset import DatasetProfile
 from schema.errors import InputError
 from schema.settings import Settings
+from tests.dataset.decoding import shared_decoders
 
 
 def photo(seed: int, side: int = 32) -> Image.Image:
@@ -48,7 +49,7 @@ def photos(tmp_path: Path) -> Path:
 
 def prepared(root: Path, **options: str) -> DatasetProfile:
     listing = discover(str(root), ReadingOptions(**options), workdir=root.parent / "unpacked")  # type: ignore[arg-type]
-    return prepare(listing, datasets_dir(), secret=split_secret())
+    return prepare(listing, datasets_dir(), secret=split_secret(), decoders=shared_decoders())
 
 
 def improve(*words: str) -> subprocess.CompletedProcess[str]:
@@ -134,7 +135,7 @@ class _Page(HTMLParser):
 
 def page_of(root: Path) -> _Page:
     page = _Page()
-    page.feed(contact_sheet(prepared(root), root))
+    page.feed(contact_sheet(prepared(root), root, shared_decoders()))
     return page
 
 
@@ -166,7 +167,7 @@ def test_names_in_another_encoding_are_shown_with_their_bytes(photos: Path) -> N
     profile = prepared(photos)
     assert profile.classes == ["cat", "dog", "k\\xfche"]
     assert json.loads(json.dumps(as_json(profile)))["set_aside"][-1]["reason"]
-    page = contact_sheet(profile, photos)
+    page = contact_sheet(profile, photos, shared_decoders())
     assert page.encode("utf-8").count(b"<h3>k\\xfche ") == 1
 
 
