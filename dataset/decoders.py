@@ -196,6 +196,7 @@ class Decoders:
         """One process's share. While it decodes a file the next one is read and hashed."""
         found: list[Answer] = []
         process, digest = self._taken(), ""  # of the file that it decodes now
+        following: _Content | Unreadable | None = None
         try:
             for file in [*files, None]:
                 following = None if file is None else _opened(file)
@@ -215,6 +216,8 @@ class Decoders:
                         process, unreadable = self._replaced(process, lost)
                         found.append(unreadable)
         except BaseException:
+            if isinstance(following, _Content):
+                following.stream.close()
             _hang_up(process.channel)
             raise
         self._idle.put(process)

@@ -55,6 +55,11 @@ def open_in(tier: str, who: str, abi: int | None = None) -> set[str]:
     return known
 
 
+def open_to_readers(tier: str, who: str) -> set[str]:
+    """As `open_in`, but for what needs a socket; and it has the file that its last words go to."""
+    return open_in(tier, who) - {"abstract_unix_socket", "pathname_unix_socket"} | {"inherited_descriptors"}
+
+
 def open_to_cheats(tier: str, who: str) -> set[str]:
     """Without isolation prediction can read the training data; what lies in the machine's own shared memory is not always ours to remove."""
     shared = {"predictions_handed_on_in_shared_memory"}
@@ -142,6 +147,12 @@ def test_older_kernels_hold_the_same_but_for_what_is_told(abi: int, who: str) ->
 @pytest.mark.parametrize("tier", ["landlock", pytest.param("bwrap", marks=pytest.mark.slow)])
 def test_a_job_on_a_gpu_reaches_no_more(tier: str) -> None:
     check(suite(tier, WHO[-1], "attacks_with_a_gpu"), open_in(tier, WHO[-1]))
+
+
+@pytest.mark.parametrize("who", WHO)
+@pytest.mark.parametrize("tier", tiers.ISOLATED)
+def test_an_image_that_takes_its_decoder_over_gets_nothing(tier: str, who: str) -> None:
+    check(suite(tier, who, "attacks_of_a_reader"), open_to_readers(tier, who))
 
 
 def test_forged_predictions_are_refused_cheats_gain_nothing_and_honest_code_is_not_hindered() -> None:

@@ -9,7 +9,10 @@ import os
 import re
 import shutil
 import signal
+import socket
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +25,7 @@ from dataset.decode import SOURCE
 from improve.view import plain_line
 from sandbox import artifacts, job, room
 from sandbox.assemble import assemble
+from sandbox.confined import confined
 from sandbox.isolation import cgroup
 from sandbox.isolation.users import owner
 from schema.events import FaultFound
@@ -126,14 +130,74 @@ def attacks(suite: Suite) -> Iterator[Row]:
 
     Never without isolation: most of them work there, and as root they change the machine (its clock, its name, its Python).
     """
+    with _baited(suite) as held:
+        file = Path(suite.bait["data"]) / "bait.json"
+        file.write_text(json.dumps(suite.bait))
+        body = f"import sys\nsys.path.insert(0, {suite.bait['data']!r})\nimport attacks\nattacks.run_all({str(file)!r})"
+        directory, _ = suite.job("attacks", training(body))
+        told = (directory / "train.log").read_text(errors="replace")
+        again, _ = suite.job(
+            "attacks-again", training(body.replace("bait.json')", "bait.json', ['find_what_the_job_before_left'])"))
+        )
+        second = (again / "train.log").read_text(errors="replace")
+    if "ALL DONE" not in told:
+        yield {"case": "the suite", "ran": False, "got": told[-3000:]}
+    for name in _attack_names():
+        yield _row(name, second if name == "find_what_the_job_before_left" else told)
+    yield from held
+
+
+def attacks_of_a_reader(suite: Suite) -> Iterator[Row]:
+    """All of them once more, each in a process that decodes images, which a file of a data set has taken over."""
+    with _baited(suite) as held:
+        package = suite.folder / "package"
+        package.mkdir(mode=0o755)
+        shutil.copy(Path(__file__).with_name("attacks.py"), package / "attacks.py")
+        (package / "bait.json").write_text(json.dumps(suite.bait))
+        (package / "program.py").write_text(READER.replace("PACKAGE", repr(str(package))))
+        for file in package.iterdir():
+            file.chmod(0o644)
+        logs = {}
+        with confined(suite.tier, suite.folder / "home", package / "program.py") as start:
+            for name in _attack_names():
+                ours, theirs = socket.socketpair()
+                with ours, tempfile.TemporaryFile() as log:
+                    with theirs:
+                        process = start(theirs.fileno(), log)
+                    ours.sendall(name.encode())
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(40)
+                    process.terminate()
+                    process.wait()
+                    log.seek(0)
+                    logs[name] = log.read().decode(errors="replace")
+    for name, log in logs.items():
+        yield _row(name, log)
+    yield from held
+
+
+READER = """
+import socket, sys
+sys.path.insert(0, PACKAGE)
+sys.stdout = sys.stderr
+import attacks, json
+name = socket.socket(fileno=3).recv(100).decode()
+attacks._one(name, attacks.ATTACKS[name], json.load(open(PACKAGE + "/bait.json")))
+"""
+
+
+@contextlib.contextmanager
+def _baited(suite: Suite) -> Iterator[list[Row]]:
+    """All that an attack could be after; at the end the list says whether anything of it is not as it was."""
     if suite.tier == "none":
         raise SystemExit("attacks are not run with --sandbox none: they would succeed, and harm this machine")
+    held: list[Row] = []
     with (
         bait.servers(suite.folder) as served,
         bait.victim() as victim,
-        (suite.folder / "person/.ssh/id_rsa").open() as held,
+        (suite.folder / "person/.ssh/id_rsa").open() as inherited,
     ):
-        os.set_inheritable(held.fileno(), True)
+        os.set_inheritable(inherited.fileno(), True)
         os.environ |= {"OPENAI_API_KEY": bait.SECRET, "PYTHONSTARTUP": "/nowhere", "BASH_ENV": "/nowhere"}
         suite.job("earlier", PIPELINE)
         supervisor, here = suite.supervisor(), os.getpid()
@@ -146,36 +210,27 @@ def attacks(suite: Suite) -> Iterator[Row]:
             "supervisors": others[2:],
             "began": {str(pid): bait.began(pid) for pid in others},
         }
-        file = Path(suite.bait["data"]) / "bait.json"
-        file.write_text(json.dumps(suite.bait))
         before = _fingerprints(suite)
-        body = f"import sys\nsys.path.insert(0, {suite.bait['data']!r})\nimport attacks\nattacks.run_all({str(file)!r})"
-        directory, _ = suite.job("attacks", training(body))
-        told = (directory / "train.log").read_text(errors="replace")
-        again, _ = suite.job(
-            "attacks-again", training(body.replace("bait.json')", "bait.json', ['find_what_the_job_before_left'])"))
-        )
-        second = (again / "train.log").read_text(errors="replace")
-        changed = [path for path, print_ in _fingerprints(suite).items() if print_ != before[path]]
+        yield held
+        changed = [path for path, print_ in _fingerprints(suite).items() if print_ != before.get(path)]
         alive = victim.is_running() and victim.status() != psutil.STATUS_STOPPED and victim.nice() == 0
     for left in [
         Path(place, name) for place in ("/tmp", "/dev/shm", "/var/tmp") for name in ("left-behind", "from-before")
     ]:
         left.unlink(missing_ok=True)
-    if "ALL DONE" not in told:
-        yield {"case": "the suite", "ran": False, "got": told[-3000:]}
-    for name in re.findall(
-        r"^def (\w+)\(bait: Bait\)", Path(__file__).with_name("attacks.py").read_text(), re.MULTILINE
-    ):
-        log = second if name == "find_what_the_job_before_left" else told
-        got = re.findall(rf"^GOT {name} (.*)$", log, re.MULTILINE)
-        yield {"case": name, "ran": f"RAN {name}\n" in log, "got": got[0] if got else ""}
-    yield {"case": "nothing_outside_has_changed", "ran": True, "got": ", ".join(changed)}
-    yield {
-        "case": "other_programs_are_as_they_were",
-        "ran": True,
-        "got": "" if alive else "the victim is gone, stopped or slowed down",
-    }
+    harmed = "" if alive else "the victim is gone, stopped or slowed down"
+    held.append({"case": "nothing_outside_has_changed", "ran": True, "got": ", ".join(changed)})
+    held.append({"case": "other_programs_are_as_they_were", "ran": True, "got": harmed})
+
+
+def _attack_names() -> list[str]:
+    text = Path(__file__).with_name("attacks.py").read_text()
+    return re.findall(r"^def (\w+)\(bait: Bait\)", text, re.MULTILINE)
+
+
+def _row(name: str, log: str) -> Row:
+    got = re.findall(rf"^GOT {name} (.*)$", log, re.MULTILINE)
+    return {"case": name, "ran": f"RAN {name}\n" in log, "got": got[0] if got else ""}
 
 
 def attacks_with_a_gpu(suite: Suite) -> Iterator[Row]:
@@ -497,6 +552,7 @@ def _until(true: Callable[[], bool], seconds: float = 30) -> bool:
 GROUPS: dict[str, Callable[..., Iterator[Row]]] = {
     "attacks": attacks,
     "attacks_with_a_gpu": attacks_with_a_gpu,
+    "attacks_of_a_reader": attacks_of_a_reader,
     "honest": honest,
     "forgeries": forgeries,
     "cheats": cheats,
