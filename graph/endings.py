@@ -3,11 +3,9 @@
 import errno
 import sqlite3
 from collections.abc import Iterator
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
 
 from langgraph.errors import GraphDrained
-from langgraph.runtime import RunControl
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from checkpoints.checkpointer import Checkpointer
@@ -44,7 +42,7 @@ REFUSED = {errno.ENOSPC: FULL, errno.EDQUOT: FULL, errno.EROFS: READ_ONLY}
 
 
 @contextmanager
-def told(name: str, thread: str, saver: Checkpointer, control: RunControl) -> Iterator[None]:
+def told(name: str, thread: str, saver: Checkpointer) -> Iterator[None]:
     """Whatever ends the run early is noted in the experiment store, and raised as what the person can do about it."""
     try:
         with _or_lost(name):
@@ -66,8 +64,6 @@ def told(name: str, thread: str, saver: Checkpointer, control: RunControl) -> It
     except (GraphDrained, RunStopped):
         raise _stopped(name) from None
     except BaseException as error:
-        if isinstance(error, BrokenProcessPool) and control.drain_requested:  # Ctrl-C reached the decoders, too
-            raise _stopped(name) from None
         if found := trouble(error):
             raise _stopped_by(found, name, thread, saver, error) from error
         refused = _refused_by_disk(error)

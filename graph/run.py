@@ -160,7 +160,7 @@ def _driven(drive: Drive) -> Iterator[Event]:
     with (
         open_checkpointer() as saver,
         _stop_between_steps() as control,
-        told(drive.name, drive.thread, saver, control),
+        told(drive.name, drive.thread, saver),
     ):
         compiled: Any = build_graph(drive.services, driven=True).compile(checkpointer=saver, name="improve")
         thread = {"configurable": {"thread_id": drive.thread}, "recursion_limit": _step_limit(drive.settings)}

@@ -15,7 +15,7 @@ from dataset.survey import Progress
 from dataset.torchvision_sets import TORCHVISION
 from nodes.decoding import decoders_in, tier_to_look
 from schema.dataset import DatasetProfile
-from schema.errors import DatasetError
+from schema.errors import DatasetError, RunStopped
 from schema.events import Preparing
 from schema.settings import Settings, Tier
 from schema.team import Hardware
@@ -64,12 +64,14 @@ def prepared(
         )
 
 
-def preparing(tell_event: Callable[[Preparing], None]) -> Progress:
-    """Tell how far the images are, a few times a second; nothing of what is done at once."""
+def preparing(tell_event: Callable[[Preparing], None], stop: Callable[[], bool] = lambda: False) -> Progress:
+    """Tell how far the images are, a few times a second; nothing of what is done at once. Raises RunStopped if `stop` says so."""
     stage, began, told = "", 0.0, 0.0
 
     def show(now_in: str, done: int, total: int) -> None:
         nonlocal stage, began, told
+        if stop():
+            raise RunStopped("stopped while the images were read")
         now = time.monotonic()
         if now_in != stage:
             stage, began, told = now_in, now, now

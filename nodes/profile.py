@@ -17,6 +17,7 @@ from nodes.data import discovered, located, prepared, preparing
 from nodes.environment import environment_of
 from nodes.events import tell
 from nodes.services import Services
+from nodes.stopping import stopping
 from sandbox.gpu import uuids
 from sandbox.hardware import hardware
 from sandbox.isolation.tiers import choose
@@ -47,7 +48,9 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
     tier = choose(settings.tier, prepare_home())
     settings = settings.model_copy(update={"tier": tier, "gpus": uuids(settings.gpus)})
     read = stamp(settings.dataset, settings.labels)
-    images = prepared(discovered(settings), settings, machine, tier, preparing(tell)).model_copy(update={"stamp": read})
+    images = prepared(discovered(settings), settings, machine, tier, preparing(tell, stopping)).model_copy(
+        update={"stamp": read}
+    )
     store = services.store()
     thread = get_config().get("configurable", {}).get("thread_id")
     name = _named(settings, images, thread, store)

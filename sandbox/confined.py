@@ -66,7 +66,7 @@ def _furnished(made: Path, package: Path, user: int | None) -> Place:
         for folder in (made, room, room / "python"):
             folder.chmod(0o755)
         os.chown(room / "work", user, user)
-    return Place(room, room / "work", room / "work", canary, user)
+    return Place(room, room / "work", room / "work", canary, user, shared_memory=False)
 
 
 def _limits() -> Limits:

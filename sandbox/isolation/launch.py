@@ -33,6 +33,7 @@ class Place:
     canary: Path  # must not be readable
     user: int | None  # to become, where we are root
     group: Path | None = None  # control group to be in
+    shared_memory: bool = True  # whether it may use /dev/shm
 
 
 def launch(
@@ -49,7 +50,7 @@ def launch(
         root=user is not None, keep=_DROP + ["CAP_DAC_READ_SEARCH"] * stranger,
         shm_bytes=limits.memory_bytes // 2, tmp_bytes=limits.memory_bytes // 4,
     )  # fmt: skip
-    shm = ["/dev/shm"] if tier == "bwrap" or Path("/dev/shm").is_dir() else []  # noqa: S108
+    shm = ["/dev/shm"] if place.shared_memory and (tier == "bwrap" or Path("/dev/shm").is_dir()) else []  # noqa: S108
     orders: dict[str, Any] = {
         "tier": tier,
         "abi": 0 if tier == "none" else landlock.abi(),
@@ -75,6 +76,7 @@ def launch(
     process = subprocess.Popen(
         [*(cgroup.entering(place.group) if place.group else []), *front, os.path.realpath(sys.executable), "-I", "-S", str(ENTER)],
         pass_fds=[channel], cwd="/", env={"PATH": "/usr/bin:/bin"}, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log,
+        start_new_session=True,  # a Ctrl-C in the terminal is for whoever started us
     )  # fmt: skip
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError), process.stdin as pipe:

@@ -20,8 +20,10 @@ from improve.cli import offer_to_end
 from improve.run_settings import seconds_of
 from improve.show import readable_bytes
 from sandbox import job
+from sandbox.isolation import tiers
 from schema.errors import SettingsError
 from schema.job import JobStatus
+from schema.settings import Tier
 from tests.checkpoints.test_database import filled
 from tests.scripted import image_folder
 
@@ -161,18 +163,21 @@ def test_runs_shows_sizes_and_prune_gives_room_back(home: Path) -> None:
 
 def _decoders(pid: int) -> int:
     with contextlib.suppress(psutil.Error):
-        return sum("forkserver" in str(child.cmdline()) for child in psutil.Process(pid).children(recursive=True))
+        return sum("decoding_process" in str(child.cmdline()) for child in psutil.Process(pid).children(recursive=True))
     return 0
 
 
-def test_ctrl_c_while_images_are_decoded_ends_the_run_before_it_began(tmp_path: Path) -> None:
-    """As a terminal does it: every process of the group is interrupted, the decoding workers too."""
+@pytest.mark.parametrize("tier", tiers.ISOLATED)
+def test_ctrl_c_while_images_are_decoded_ends_the_run_before_it_began(tier: Tier, tmp_path: Path, home: Path) -> None:
+    """As a terminal does it: every process of the group is interrupted, those that decode too."""
+    if not (found := tiers.probe(tier, home)).works:
+        pytest.skip(f"{tier}: {found.text}")
     photos = image_folder(tmp_path / "photos", per_class=2500, size=8)
     process = subprocess.Popen(
-        [sys.executable, "-m", "improve.cli", "run", str(photos)],
+        [sys.executable, "-m", "improve.cli", "run", str(photos), "--sandbox", tier],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    while _decoders(process.pid) < 3:  # the fork server and two workers
+    while not _decoders(process.pid):
         assert process.poll() is None
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGINT)
