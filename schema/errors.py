@@ -21,8 +21,11 @@ ImproveError                  exit code 1: a fault of ours or of the machine
     ├── DatabaseAway          a data base is locked, or does not answer any more
     └── BudgetSpent           the tokens or the money for language models are used up
 
-Each message says what was found, what was expected, and what to do next.
+Each message says what was found, what was expected, and what to do next. Names of files and texts of others in it are
+made harmless here, once for all: whoever prints it need not know of them.
 """
+
+from schema.text import paragraph, plain, readable
 
 
 class ImproveError(RuntimeError):
@@ -30,13 +33,19 @@ class ImproveError(RuntimeError):
 
     exit_code = 1
 
+    def __init__(self, message: str = "") -> None:
+        super().__init__(plain(readable(message)))
+
 
 class InputError(ImproveError):
     exit_code = 2
 
 
 class DatasetError(InputError):
-    pass
+    """Quotes names of files and folders; a line break in one of them begins no line."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(paragraph(message))
 
 
 class SettingsError(InputError):
