@@ -9,6 +9,7 @@ from improve.app import AsJson, RunName, app, open_store
 from improve.run_settings import queue_fields, seconds_of, settings_of, use_env_file
 from improve.terminal import open_console, say, say_json
 from schema.errors import ImproveError
+from schema.text import one_line
 
 if TYPE_CHECKING:
     from schema.settings import Settings
@@ -220,7 +221,7 @@ def _conclude(name: str, *, as_json: bool) -> None:
     store = open_store()
     row = store.run(name)
     if row.status == "failed":
-        raise ImproveError(f"Run {name!r} failed: {row.reason}")
+        raise ImproveError(f"Run {name!r} failed: {one_line(row.reason, 1000)}")
     if as_json:
         say_json(in_json(name, store))
         return

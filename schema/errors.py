@@ -22,10 +22,11 @@ ImproveError                  exit code 1: a fault of ours or of the machine
     └── BudgetSpent           the tokens or the money for language models are used up
 
 Each message says what was found, what was expected, and what to do next. Names of files and texts of others in it are
-made harmless here, once for all: whoever prints it need not know of them.
+made harmless here, once for all: whoever prints it need not know of them. A list stands at its end, indented by two
+spaces.
 """
 
-from schema.text import paragraph, plain, readable
+from schema.text import paragraph
 
 
 class ImproveError(RuntimeError):
@@ -34,7 +35,7 @@ class ImproveError(RuntimeError):
     exit_code = 1
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(plain(readable(message)))
+        super().__init__(paragraph(message))
 
 
 class InputError(ImproveError):
@@ -42,10 +43,7 @@ class InputError(ImproveError):
 
 
 class DatasetError(InputError):
-    """Quotes names of files and folders; a line break in one of them begins no line."""
-
-    def __init__(self, message: str = "") -> None:
-        super().__init__(paragraph(message))
+    pass
 
 
 class SettingsError(InputError):

@@ -16,10 +16,10 @@ LINE_BREAKS = re.compile(r"[^\S ]+")  # with every white space but the plain one
 NOT_OF_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates that no byte of a file name becomes
 # Each can open or close markup in CommonMark or in what GitHub adds to it, wherever it stands.
 MARKUP = re.compile(
-    r"[&<>|`*\[\]\\~$#@{}]"
+    r"[&<|`*\[\]\\~$#@{}]"
     r"|(?<![^\W_])_|_(?![^\W_])"  # inside a word it is no emphasis
     r"|:(?=\S)|(?<=www)\."  # addresses become links without any brackets, :smile: a picture
-    r"|^[-+=]|^\d(?=\d*[.)])",  # rules, lists and headings, at the beginning alone
+    r"|^[-+=>]|^\d(?=\d*[.)])",  # rules, lists, headings and quotes, at the beginning alone
     re.IGNORECASE,
 )
 
