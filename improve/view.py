@@ -123,7 +123,7 @@ def plain_line(event: Event, settings: Settings) -> str | None:
         case JobProgress() if event.waits_for:
             return f"{_line(event)}: other trainings come first"
         case ModelWaits():
-            return f"waiting {event.seconds:.0f} s for {event.model}: {clean(event.reason)}"
+            return f"waiting {event.seconds:.0f} s for {clean(event.model)}: {clean(event.reason)}"
         case Proposed() if event.proposal.action != "stop":
             return f"[{event.iteration}/{settings.iterations}] {event.proposal.component}: {clean(event.proposal.move)} · {clean(event.proposal.diagnosis)}"
         case FaultFound():
@@ -131,7 +131,7 @@ def plain_line(event: Event, settings: Settings) -> str | None:
         case Settled():
             return settled_line(event.row, event.reason, event.best_validation)
         case Finished():
-            return f"ended: {clean(event.reason)} · report {event.report}{_spent(event.spent)}"
+            return f"ended: {clean(event.reason)} · report {clean(event.report, 1000)}{_spent(event.spent)}"
     return None
 
 
@@ -154,7 +154,7 @@ def _spent(spent: Spent) -> str:
 def started_lines(event: RunStarted, settings: Settings) -> list[str]:
     """With a note where `--budget` lowers `--train-limit`. A resumed run keeps the limit that it began with."""
     verb = "resumed" if event.resumed else "started"
-    lines = [f"run {event.run} {verb} · written by {event.model} · sandbox {event.sandbox}"]
+    lines = [f"run {event.run} {verb} · written by {clean(event.model)} · sandbox {event.sandbox}"]
     if settings.longest_training < settings.train_seconds and not event.resumed:
         minutes = round(settings.longest_training / 60, 2)
         lines.append(f"note: each training may take {minutes:g} min: a quarter of --budget")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
 from markdown_it import MarkdownIt
 from PIL import Image
 from typer.testing import CliRunner
@@ -24,11 +25,28 @@ from improve.api import load
 from improve.app import app
 from improve.data_commands import shell_word
 from improve.predict import Prediction
+from improve.view import Lines, Screen, watching
 from nodes.services import Services
 from schema.errors import DatasetError, ImproveError, SettingsError
+from schema.events import (
+    ComponentWritten,
+    Designed,
+    Event,
+    FaultFound,
+    Finished,
+    ModelWaits,
+    Proposed,
+    RunStarted,
+    Settled,
+    WeightsFetched,
+)
 from schema.job import JobSpec
+from schema.pipeline import Fault
 from schema.settings import Settings
+from schema.team import LedgerRow, Proposal
+from schema.text import one_line, readable
 from tests.graph.test_resume import Jobs
+from tests.schema.test_text import each_hostile, names
 from tests.scripted import ScriptedTeam
 
 HEADING = "cat\n# heading\x1b[31m"
@@ -254,3 +272,73 @@ def test_the_command_that_is_offered_names_the_same_place_again(tmp_path: Path) 
         assert word.isprintable()
         echoed = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True)
         assert os.fsdecode(echoed.stdout) == name
+
+
+def test_labels_of_a_table_are_shown_like_names_of_folders(tmp_path: Path) -> None:
+    """Halves of characters too, which JSON can carry and no file can."""
+    labels = ("\ud800half", "\x1b[31mred\x07\n# owned", "<img src=x>")
+    rows = []
+    for number, label in enumerate(labels):
+        for i in range(12):
+            photo(100 * number + i).save(tmp_path / f"{number}-{i:02d}.png")
+            rows.append(json.dumps({"file_name": f"{number}-{i:02d}.png", "la\x1bbel\n# owned": label}))
+    (tmp_path / "metadata.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    assert_harmless(told("inspect", str(tmp_path)))
+    facts = json.loads(told("inspect", str(tmp_path), "--json"))
+    assert len(facts["classes"]) == 3
+    assert "\\ud800half" in facts["classes"]
+    run(
+        Settings(dataset=str(tmp_path), iterations=0, device="cpu"),
+        name="r",
+        services=Services(team=lambda *_: ScriptedTeam([]), jobs=Jobs()),
+    )
+    assert_harmless_markdown(load("r").report.read_text(encoding="utf-8"))
+    assert_harmless(told("show", "r"))
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_run_tells_of_them_as_it_goes_on(photos: Path, capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
+    settings = Settings(dataset=str(photos), iterations=1, device="cpu", describe="\x1b[31mleaves\u202e")
+    team = ScriptedTeam([("training", ["raise ValueError('\x1b[31m# x <img>')"])])
+    with watching(settings, as_json=as_json) as view:
+        run(settings, name="r", services=Services(team=lambda *_: team, jobs=FiveClasses()), on_event=view.show)
+    text = capsys.readouterr().out
+    assert_harmless(text)
+    if as_json:
+        kinds = {json.loads(line)["kind"] for line in text.splitlines()}
+        assert {"run_started", "dataset_ready", "designed", "fault_found", "finished"} <= kinds
+
+
+def hostile_events(text: str) -> list[Event]:
+    row = LedgerRow(iteration=1, base=0, component="data", move=text, verdict="rejected", summary=text)
+    proposal = Proposal(action="change", component="data", move=text, diagnosis=text, hypothesis=text, instruction=text)
+    fault = Fault(stage="train", kind=text, message=text, excerpt=text)
+    return [
+        RunStarted(run="r", resumed=False, sandbox="none", model=text, notes=[text]),
+        Designed(text=text),
+        Proposed(iteration=1, proposal=proposal),
+        ComponentWritten(iteration=1, component="data", lines=1, note=text),
+        ModelWaits(model=text, reason=text, seconds=1),
+        WeightsFetched(name=text, bytes=0, total=1),
+        FaultFound(iteration=1, attempt=1, fault=fault),
+        Settled(row=row, reason=text, best_iteration=0, best_validation=0.5),
+        Finished(run="r", reason=text, report="report.md"),
+    ]
+
+
+@each_hostile
+@given(names)
+def test_every_event_is_told_in_lines_that_are_ours(name: str) -> None:
+    """In the plain view each is one line, and one more for each note; in the live one, text is text."""
+    settings = Settings(dataset="digits", iterations=1)
+    screen = Screen(settings)
+    screen.console.file = io.StringIO()
+    screen.console.width = 100
+    for event in hostile_events(readable(name)):
+        lines = [line for told in Lines(settings).of(event) for line in told.split("\n")]
+        assert len(lines) == (2 if isinstance(event, RunStarted) else 0 if isinstance(event, ComponentWritten) else 1)
+        assert all(one_line(line, 10**6) == " ".join(line.split()) for line in lines)
+        screen.take(event)
+        screen.console.print(screen.draw())
+    shown = screen.console.file.getvalue()  # type: ignore[attr-defined]
+    assert all(c == "\n" or c.isprintable() for c in shown)
