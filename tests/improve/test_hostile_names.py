@@ -26,6 +26,7 @@ from improve.app import app
 from improve.data_commands import shell_word
 from improve.predict import Prediction
 from improve.view import Lines, Screen, watching
+from nodes.report_text import report_text
 from nodes.services import Services
 from schema.errors import DatasetError, ImproveError, SettingsError
 from schema.events import (
@@ -42,11 +43,12 @@ from schema.events import (
 )
 from schema.job import JobSpec
 from schema.pipeline import Fault
+from schema.run import Change
 from schema.settings import Settings
 from schema.team import LedgerRow, Proposal
 from schema.text import one_line, readable
 from tests.graph.test_resume import Jobs
-from tests.schema.test_text import each_hostile, names
+from tests.schema.test_text import HOSTILE, each_hostile, names
 from tests.scripted import ScriptedTeam
 
 HEADING = "cat\n# heading\x1b[31m"
@@ -169,6 +171,21 @@ def test_the_report_is_markdown_without_markup_of_theirs(finished: Path) -> None
     assert "Set aside: 1" in text
     assert_harmless_markdown(text)
     assert_harmless(told("report", "r"))
+
+
+def test_the_report_quotes_whatever_ended_the_run(finished: Path) -> None:
+    """Words of a model, of generated code and of the environment: in a finished run, and in one where nothing ran."""
+    store = open_store()
+    row, ledger, totals = store.run("r"), store.ledger("r"), store.totals("r")
+    assert row.environment
+    for text in map(readable, HOSTILE):
+        environment = row.environment.model_copy(
+            update={"device": text, "changes": [Change(iteration=1, lines=[text], before=row.environment)]}
+        )
+        told = row.model_copy(update={"reason": text, "environment": environment})
+        moved = [one.model_copy(update={"move": text}) for one in ledger]
+        assert_harmless_markdown(report_text(told, moved, totals))
+        assert_harmless_markdown(report_text(told.model_copy(update={"first": None}), moved, totals))
 
 
 def test_show_and_runs_are_lines_that_do_nothing(finished: Path) -> None:
