@@ -23,14 +23,14 @@ def on_terminal(asked: ReviewAsked, view: View) -> Review | None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return None
     with view.paused(), _interruptible():
-        _show(asked)
+        show_question(asked)
         try:
             return _ask(asked.proposal)
         except (typer.Abort, KeyboardInterrupt, EOFError):
             return None
 
 
-def _show(asked: ReviewAsked) -> None:
+def show_question(asked: ReviewAsked) -> None:
     console = open_console()
     proposal = asked.proposal
     if proposal:

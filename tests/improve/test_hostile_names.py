@@ -25,6 +25,9 @@ from improve.api import load
 from improve.app import app
 from improve.data_commands import shell_word
 from improve.predict import Prediction
+from improve.review import show_question
+from improve.show import ledger_table
+from improve.terminal import open_console
 from improve.view import Lines, Screen, watching
 from nodes.report_text import report_text
 from nodes.services import Services
@@ -45,7 +48,7 @@ from schema.job import JobSpec
 from schema.pipeline import Fault
 from schema.run import Change
 from schema.settings import Settings
-from schema.team import LedgerRow, Proposal
+from schema.team import LedgerRow, Proposal, ReviewAsked
 from schema.text import one_line, readable
 from tests.graph.test_resume import Jobs
 from tests.schema.test_text import HOSTILE, each_hostile, names
@@ -359,3 +362,29 @@ def test_every_event_is_told_in_lines_that_are_ours(name: str) -> None:
         screen.console.print(screen.draw())
     shown = screen.console.file.getvalue()  # type: ignore[attr-defined]
     assert all(c == "\n" or c.isprintable() for c in shown)
+
+
+def test_markup_of_the_terminal_library_is_text() -> None:
+    """In the live table, and in the table of what was tried."""
+    text = "[red]x[/red] [link=http://evil]y[/] :warning:"
+    screen = Screen(Settings(dataset="digits", iterations=1))
+    row = LedgerRow(iteration=1, base=0, component="data", move=text, verdict="rejected")
+    screen.take(Settled(row=row, reason=text, best_iteration=0, best_validation=0.5))
+    store = type("Store", (), {"ledger": lambda _self, _name: [row]})()
+    for shown in (screen.draw(), ledger_table("r", store), text):
+        console = open_console(wide=True)
+        with console.capture() as captured:
+            console.print(shown)
+        assert text in captured.get()
+
+
+def test_the_question_before_a_training_shows_texts_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "[red]x[/red]\x1b[31m\u202e :warning:"
+    proposal = Proposal(action="change", component="data", move=text, diagnosis=text, hypothesis=text, instruction=text)
+    asked = ReviewAsked(
+        iteration=1, attempt=1, question=text, proposal=proposal, changes=f"+{text}\n# owned\n", train_seconds=1.0
+    )
+    show_question(asked)
+    out = capsys.readouterr().out
+    assert_harmless(re.sub("(?m)^# owned *$", "", out))  # the change itself has lines
+    assert out.count("[red]x[/red][31m :warning:") >= 5
