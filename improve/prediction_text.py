@@ -60,7 +60,9 @@ def write_lines(found: Iterator[Prediction], out: TextIO, top: int | None) -> It
 
 
 def write_csv(found: Iterator[Prediction], out: TextIO, classes: list[str], top: int | None) -> Iterator[Prediction]:
-    """A column for each class in the order of the training, or the best ones with their classes. What could not be read is left out.
+    """Write a column for each class in the order of the training, or the best ones with their classes.
+
+    What could not be read is left out.
 
     Names are exact, so that the rows can be joined with others, but for bytes that are no UTF-8 (`\\xfc`, as
     everywhere). Only on a terminal they are made harmless.

@@ -1,4 +1,4 @@
-"""The one way to a terminal: what others wrote (names, models, generated code) is shown there, and not obeyed."""
+"""The one way to a terminal: what others wrote (names, models, generated code) is shown, and not obeyed."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,10 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def say_json(value: Any, *, indent: int | None = None) -> None:
-    """Print a value for programs on standard output. Names in it stay exact: JSON spells what a terminal would obey."""
+    """Print a value for programs on standard output.
+
+    Names in it stay exact: JSON spells what a terminal would obey.
+    """
     typer.echo(json.dumps(value, indent=indent))  # noqa: TID251
 
 

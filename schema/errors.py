@@ -21,9 +21,9 @@ ImproveError                  exit code 1: a fault of ours or of the machine
     ├── DatabaseAway          a data base is locked, or does not answer any more
     └── BudgetSpent           the tokens or the money for language models are used up
 
-Each message says what was found, what was expected, and what to do next. Names of files and texts of others in it are
-made harmless here, once for all: whoever prints it need not know of them. A list stands at its end, indented by two
-spaces.
+Each message says what was found, what was expected, and what to do next. Names of files and texts of others in
+it are made harmless here, once for all: whoever prints it need not know of them. A list stands at its end, indented
+by two spaces.
 """
 
 from schema.text import paragraph

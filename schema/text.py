@@ -1,8 +1,9 @@
 """Text that came from outside (data, generated code, models), made harmless for whoever shows it.
 
-Names of files, classes and columns, answers of models and messages of generated code are shown through one function
-for each place: `one_line` in a terminal, a log or a prompt, `paragraph` in the message of an error, `markdown_text` in
-Markdown, `one_line` and the escaping of the template in HTML. JSON and tables for programs keep them exact.
+Names of files, classes and columns, answers of models and messages of generated code are shown through one
+function for each place: `one_line` in a terminal, a log or a prompt, `paragraph` in the message of an error,
+`markdown_text` in Markdown, `one_line` and the escaping of the template in HTML. JSON and tables for programs keep
+them exact.
 """
 
 import re
@@ -57,7 +58,7 @@ def paragraph(text: str) -> str:
 
 
 def markdown_text(text: str, limit: int) -> str:
-    """Write one line of Markdown that reads as `one_line` does: nothing in it is markup, HTML or an address."""
+    """Write one line of Markdown that reads as `one_line` does: no markup, no HTML and no address is in it."""
     return MARKUP.sub(lambda mark: f"&#{ord(mark[0])};", one_line(text, limit))
 
 

@@ -1,4 +1,4 @@
-"""Folders, files and classes whose names attack whoever reads them: through the commands, to every output there is."""
+"""Folders, files and classes whose names attack whoever reads them: through the commands, to every output."""
 
 import csv
 import io
@@ -177,7 +177,7 @@ def test_the_report_is_markdown_without_markup_of_theirs(finished: Path) -> None
 
 
 def test_the_report_quotes_whatever_ended_the_run(finished: Path) -> None:
-    """Words of a model, of generated code and of the environment: in a finished run, and in one where nothing ran."""
+    """Words of a model, of generated code and of the environment: in a finished run and in one that failed."""
     store = open_store()
     row, ledger, totals = store.run("r"), store.ledger("r"), store.totals("r")
     assert row.environment

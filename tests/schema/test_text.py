@@ -1,4 +1,4 @@
-"""A name, a message, an answer of a model: whatever it holds, it is shown as one line of text and does nothing."""
+"""A name, a message, an answer of a model: whatever it holds, it is shown as one line and does nothing."""
 
 import json
 import re
