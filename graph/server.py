@@ -20,6 +20,7 @@ from graph.server_guard import PREFIX, STUDIO, Guard, hosts_from_environment
 from graph.server_limits import limit_this_process
 from nodes.profile import is_uuid
 from schema.errors import ImproveError
+from schema.text import one_line
 
 BETWEEN_LOOKS = 3.0  # seconds
 _LOG = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ async def _show(client: LangGraphClient, name: str, thread: str) -> None:
         await client.threads.create(thread_id=thread, graph_id="improve", if_exists="do_nothing")
         await client.threads.update(thread, metadata={"run": name})
     except (APIError, httpx.HTTPError) as error:
-        _LOG.warning("run %s cannot be shown as a thread: %s", name, error)
+        _LOG.warning("run %s cannot be shown as a thread: %s", name, one_line(str(error), 500))
 
 
 @contextlib.asynccontextmanager

@@ -11,6 +11,7 @@ from schema.errors import ChangedSince
 from schema.run import Change, Environment, RunRow
 from schema.settings import Settings
 from schema.team import Hardware
+from schema.text import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +60,12 @@ def _from_now_on(was: Environment | None, machine: Hardware, iteration: int, lin
 
 
 def _refusal(name: str, lines: list[str], *, data_alone: bool) -> str:
-    told = "\n".join(f"  {line}" for line in lines)
+    told = "\n".join(f"  {one_line(line, 300)}" for line in lines)
     if data_alone:
         why = "The run would go on with the images as they were prepared, without these changes"
     else:
         why = "Scores of before and after may not be comparable"
     return (
-        f"Since run {name!r} was last driven, this has changed:\n{told}\n{why}. Put it back as it was, or go on all the same: "
-        f"improve resume {name} --force"
+        f"Since run {name!r} was last driven, something has changed. {why}. Put it back as it was, or go on all the"
+        f" same: improve resume {name} --force. Changed:\n{told}"
     )

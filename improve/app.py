@@ -4,12 +4,14 @@ from typing import Annotated, Any
 
 import typer
 
+from improve.terminal import say
+
 
 def _tell_version(*, asked: bool) -> None:
     if asked:
         from importlib.metadata import version
 
-        typer.echo(f"improve {version('improve')}")
+        say(f"improve {version('improve')}")
         raise typer.Exit
 
 

@@ -3,12 +3,11 @@
 import sys
 import time
 
-import typer
-
 import improve.data_commands
 import improve.driving
 import improve.reading  # noqa: F401 - as the one above: its commands become the app's
 from improve.app import app
+from improve.terminal import say
 from schema.errors import ImproveError, InputError, RunStopped, SettingRefused
 from schema.settings import option_of
 
@@ -24,16 +23,16 @@ def main() -> None:
             )
         app()
     except RunStopped as stop:
-        typer.echo(str(stop), err=True)
+        say(str(stop), err=True)
         if stop.run:
             offer_to_end(stop.run)
         sys.exit(stop.exit_code)
     except SettingRefused as refused:
         given = f" {refused.given}" if refused.given else ""
-        typer.echo(f"improve: {option_of(refused.field)}{given}: {refused.problem}", err=True)
+        say(f"improve: {option_of(refused.field)}{given}: {refused.problem}", err=True)
         sys.exit(refused.exit_code)
     except ImproveError as error:
-        typer.echo(f"improve: {error}", err=True)
+        say(f"improve: {error}", err=True)
         sys.exit(error.exit_code)
     except Exception as error:
         from checkpoints.trouble import trouble
@@ -41,7 +40,7 @@ def main() -> None:
         found = trouble(error)
         if found is None:
             raise
-        typer.echo(f"improve: {found.text}", err=True)
+        say(f"improve: {found.text}", err=True)
         sys.exit(InputError.exit_code)
 
 
@@ -55,9 +54,7 @@ def offer_to_end(name: str) -> None:
     if not running or not sys.stdin.isatty():
         return
     goes_on = "goes on" if "running" in states.values() else "stays in line"
-    typer.echo(
-        f"A training {goes_on} in the background and is read on resume. Ctrl-C within 3 s ends it now.", err=True
-    )
+    say(f"A training {goes_on} in the background and is read on resume. Ctrl-C within 3 s ends it now.", err=True)
     try:
         time.sleep(3)
     except KeyboardInterrupt:

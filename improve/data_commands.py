@@ -1,9 +1,8 @@
 """The command that looks at images and trains nothing: inspect."""
 
 import inspect as signatures
-import json
+import os
 import shlex
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from copy import copy
@@ -14,6 +13,7 @@ import typer
 from improve.app import AsJson, app
 from improve.driving import run
 from improve.run_settings import settings_of
+from improve.terminal import open_console, say, say_json
 from schema.settings import option_of
 
 if TYPE_CHECKING:
@@ -71,8 +71,6 @@ def inspect(
 
     Nothing is trained.
     """
-    from rich.console import Console
-
     from improve.contact_sheet import contact_sheet
     from improve.data_summary import as_json as in_json
     from improve.data_summary import class_table, full_lines, look_at_data
@@ -89,14 +87,14 @@ def inspect(
             with decoders_in(look.tier) as decoders:
                 page.write(contact_sheet(profile, look.root, decoders))
     if as_json:
-        typer.echo(json.dumps(in_json(profile), indent=2))
+        say_json(in_json(profile), indent=2)
         return
     for line in full_lines(profile):
-        typer.echo(line)
-    Console(width=None if sys.stdout.isatty() else 180).print(class_table(profile))
+        say(line)
+    open_console(wide=True).print(class_table(profile))
     if html:
-        typer.echo(f"contact sheet: {html}")
-    typer.echo(f"Nothing was trained. Train on this: {run_command(settings)}")
+        say(f"contact sheet: {html}")
+    say(f"Nothing was trained. Train on this: {run_command(settings)}")
 
 
 def run_command(settings: "Settings") -> str:
@@ -106,4 +104,12 @@ def run_command(settings: "Settings") -> str:
         value = getattr(settings, field)
         if value is not None and value is not False:
             words += [option_of(field)] if value is True else [option_of(field), str(value)]
-    return shlex.join(words)
+    return " ".join(map(shell_word, words))
+
+
+def shell_word(word: str) -> str:
+    """Quote a word for a shell; one that cannot be shown as it is, in the bytes that bash makes it of again."""
+    if word.isprintable():
+        return shlex.quote(word)
+    safe = (chr(byte) if 32 <= byte < 127 and byte not in b"\\'" else f"\\x{byte:02x}" for byte in os.fsencode(word))
+    return f"$'{''.join(safe)}'"

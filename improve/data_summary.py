@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.markup import escape
 from rich.table import Table
 
 from dataset.manifest import read_files
@@ -159,7 +158,7 @@ def class_table(profile: DatasetProfile) -> Table:
         if more and place == len(shown) // 2:
             table.add_row(f"... {more:,} classes between", "", "", "")
         counts = [f"{profile.counts[split][i]:,}" for split in SPLITS]
-        table.add_row(escape(one_line(profile.classes[i], 40)), *counts)
+        table.add_row(one_line(profile.classes[i], 40), *counts)
     return table
 
 

@@ -1,6 +1,5 @@
 """The commands that drive a run: run, demo, resume, fork."""
 
-import json
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +7,9 @@ import typer
 
 from improve.app import AsJson, RunName, app, open_store
 from improve.run_settings import queue_fields, seconds_of, settings_of, use_env_file
+from improve.terminal import open_console, say, say_json
 from schema.errors import ImproveError
+from schema.text import one_line
 
 if TYPE_CHECKING:
     from schema.settings import Settings
@@ -122,10 +123,10 @@ def demo(as_json: AsJson = False) -> None:
     from schema.settings import make_settings
 
     if not as_json:
-        typer.echo(
+        say(
             "A run on scikit-learn's digits: 1,797 grey images of 8 x 8 pixels, ten classes, a few minutes on two cores."
         )
-        typer.echo("The playbook writes the code here: curated moves, not a language model.")
+        say("The playbook writes the code here: curated moves, not a language model.")
     settings = make_settings({"dataset": "digits", "iterations": 6, "train_seconds": 15.0, "budget_seconds": 170.0})
     _start(settings, fresh_name("demo", [row.name for row in open_store().runs()]), as_json=as_json)
 
@@ -220,15 +221,13 @@ def _conclude(name: str, *, as_json: bool) -> None:
     store = open_store()
     row = store.run(name)
     if row.status == "failed":
-        raise ImproveError(f"Run {name!r} failed: {row.reason}")
+        raise ImproveError(f"Run {name!r} failed: {one_line(row.reason, 1000)}")
     if as_json:
-        typer.echo(json.dumps(in_json(name, store)))
+        say_json(in_json(name, store))
         return
     if sys.stdout.isatty():
-        from rich.console import Console
-
-        Console().print(ledger_table(name, store))
+        open_console().print(ledger_table(name, store))
     for note in score_notes(row):
-        typer.echo(note)
-    typer.echo(f"use it: improve predict {name} IMAGE...   take it home: improve export {name} --to DIR")
-    typer.echo(final_line(row))
+        say(note)
+    say(f"use it: improve predict {name} IMAGE...   take it home: improve export {name} --to DIR")
+    say(final_line(row))

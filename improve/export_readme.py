@@ -5,6 +5,7 @@ from dataset.torchvision_sets import TORCHVISION
 from improve.show import final_line
 from nodes.environment import described
 from schema.run import Environment, RunRow
+from schema.text import markdown_text
 
 USE = """    pip install -r requirements.txt
     python pipeline.py predict --weights weights.safetensors photo.jpg
@@ -56,7 +57,13 @@ TORCHVISION_TEST = (
 def readme(row: RunRow, environment: Environment | None, *, has_split: bool) -> str:
     return (
         "\n\n".join(
-            [f"# {row.name}", final_line(row), USE, *_check(row, has_split=has_split), *_again(row, environment)]
+            [
+                f"# {markdown_text(row.name, 80)}",
+                markdown_text(final_line(row), 300),
+                USE,
+                *_check(row, has_split=has_split),
+                *_again(row, environment),
+            ]
         )
         + "\n"
     )
@@ -129,5 +136,5 @@ def _again(row: RunRow, environment: Environment | None) -> list[str]:
             *told,
             "The run is older than the record of environments: `requirements.txt` has the versions of the day of this export.",
         ]
-    lines = "\n".join(f"- {line}" for line in described(environment)[:2])
+    lines = "\n".join(f"- {markdown_text(line, 1000)}" for line in described(environment)[:2])
     return [*told, f"It was trained with (`environment.json`, `requirements.txt`):\n\n{lines}"]

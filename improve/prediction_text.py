@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +9,8 @@ from typing import TextIO
 
 from improve.output_file import output_file
 from improve.predict import Prediction
-from schema.text import one_line
+from improve.terminal import open_console
+from schema.text import one_line, readable
 
 SHOWN = 3  # classes of an image, for people
 LONGEST_NAME = 60  # of a class, for people
@@ -34,11 +34,15 @@ def progress_bar(images: int) -> Iterator[Callable[[], None]]:
     if not sys.stderr.isatty():
         yield lambda: None
         return
-    from rich.console import Console  # noqa: PLC0415 - rich takes a tenth of a second to import
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415 - rich takes a tenth of a second to import
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     shown = TextColumn(f"predicting {images:,} images"), BarColumn(), TextColumn("{task.percentage:.0f} %")
-    lines_come_here, console = sys.stdout.isatty(), Console(stderr=True)  # those of the answer go above the bar
+    lines_come_here, console = sys.stdout.isatty(), open_console(err=True)  # those of the answer go above the bar
     with Progress(
         *shown, TimeRemainingColumn(), console=console, transient=True, redirect_stdout=lines_come_here
     ) as progress:
@@ -56,18 +60,29 @@ def write_lines(found: Iterator[Prediction], out: TextIO, top: int | None) -> It
 
 
 def write_csv(found: Iterator[Prediction], out: TextIO, classes: list[str], top: int | None) -> Iterator[Prediction]:
-    """A column for each class in the order of the training, or the best ones with their classes. What could not be read is left out."""
-    writer = csv.writer(out, lineterminator="\n")
-    cleaned = {name: one_line(name, NO_LIMIT) for name in classes}
+    """Write a column for each class in the order of the training, or the best ones with their classes.
+
+    What could not be read is left out.
+
+    Names are exact, so that the rows can be joined with others, but for bytes that are no UTF-8 (`\\xfc`, as
+    everywhere). Only on a terminal they are made harmless.
+    """
+    name_of = _one_name if out.isatty() else readable
     more = [f"{what}_{place}" for place in range(2, (top or 0) + 1) for what in ("class", "probability")]
-    writer.writerow(["file", "class", "probability", *(more if top else cleaned.values())])
+    _write_row(out, ["file", "class", "probability", *(more if top else map(name_of, classes))])
     for one in found:
         if one.problem is None:
-            ranked = [entry for name, p in one.classes[:top] for entry in (cleaned[name], f"{p:.6f}")]
+            ranked = [entry for name, p in one.classes[:top] for entry in (name_of(name), f"{p:.6f}")]
             known = dict(one.classes)
             each = ranked[2:] if top else [f"{known[name]:.6f}" for name in classes]
-            writer.writerow([_file_text(one), *ranked[:2], *each])
+            _write_row(out, [name_of(str(one.file)), *ranked[:2], *each])
         yield one
+
+
+def _write_row(out: TextIO, cells: list[str]) -> None:
+    """Quote where it is needed; the module `csv` forgets a carriage return that is no line end of its own."""
+    all_of_them = any("\r" in cell for cell in cells)
+    csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL if all_of_them else csv.QUOTE_MINIMAL).writerow(cells)
 
 
 def write_json(found: Iterator[Prediction], out: TextIO, top: int | None) -> Iterator[Prediction]:
@@ -82,9 +97,9 @@ def write_json(found: Iterator[Prediction], out: TextIO, top: int | None) -> Ite
 
 
 def shown_name(one: Prediction) -> str:
-    """The file's name for a terminal: bytes that are no text and characters that it would obey are replaced or left out."""
-    return one_line(os.fsencode(one.file).decode("utf-8", errors="replace"), NO_LIMIT)
+    """The file's name for a terminal."""
+    return _one_name(str(one.file))
 
 
-def _file_text(one: Prediction) -> str:
-    return str(one.file).encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
+def _one_name(name: str) -> str:
+    return one_line(name, NO_LIMIT)

@@ -1,6 +1,5 @@
 """The commands that look at runs and use what they have made: runs, show, report, predict, replay, export, doctor."""
 
-import json
 import os
 import sys
 from contextlib import closing
@@ -11,7 +10,9 @@ from typing import Annotated
 import typer
 
 from improve.app import AsJson, RunName, app, open_store
+from improve.terminal import open_console, say, say_json
 from schema.errors import ImproveError, InputError
+from schema.text import one_line
 
 
 @app.command()
@@ -30,17 +31,17 @@ def runs(
         return
     listed, sizes = listed_runs(open_store()), database_sizes()
     if as_json:
-        typer.echo(json.dumps({"runs": listed, "databases": sizes}))
+        say_json({"runs": listed, "databases": sizes})
         return
     if not listed:
-        typer.echo("There is no run yet: improve run FOLDER, or improve demo")
+        say("There is no run yet: improve run FOLDER, or improve demo")
     for item in listed:
         score = "" if item["test"] is None else f"test {item['metric']} {item['test']:.4f}"
         size = readable_bytes(item["bytes"])
-        typer.echo(
-            f"{item['run']:<24} {item['status']:<9} {item['created'][:16]}  {score:<20} {size:>9}  {item['dataset']}"
+        say(
+            f"{item['run']:<24} {item['status']:<9} {item['created'][:16]}  {score:<20} {size:>9}  {one_line(item['dataset'], 300)}"
         )
-    typer.echo("data bases: " + " · ".join(f"{where} {readable_bytes(size)}" for where, size in sizes.items()))
+    say("data bases: " + " · ".join(f"{where} {readable_bytes(size)}" for where, size in sizes.items()))
 
 
 def _prune(*, as_json: bool) -> None:
@@ -49,13 +50,13 @@ def _prune(*, as_json: bool) -> None:
 
     done = prune_runs()
     if as_json:
-        typer.echo(json.dumps(asdict(done)))
+        say_json(asdict(done))
         return
-    typer.echo(
+    say(
         f"checkpoints: {readable_bytes(done.before)} before, {readable_bytes(done.after)} now · the latest one is kept of {len(done.runs)} runs"
     )
     if done.driven:
-        typer.echo(f"left alone, since a process drives them: {', '.join(done.driven)}")
+        say(f"left alone, since a process drives them: {', '.join(done.driven)}")
 
 
 @app.command()
@@ -67,8 +68,6 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """One run: scores, what was tried, where things are."""
-    from rich.console import Console
-
     from improve.data_summary import summary_lines
     from improve.show import as_json as in_json
     from improve.show import class_lines, final_line, ledger_table
@@ -81,20 +80,21 @@ def show(
         return
     facts = in_json(name, store)
     if as_json:
-        typer.echo(json.dumps(facts, indent=2))
+        say_json(facts, indent=2)
         return
     row = store.run(name)
-    typer.echo(f"run {name}: {facts['status']}{f' ({row.reason})' if row.reason else ''} · sandbox {row.sandbox}")
+    reason = f" ({one_line(row.reason, 1000)})" if row.reason else ""
+    say(f"run {name}: {facts['status']}{reason} · sandbox {row.sandbox}")
     for line in summary_lines(row.profile) if row.profile else []:
-        typer.echo(line)
-    Console(width=None if sys.stdout.isatty() else 180).print(ledger_table(name, store))
+        say(line)
+    open_console(wide=True).print(ledger_table(name, store))
     for line in described(row.environment) if row.environment else []:
-        typer.echo(line)
+        say(line)
     for label in ("script", "weights", "report"):
-        typer.echo(f"{label}: {facts['paths'][label] or 'not yet'}")
+        say(f"{label}: {facts['paths'][label] or 'not yet'}")
     for line in [*class_lines(row), *score_notes(row)]:
-        typer.echo(line)
-    typer.echo(final_line(row))
+        say(line)
+    say(final_line(row))
 
 
 def _show_costs(name: str, *, as_json: bool) -> None:
@@ -102,7 +102,10 @@ def _show_costs(name: str, *, as_json: bool) -> None:
 
     store = open_store()
     found = cost_model(store.run(name), store.ledger(name), store.calls(name))
-    typer.echo(json.dumps(found.model_dump(mode="json"), indent=2) if as_json else costs_text(found))
+    if as_json:
+        say_json(found.model_dump(mode="json"), indent=2)
+    else:
+        say(costs_text(found))
 
 
 @app.command()
@@ -113,7 +116,7 @@ def report(name: RunName) -> None:
     path = load(name).report
     if not path.exists():
         raise InputError(f"Run {name!r} has no report yet. Finish it: improve resume {name}")
-    typer.echo(path.read_text(encoding="utf-8"))
+    say(path.read_text(encoding="utf-8"))
 
 
 @app.command()
@@ -140,7 +143,7 @@ def predict(
     winner = winner_of(name, open_store(), sandbox)
     given = images_given(images, sys.stdin.buffer.read)
     for note in given.notes:
-        typer.echo(note, err=True)
+        say(one_line(note, 1000), err=True)
     bad = 0
     with (
         text.table_at(csv_file or "-") as out,
@@ -154,11 +157,11 @@ def predict(
         for one in written:
             bad += one.problem is not None
             if one.problem and not as_json:
-                typer.echo(f"{text.shown_name(one)}: {one.problem}", err=True)
+                say(f"{text.shown_name(one)}: {one_line(one.problem, 300)}", err=True)
         if bad == len(given.files):
             raise InputError("None of the images could be read.")
     if bad:
-        typer.echo(f"{bad:,} of {len(given.files):,} files could not be read; the others are predicted.", err=True)
+        say(f"{bad:,} of {len(given.files):,} files could not be read; the others are predicted.", err=True)
 
 
 @app.command()
@@ -178,9 +181,9 @@ def replay(
     with watching(store.run(name).settings, as_json=as_json) as view:
         found = replay_run(name, iteration, store, sandbox=sandbox, data=data, on_event=view.show)
     if as_json:
-        typer.echo(json.dumps(found.model_dump(mode="json")))
+        say_json(found.model_dump(mode="json"))
     for line in [] if as_json else replay_lines(found):
-        typer.echo(line)
+        say(line)
     if not found.confirmed:
         raise typer.Exit(1)
 
@@ -191,7 +194,7 @@ def export(name: RunName, to: Annotated[Path, typer.Option(help="A new or empty 
     from improve.export import export as export_run
 
     for path in export_run(name, to, open_store()):
-        typer.echo(str(path))
+        say(one_line(str(path), 1000))
 
 
 @app.command()
@@ -201,7 +204,7 @@ def doctor() -> None:
 
     bad = 0
     for finding in findings(os.environ.get("IMPROVE_WEIGHTS")):
-        typer.echo(f"{'ok   ' if finding.ok else 'WRONG'} {finding.text}")
+        say(f"{'ok   ' if finding.ok else 'WRONG'} {finding.text}")
         bad += not finding.ok
     if bad:
         raise ImproveError(f"{bad} things to mend before a run.")

@@ -7,14 +7,13 @@ from contextlib import contextmanager
 
 import click
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.syntax import Syntax
 
+from improve.terminal import open_console
 from improve.view import View, clean
 from schema.pipeline import COMPONENTS, Component
 from schema.team import Proposal, Review, ReviewAsked
-from schema.text import plain
+from schema.text import plain, readable
 
 INSTRUCTION = "# What is the engineer to do instead? Lines that begin with # are left out.\n"
 
@@ -24,31 +23,29 @@ def on_terminal(asked: ReviewAsked, view: View) -> Review | None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return None
     with view.paused(), _interruptible():
-        _show(asked)
+        show_question(asked)
         try:
             return _ask(asked.proposal)
         except (typer.Abort, KeyboardInterrupt, EOFError):
             return None
 
 
-def _show(asked: ReviewAsked) -> None:
-    console = Console()
+def show_question(asked: ReviewAsked) -> None:
+    console = open_console()
     proposal = asked.proposal
     if proposal:
-        console.print(
-            f"[bold]iteration {asked.iteration}[/bold] · {proposal.component} · {escape(clean(proposal.move))}"
-        )
+        console.print(f"iteration {asked.iteration} · {proposal.component} · {clean(proposal.move)}", style="bold")
         for label, text in (
             ("why", proposal.diagnosis),
             ("hypothesis", proposal.hypothesis),
             ("instruction", proposal.instruction),
         ):
             if text:
-                console.print(f"{label}: {escape(clean(text, 2000))}")
+                console.print(f"{label}: {clean(text, 2000)}")
     else:
-        console.print("[bold]the first pipeline[/bold]")
-    console.print(Syntax(plain(asked.changes), "diff", word_wrap=True))
-    console.print(escape(f"{asked.question} It may take {_span(asked.train_seconds)}."))
+        console.print("the first pipeline", style="bold")
+    console.print(Syntax(plain(readable(asked.changes)), "diff", word_wrap=True))
+    console.print(f"{clean(asked.question, 1000)} It may take {_span(asked.train_seconds)}.")
 
 
 def _span(seconds: float) -> str:
@@ -74,7 +71,7 @@ def _edited(proposal: Proposal) -> Review:
     component = typer.prompt(f"component ({', '.join(COMPONENTS)})", default=proposal.component)
     while component not in (*COMPONENTS, "all"):
         component = typer.prompt(f"one of {', '.join(COMPONENTS)}", default=proposal.component)
-    written = click.edit(INSTRUCTION + proposal.instruction) or ""
+    written = click.edit(INSTRUCTION + plain(readable(proposal.instruction))) or ""
     instruction = "\n".join(line for line in written.splitlines() if not line.startswith("#")).strip()
     chosen: Component | None = None if component == "all" else component
     return Review(action="edit", component=chosen, instruction=instruction)

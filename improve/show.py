@@ -3,7 +3,6 @@
 from dataclasses import asdict
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from checkpoints.home import bytes_on_disk, run_dir
@@ -22,6 +21,7 @@ from nodes.score_notes import (
 from schema.dataset import Split
 from schema.run import Final, RunRow
 from schema.settings import higher_is_better
+from schema.text import one_line
 
 
 def status_of(row: RunRow) -> str:
@@ -175,11 +175,11 @@ def ledger_table(name: str, store: Store) -> Table:
         table.add_row(
             str(row.iteration),
             row.component,
-            escape(row.move),
+            one_line(row.move, 200),
             row.verdict,
             "" if row.validation is None else f"{row.validation:.4f}",
             "" if row.delta is None else f"{row.delta:+.4f}",
-            escape(interval),
+            interval,
             str(row.attempts),
             f"{row.seconds:.0f}",
         )

@@ -1,19 +1,18 @@
 """What a run looks like while it goes on: a live table on a terminal, one line per event elsewhere, JSON lines for machines."""
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from improve.data_summary import summary_lines
+from improve.terminal import open_console, say, say_json
 from schema.events import (
     ComponentWritten,
     DatasetReady,
@@ -33,7 +32,7 @@ from schema.events import (
 )
 from schema.settings import Settings
 from schema.team import LedgerRow, Spent
-from schema.text import one_line
+from schema.text import one_line, plain, readable
 
 PREPARING_EVERY = 30.0  # seconds between lines about it; the live view shows a bar
 BAR = 30  # characters
@@ -61,7 +60,7 @@ class View:
 def watching(settings: Settings, *, as_json: bool) -> Iterator[View]:
     """The view of events that this output calls for."""
     if as_json:
-        yield View(lambda event: print(json.dumps(event.model_dump(mode="json")), flush=True))  # noqa: T201 - the output
+        yield View(lambda event: say_json(event.model_dump(mode="json")))
     elif sys.stdout.isatty():
         screen = Screen(settings)
         with Live(get_renderable=screen.draw, refresh_per_second=4, transient=True, console=screen.console) as live:
@@ -73,7 +72,7 @@ def watching(settings: Settings, *, as_json: bool) -> Iterator[View]:
 
 def _print_lines(lines: list[str]) -> None:
     for line in lines:
-        print(line, flush=True)  # noqa: T201 - the output
+        say(line)
 
 
 class Lines:
@@ -124,7 +123,7 @@ def plain_line(event: Event, settings: Settings) -> str | None:
         case JobProgress() if event.waits_for:
             return f"{_line(event)}: other trainings come first"
         case ModelWaits():
-            return f"waiting {event.seconds:.0f} s for {event.model}: {clean(event.reason)}"
+            return f"waiting {event.seconds:.0f} s for {clean(event.model)}: {clean(event.reason)}"
         case Proposed() if event.proposal.action != "stop":
             return f"[{event.iteration}/{settings.iterations}] {event.proposal.component}: {clean(event.proposal.move)} · {clean(event.proposal.diagnosis)}"
         case FaultFound():
@@ -132,7 +131,7 @@ def plain_line(event: Event, settings: Settings) -> str | None:
         case Settled():
             return settled_line(event.row, event.reason, event.best_validation)
         case Finished():
-            return f"ended: {clean(event.reason)} · report {event.report}{_spent(event.spent)}"
+            return f"ended: {clean(event.reason)} · report {clean(event.report, 1000)}{_spent(event.spent)}"
     return None
 
 
@@ -155,7 +154,7 @@ def _spent(spent: Spent) -> str:
 def started_lines(event: RunStarted, settings: Settings) -> list[str]:
     """With a note where `--budget` lowers `--train-limit`. A resumed run keeps the limit that it began with."""
     verb = "resumed" if event.resumed else "started"
-    lines = [f"run {event.run} {verb} · written by {event.model} · sandbox {event.sandbox}"]
+    lines = [f"run {event.run} {verb} · written by {clean(event.model)} · sandbox {event.sandbox}"]
     if settings.longest_training < settings.train_seconds and not event.resumed:
         minutes = round(settings.longest_training / 60, 2)
         lines.append(f"note: each training may take {minutes:g} min: a quarter of --budget")
@@ -175,16 +174,16 @@ def preparing_bar(event: Preparing) -> str:
 @contextmanager
 def preparing_shown(settings: Settings) -> Iterator[Callable[[Preparing], None]]:
     """Show how far the images are on standard error: a bar on a terminal, a line twice a minute elsewhere."""
-    console = Console(stderr=True)
+    console = open_console(err=True)
     if console.is_terminal:
         with console.status("reading images") as status:
-            yield lambda event: status.update(preparing_bar(event))
+            yield lambda event: status.update(Text(preparing_bar(event)))
     else:
         lines = Lines(settings)
 
         def show(event: Preparing) -> None:
             for line in lines.of(event):
-                print(line, file=sys.stderr, flush=True)  # noqa: T201 - the output
+                say(line, err=True)
 
         yield show
 
@@ -199,7 +198,7 @@ class Screen:
     """The live view. It holds what was last heard of each thing that it shows."""
 
     def __init__(self, settings: Settings) -> None:
-        self.console = Console()
+        self.console = open_console()
         self._settings = settings
         self._began = time.monotonic()
         self._node, self._text, self._iteration = "profile", "", 0
@@ -244,7 +243,7 @@ class Screen:
     def _announce(self, event: Event) -> None:
         line = plain_line(event, self._settings)
         if line:
-            self.console.print(escape(line))
+            self.console.print(plain(readable(line)))
 
     def draw(self) -> Group:
         seconds = time.monotonic() - self._began
@@ -275,9 +274,7 @@ class Screen:
             value = "" if row.validation is None else f"{row.validation:.4f}"
             gain = "" if row.expected is None else f"{row.expected:+.4f}"
             style = {"accepted": "green", "first": "cyan", "failed": "red"}.get(row.verdict, "dim")
-            table.add_row(
-                str(row.iteration), row.component, escape(clean(row.move, 70)), row.verdict, value, gain, style=style
-            )
+            table.add_row(str(row.iteration), row.component, clean(row.move, 70), row.verdict, value, gain, style=style)
         return table
 
     def _job(self) -> str:

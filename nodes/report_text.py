@@ -7,13 +7,14 @@ from schema.run import Environment, Final, RunRow, Totals
 from schema.score import Score
 from schema.settings import higher_is_better
 from schema.team import LedgerRow
-from schema.text import one_line
+from schema.text import markdown_text, one_line
 
 MOST_CLASSES = 50  # rows of the table of classes, the most missed first
+NAME, SENTENCE = 60, 1000  # most characters of a name, and of a text
 
 
 def report_text(run: RunRow, ledger: list[LedgerRow], totals: Totals) -> str:
-    parts = [f"# {run.name}", _headline(run), *([_dataset(run.profile)] if run.profile else [])]
+    parts = [f"# {markdown_text(run.name, NAME)}", _headline(run), *([_dataset(run.profile)] if run.profile else [])]
     parts += [part for part in [_classes(run)] if part]
     parts += [_ledger(ledger), _gains(ledger), _costs(run, totals)]
     parts += [_environment(run.environment)] if run.environment else []
@@ -22,9 +23,11 @@ def report_text(run: RunRow, ledger: list[LedgerRow], totals: Totals) -> str:
 
 def _headline(run: RunRow) -> str:
     if run.first is None or run.best is None:
-        return f"No pipeline ran to its end.\n\n    {' '.join(run.reason.split())}"  # words of generated code: not to be rendered
+        return f"No pipeline ran to its end.\n\n    {one_line(run.reason, SENTENCE)}"  # as code: to be read as it is
     lines = [
-        f"Metric: {run.settings.metric}{'' if higher_is_better(run.settings.metric) else ' (lower is better)'}. Written by: {run.settings.model}. Sandbox: {run.sandbox}. Ended because {run.reason}.",
+        f"Metric: {run.settings.metric}{'' if higher_is_better(run.settings.metric) else ' (lower is better)'}. "
+        f"Written by: {markdown_text(run.settings.model, NAME)}. Sandbox: {run.sandbox}. "
+        f"Ended because {markdown_text(run.reason, SENTENCE)}.",
         "",
         f"| pipeline | {_heads(run)} |",
         "|---|---|---|",
@@ -36,7 +39,7 @@ def _headline(run: RunRow) -> str:
             "",
             "**The test split decided which changes were kept (`--select-on test`), so both scores are optimistic.**",
         ]
-    lines += [line for note in score_notes(run) for line in ("", f"**{_cell(note, 2000)}**")]
+    lines += [line for note in score_notes(run) for line in ("", f"**{markdown_text(note, 2000)}**")]
     return "\n".join(lines)
 
 
@@ -58,13 +61,15 @@ def _dataset(profile: DatasetProfile) -> str:
     sizes = ", ".join(f"{split} {profile.size(split)}" for split in ("train", "validation", "test"))
     lines = [
         "## Data",
-        f"{_cell(profile.name)}: {len(profile.classes)} classes, {sizes}; stored at {profile.width}x{profile.height}, "
+        f"{markdown_text(profile.name, NAME)}: {len(profile.classes)} classes, {sizes}; stored at {profile.width}x{profile.height}, "
         f"{'grey' if profile.channels == 1 else 'colour'}; largest class {profile.imbalance:.1f} times the smallest.",
         f"Duplicates: {profile.duplicates.exact} exact, {profile.duplicates.near} near, "
         f"{profile.duplicates.across_splits} across the given splits, {profile.duplicates.contradicting} with contradicting labels. "
         f"Set aside: {profile.set_aside_total}.",
     ]
-    lines += [f"- {_cell(aside.file, 200)}: {_cell(aside.reason, 200)}" for aside in profile.set_aside[:10]]
+    lines += [
+        f"- {markdown_text(aside.file, 200)}: {markdown_text(aside.reason, 200)}" for aside in profile.set_aside[:10]
+    ]
     return "\n\n".join(lines[:3]) + ("\n" + "\n".join(lines[3:]) if lines[3:] else "")
 
 
@@ -82,7 +87,7 @@ def _classes(run: RunRow) -> str:
         "",
         "| class | images | recall |",
         "|---|---|---|",
-        *(f"| {_cell(one.name)} | {one.n} | {one.recall:.4f} |" for one in recalls[:MOST_CLASSES]),
+        *(f"| {markdown_text(one.name, NAME)} | {one.n} | {one.recall:.4f} |" for one in recalls[:MOST_CLASSES]),
     ]
     if len(recalls) > MOST_CLASSES:
         lines += [
@@ -91,16 +96,11 @@ def _classes(run: RunRow) -> str:
         ]
     if score.confusions:
         lines += ["", "| true class | taken for | images |", "|---|---|---|"]
-        lines += [f"| {_cell(c.truth)} | {_cell(c.predicted)} | {c.count} |" for c in score.confusions]
+        lines += [
+            f"| {markdown_text(c.truth, NAME)} | {markdown_text(c.predicted, NAME)} | {c.count} |"
+            for c in score.confusions
+        ]
     return "\n".join(lines)
-
-
-def _cell(text: str, limit: int = 60) -> str:
-    """Text from outside as one line of Markdown that is shown, and not obeyed."""
-    line = one_line(text, limit)
-    for mark, shown in (("&", "&amp;"), ("<", "&lt;"), ("|", "&#124;"), ("`", "&#96;"), ("*", "&#42;"), ("[", "&#91;")):
-        line = line.replace(mark, shown)
-    return line
 
 
 def _ledger(ledger: list[LedgerRow]) -> str:
@@ -111,7 +111,7 @@ def _ledger(ledger: list[LedgerRow]) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row.iteration} | {row.component} | {_cell(row.move, 200)} | {row.verdict} | {_number(row.validation)} | {_signed(row.delta)} "
+        f"| {row.iteration} | {row.component} | {markdown_text(row.move, 200)} | {row.verdict} | {_number(row.validation)} | {_signed(row.delta)} "
         f"| {_expected(row)} | {row.attempts} | {row.seconds / 60:.1f} |"
         for row in ledger
     ]
@@ -143,14 +143,14 @@ def _costs(run: RunRow, totals: Totals) -> str:
 
 
 def _environment(environment: Environment) -> str:
-    lines = [f"- {line}" for line in described(environment)[:2]]
+    lines = [f"- {markdown_text(line, SENTENCE)}" for line in described(environment)[:2]]
     for change in environment.changes:
         lines += [
             "",
             f"**Iteration {change.iteration} and what follows ran after this had changed (`--force`):**",
             "",
         ]
-        lines += [f"- {line}" for line in change.lines]
+        lines += [f"- {markdown_text(line, SENTENCE)}" for line in change.lines]
     return "\n".join(["## Environment", "", *lines])
 
 

@@ -21,14 +21,21 @@ ImproveError                  exit code 1: a fault of ours or of the machine
     ├── DatabaseAway          a data base is locked, or does not answer any more
     └── BudgetSpent           the tokens or the money for language models are used up
 
-Each message says what was found, what was expected, and what to do next.
+Each message says what was found, what was expected, and what to do next. Names of files and texts of others in
+it are made harmless here, once for all: whoever prints it need not know of them. A list stands at its end, indented
+by two spaces.
 """
+
+from schema.text import paragraph
 
 
 class ImproveError(RuntimeError):
     """Shown to the person without a traceback."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(paragraph(message))
 
 
 class InputError(ImproveError):

@@ -189,6 +189,8 @@ def _refused(error: ErrorDetails) -> SettingRefused:
     given = "" if field == "base_url" else one_line(repr(error["input"]), MOST_SHOWN)  # an address may hold a key
     if error["type"] == "extra_forbidden":
         return SettingRefused(field, given, f"there is no such setting. {_near_field(field)}")
+    if error["type"] == "string_unicode":
+        return SettingRefused(field, given, "it holds bytes that are no UTF-8. Give the place a name in UTF-8.")
     if error["type"] == "missing":
         return SettingRefused(field, "", f"is missing. Expected: {_expected(field)}.")
     if error["type"] == "value_error":

@@ -24,7 +24,7 @@ def check(settings: Settings, line: Line) -> None:
         if settings.max_cost is not None and cost_of(Usage(role="analyst", model=str(spec)), known) is None:
             raise SettingsError(
                 f"--max-cost: the price of {spec} is not known. Write it into {line.prices}, in dollars for a million tokens:\n"
-                f'["{spec}"]\ninput = 1.00\noutput = 4.00'
+                f'  ["{spec}"]\n  input = 1.00\n  output = 4.00'
             )
     if settings.max_tokens is not None and settings.max_tokens < LEAST_TOKENS:
         raise SettingsError(

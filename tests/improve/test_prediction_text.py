@@ -32,9 +32,9 @@ def test_a_table_has_a_column_for_each_class_in_the_order_of_the_training() -> N
     out = io.StringIO()
     list(write_csv(iter(FOUND), out, ["2", ODD], top=None))
     rows = list(csv.reader(io.StringIO(out.getvalue())))
-    assert rows[0] == ["file", "class", "probability", "2", 'cat or, "dog" line']
+    assert rows[0] == ["file", "class", "probability", "2", ODD]
     assert rows[1] == ["a, b.png", "2", "0.900000", "0.900000", "0.100000"]
-    assert rows[2][1:] == ['cat or, "dog" line', "0.600000", "0.400000", "0.600000"]
+    assert rows[2] == ["c\n\x1b[31m.png", ODD, "0.600000", "0.400000", "0.600000"]
     assert len(rows) == 3
 
 
@@ -43,7 +43,25 @@ def test_a_table_of_the_best_classes_names_them() -> None:
     list(write_csv(iter(FOUND[:1]), out, ["2", ODD], top=2))
     header, row = csv.reader(io.StringIO(out.getvalue()))
     assert header == ["file", "class", "probability", "class_2", "probability_2"]
-    assert row == ["a, b.png", "2", "0.900000", 'cat or, "dog" line', "0.100000"]
+    assert row == ["a, b.png", "2", "0.900000", ODD, "0.100000"]
+
+
+def test_a_table_keeps_every_name_to_the_letter() -> None:
+    """`=1+1` too: a spreadsheet is told to read text (docs/cli.md), and a join needs the name."""
+    for name in ("=1+1", "@x", "a\rb", "a\r\nb", '"', "a,b", "caf\udce9.png"):
+        out = io.StringIO()
+        list(write_csv(iter([Prediction(Path(name), [(name, 1.0)])]), out, [name], top=None))
+        rows = list(csv.reader(io.StringIO(out.getvalue(), newline="")))
+        exact = name.replace("\udce9", "\\xe9")
+        assert rows == [["file", "class", "probability", exact], [exact, exact, "1.000000", "1.000000"]]
+
+
+def test_a_table_on_a_terminal_is_made_harmless() -> None:
+    out = io.StringIO()
+    out.isatty = lambda: True  # type: ignore[method-assign]
+    list(write_csv(iter(FOUND), out, ["2", ODD], top=None))
+    assert out.getvalue().splitlines()[2].startswith("c [31m.png,")
+    assert "\x1b" not in out.getvalue()
 
 
 def test_json_keeps_names_exact_and_has_the_problems() -> None:

@@ -119,6 +119,6 @@ def test_a_class_without_an_image_in_the_split_has_no_recall() -> None:
 
 def test_the_report_has_recall_and_mistakes_by_name_and_obeys_no_name() -> None:
     text = report_text(finished(score(0.98), score(0.98), [96, 4]), [], TOTALS)
-    assert "| rare &#124; &lt;b> one | 4 | 0.2500 |" in text
-    assert "| rare &#124; &lt;b> one | common | 3 |" in text
+    assert "| rare &#124; &#60;b> one | 4 | 0.2500 |" in text
+    assert "| rare &#124; &#60;b> one | common | 3 |" in text
     assert "an accuracy of 0.9600" in text
