@@ -1,10 +1,17 @@
 """Archives are unpacked once, beneath one folder, and nothing in them may leave it."""
 
+import bz2
+import gzip
 import hashlib
+import io
+import lzma
 import shutil
 import tarfile
 import zipfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from schema.errors import DatasetError
 
@@ -13,6 +20,10 @@ OTHER_ARCHIVES = (".7z", ".rar", ".gz", ".bz2", ".xz", ".zst", ".tar.zst", ".lz4
 LARGEST = 200 * 2**30
 MOST_FILES = 5_000_000
 RATIO = 200  # unpacked over packed bytes; image formats do not shrink
+LEAST_PACKED = 40  # bytes that a file takes in an archive, at least: its name and size
+FEW_FILES = 20_000
+DEEPEST = 100  # folders in one another
+LARGEST_READ = 16 * 2**20  # bytes at one go
 
 
 def is_archive(path: Path) -> bool:
@@ -36,6 +47,8 @@ def unpack(path: Path, workdir: Path) -> Path:
         partial.rename(target)
     except (
         zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
         tarfile.TarError,
         EOFError,
         RuntimeError,
@@ -60,7 +73,7 @@ def _extract(path: Path, target: Path) -> None:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-            _bounded(path, len(members), sum(m.file_size for m in members))
+            _check_bounds(path, len(members), sum(m.file_size for m in members))
             for member in members:
                 if "/" not in member.filename:  # as PowerShell 5 writes them
                     member.filename = member.filename.replace("\\", "/")
@@ -74,9 +87,12 @@ def _extract(path: Path, target: Path) -> None:
             for member in members:
                 archive.extract(member, target)
     else:
-        with tarfile.open(path) as archive:
-            entries = archive.getmembers()
-            _bounded(path, len(entries), sum(m.size for m in entries))
+        with _opened(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+            entries, size = [], 0
+            for entry in archive:  # one by one: what is too large is never unpacked, not even to pass over it
+                entries.append(entry)
+                size += entry.size
+                _check_bounds(path, len(entries), size)
             for entry in entries:
                 _safe(path, entry.name)
                 if not (entry.isfile() or entry.isdir()):
@@ -86,16 +102,43 @@ def _extract(path: Path, target: Path) -> None:
             archive.extractall(target, filter="data")
 
 
-def _bounded(path: Path, count: int, size: int) -> None:
-    if count > MOST_FILES or size > LARGEST or size > max(RATIO * path.stat().st_size, 2**30):
+class _Stream(io.BufferedReader):
+    """A tar file as tarfile reads it, which takes the whole of a header's extension at one go, however long it says it is."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= LARGEST_READ:
+            raise tarfile.ReadError(f"a header of {size or 0:,} bytes")
+        return super().read(size)
+
+
+def _opened(path: Path) -> _Stream:
+    with path.open("rb") as file:
+        head = file.read(6)
+    openers: dict[bytes, Callable[[Path], Any]] = {
+        b"\x1f\x8b": gzip.GzipFile,
+        b"BZh": bz2.BZ2File,
+        b"\xfd7zXZ\0": lzma.LZMAFile,
+    }
+    opener = next((opener for magic, opener in openers.items() if head.startswith(magic)), io.FileIO)
+    return _Stream(opener(path))
+
+
+def _check_bounds(path: Path, count: int, size: int) -> None:
+    packed = path.stat().st_size
+    most_files = min(MOST_FILES, max(FEW_FILES, packed // LEAST_PACKED))
+    if count > most_files or size > LARGEST or size > max(RATIO * packed, 2**30):
         raise DatasetError(
-            f"{path} would unpack to {size / 2**30:.1f} GB in {count} files, which no image set of its size"
+            f"{path} would unpack to {size / 2**30:.1f} GB in {count:,} files or more, which no image set of its size"
             " does. Unpack it yourself if you trust it."
         )
 
 
 def _safe(path: Path, name: str) -> None:
     pure = PurePosixPath(name.replace("\\", "/"))
+    if len(pure.parts) > DEEPEST:
+        raise DatasetError(
+            f"{path} holds folders in {len(pure.parts):,} levels, which no image set does. It is not a data set to trust."
+        )
     if pure.is_absolute() or ".." in pure.parts or "\0" in name or (len(name) > 1 and name[1] == ":"):
         raise DatasetError(
             f"{path} holds the name {name!r}, which would land outside its folder. It is not a data set to trust."

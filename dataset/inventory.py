@@ -5,6 +5,7 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -98,15 +99,14 @@ def take_inventory(root: Path) -> Folder:
     Each real folder is entered once, so loops of links end. Raises DatasetError if a folder cannot be read.
     """
     tree = Folder(root.name, "")
-    order, seen = [tree], {os.path.realpath(root)}
+    order, seen = [tree], {_identity(os.stat(root))}  # noqa: PTH116
     for folder in order:  # it grows while it is walked
         for entry in _entries(root / folder.path):
             if LEFTOVERS.match(entry.name):
                 folder.leftovers += _files_in(entry)
             elif _is_folder(entry):
-                real = os.path.realpath(entry.path)
-                if real not in seen:
-                    seen.add(real)
+                if (identity := _identity(entry.stat())) not in seen:
+                    seen.add(identity)
                     folder.folders.append(Folder(entry.name, folder.inside(entry.name)))
             else:
                 _file_away(folder, entry)
@@ -118,9 +118,19 @@ def take_inventory(root: Path) -> Folder:
 
 def _files_in(entry: os.DirEntry[str]) -> int:
     """Count the files of a folder and below, or the file itself; at least one."""
-    if not _is_folder(entry):
-        return 1
-    return max(1, sum(len(files) for _, _, files in os.walk(entry.path)))
+    count, waiting = 0, [entry]
+    while waiting:  # not os.walk: a path that is long enough ends Python's recursion
+        one = waiting.pop()
+        if _is_folder(one) and not one.is_symlink():
+            with suppress(OSError), os.scandir(one.path) as inside:
+                waiting += inside
+        else:
+            count += 1
+    return max(1, count)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -7,11 +7,14 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
+import psutil
 from charset_normalizer import from_bytes
 
 from dataset.inventory import TABLES, natural
@@ -19,6 +22,9 @@ from schema.errors import DatasetError
 from schema.text import name_list, one_line
 
 LARGEST = 2 * 2**30  # bytes
+GROWTH = 25  # bytes in memory for a byte of text, at most: short cells and lists
+MOST_COLUMNS = 200_000  # a colour image of 256 x 256 pixels has nearly as many
+MOST_CELLS = 20_000_000  # of an Excel table, empty ones before the last of their row included
 EUROPEAN = frozenset({"cp1250", "cp1252", "cp1254", "iso8859_1", "latin_1"})
 PUNCTUATION = frozenset("‘’“”„–—…•°€§«»´·")
 MOST_TITLES = 5  # lines above the header
@@ -52,11 +58,7 @@ def read_table(path: Path) -> Table:
                 f"{path}: {'is no file' if path.exists() else 'there is no such file'}. Give the table of"
                 " file and label with --labels."
             )
-        if path.stat().st_size > LARGEST:
-            raise DatasetError(
-                f"{path} has {path.stat().st_size / 2**30:.1f} GB, more than a table of labels. Give a"
-                " smaller one with --labels."
-            )
+        _check_size(path, path.stat().st_size)
         if suffix in {".xlsx", ".xlsm"}:
             rows, note = _excel_rows(path)
             return replace(_from_rows(path, rows), notes=(note,) if note else ())
@@ -69,19 +71,39 @@ def read_table(path: Path) -> Table:
                 f"{path} is not called as tables are ({', '.join(sorted(TABLES))}). If it is a table, give it such a name."
             )
         raw = path.read_bytes()
+        return _from_bytes(path, raw)
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror}. Give the table of file and label with --labels.") from None
+    except (csv.Error, RecursionError) as error:
+        raise DatasetError(
+            f"{path} cannot be read as a table ({one_line(str(error), 100)}). Give a table of file and label with"
+            " --labels."
+        ) from None
+
+
+def _from_bytes(path: Path, raw: bytes) -> Table:
     text, note = _text_of(raw)
     if "\0" in text[:4096]:
         raise DatasetError(
             f"{path} is no table of text. Give a .csv, .tsv, .txt, .xlsx or .jsonl of file and label with --labels."
         )
     notes = (f"{path.name} {note}",) if note else ()
-    if suffix in {".json", ".jsonl", ".ndjson"}:
+    if path.suffix.lower() in {".json", ".jsonl", ".ndjson"}:
         table = _from_json(path, text)
         return replace(table, notes=(*notes, *table.notes))
     table = _from_text(path, text)
     return replace(table, notes=(*notes, *table.notes))
+
+
+def _check_size(path: Path, size: int) -> None:
+    """Refuse what would not fit into memory."""
+    free = psutil.virtual_memory().available
+    if size > LARGEST or size * GROWTH > free:
+        raise DatasetError(
+            f"{path} has {size / 2**20:,.0f} MB as text, more than a table of labels, and takes about"
+            f" {size * GROWTH / 2**30:.1f} GB of memory to read ({free / 2**30:.1f} GB are free). Give a smaller one"
+            " with --labels."
+        )
 
 
 def _text_of(raw: bytes) -> tuple[str, str]:
@@ -147,9 +169,17 @@ def _excel_rows(path: Path) -> tuple[list[list[str]], str]:
     from openpyxl import load_workbook  # noqa: PLC0415 - only for the few who have one
 
     try:
+        with ZipFile(path) as packed:
+            unpacked = sum(member.file_size for member in packed.infolist())
+        _check_size(path, unpacked)
         book = load_workbook(path, read_only=True, data_only=True)
-        sheets = {sheet.title: _sheet_rows(sheet) for sheet in book.worksheets if sheet.sheet_state == "visible"}
+        sheets, left = dict[str, list[list[str]]](), MOST_CELLS
+        for sheet in book.worksheets:
+            if sheet.sheet_state == "visible":
+                sheets[sheet.title], left = _sheet_rows(sheet, left)
         book.close()
+    except DatasetError:
+        raise
     except Exception as error:  # openpyxl passes on whatever its zip and XML readers raise
         raise DatasetError(
             f"{path} cannot be read as an Excel table ({one_line(str(error), 100)}). Save it as .csv and give"
@@ -166,9 +196,23 @@ def _excel_rows(path: Path) -> tuple[list[list[str]], str]:
     return rows[header:], note
 
 
-def _sheet_rows(sheet: Any) -> list[list[str]]:
-    rows = [["" if cell is None else str(cell).strip() for cell in row] for row in sheet.iter_rows(values_only=True)]
-    return [row for row in rows if any(row)]
+def _sheet_rows(sheet: Any, left: int) -> tuple[list[list[str]], int]:
+    """Read the rows that are not empty, all as wide as the widest; of `left` cells also how many are left."""
+    sheet.reset_dimensions()  # what the file says of them: empty rows and columns without end, if it likes
+    found = []
+    for row in sheet.iter_rows(values_only=True):
+        left -= 1 + len(row)
+        if left < 0:
+            raise ValueError(f"it has more than {MOST_CELLS:,} cells")
+        texts = ["" if cell is None else str(cell).strip() for cell in row]
+        while texts and not texts[-1]:
+            texts.pop()
+        if texts:
+            found.append(texts)
+    widest = max(map(len, found), default=0)
+    if widest * len(found) > MOST_CELLS:
+        raise ValueError(f"it has more than {MOST_CELLS:,} cells")
+    return [texts + [""] * (widest - len(texts)) for texts in found], left
 
 
 def _from_json(path: Path, text: str) -> Table:
@@ -329,9 +373,15 @@ def _from_rows(path: Path, rows: list[list[str]]) -> Table:
     width = len(rows[0])
     while width > 1 and not any(len(row) >= width and row[width - 1] for row in rows):
         width -= 1  # a delimiter at the end of every line
+    if width > MOST_COLUMNS:
+        raise DatasetError(
+            f"{path} has {width:,} columns, and a table of labels or pixels has {MOST_COLUMNS:,} at most. Give one of"
+            " file and label with --labels."
+        )
     names = [cell.strip() for cell in rows[0][:width]]
     columns = [name or f"column {i}" for i, name in enumerate(names, 1)]
-    columns = [f"{name} ({i})" if columns.count(name) > 1 else name for i, name in enumerate(columns, 1)]
+    times = Counter(columns)
+    columns = [f"{name} ({i})" if times[name] > 1 else name for i, name in enumerate(columns, 1)]
     bad, kept = [], []
     for number, row in enumerate(rows[1:], 2):
         if len(row) < width or any(row[width:]):

@@ -129,7 +129,7 @@ def _is_coco(path: Path) -> bool:
             with path.open("rb") as file:
                 return b'"annotations"' in file.read(2**16) or b'"categories"' in file.read(2**16)
         found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(found, dict) and {"images", "annotations", "categories"} <= found.keys()
 

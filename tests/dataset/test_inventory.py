@@ -1,6 +1,7 @@
 """Every file of the source is found once: as an image, a table, a picture that is not read, or something else."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,22 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path) -> None:
 def test_numbers_in_names_are_sorted_as_numbers(tmp_path: Path) -> None:
     plant(tmp_path, "10/a.png", "9/a.png", "9/b10.png", "9/b9.png")
     assert list(images_below(take_inventory(tmp_path))) == ["9/a.png", "9/b9.png", "9/b10.png", "10/a.png"]
+
+
+def test_folders_in_one_another_without_end_are_walked(tmp_path: Path) -> None:
+    """Deeper than Python calls itself; also below what file managers leave."""
+    before = Path.cwd()
+    try:
+        for start in ("d", "__MACOSX"):
+            os.chdir(tmp_path)
+            for name in [start, *["d"] * 1200]:
+                Path(name).mkdir()
+                os.chdir(name)
+            Path("a.png").write_bytes(b"x")
+    finally:
+        os.chdir(before)
+    tree = take_inventory(tmp_path)
+    assert (tree.total, tree.leftovers) == (1, 1)
+    subprocess.run(
+        ["rm", "-rf", str(tmp_path / "d"), str(tmp_path / "__MACOSX")], check=True
+    )  # pytest's own removal is recursive

@@ -1,13 +1,16 @@
 """Tables as people save them: one text, whatever the encoding, the delimiter and the quotes."""
 
 import json
+import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl import Workbook
 
+from dataset import label_table
 from dataset.label_table import class_order, read_table
 from schema.errors import DatasetError
 
@@ -228,3 +231,76 @@ def test_what_is_not_called_a_table_is_not_opened_as_one(name: str, tmp_path: Pa
     with pytest.raises(DatasetError, match="not called as tables are") as refused:
         read_table(tmp_path / name)
     assert "canary" not in str(refused.value)
+
+
+DEEP = {
+    "labels.json": "[" * 200_000,
+    "labels.jsonl": '{"a":' * 200_000,
+    "labels.csv": 'file,label\n"' + "x" * (2**24 + 1) + '",a\n',
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_a_table_that_no_reader_takes_is_a_sentence(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(DEEP[name])
+    with pytest.raises(DatasetError, match=f"{name} (cannot be read as a table|is no table in JSON)"):
+        read_table(tmp_path / name)
+
+
+def test_a_table_that_would_not_fit_into_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.csv").write_text("file,label\n" + "a.png,b\n" * 1000)
+    monkeypatch.setattr(label_table.psutil, "virtual_memory", lambda: SimpleNamespace(available=100_000))
+    with pytest.raises(DatasetError, match="more than a table of labels, and takes about 0.0 GB of memory to read"):
+        read_table(tmp_path / "a.csv")
+
+
+def test_many_columns_are_read_in_time_and_no_number_of_them(tmp_path: Path) -> None:
+    for columns in (50_000, 200_001):
+        (tmp_path / f"{columns}.csv").write_text("\n".join(",".join(["a"] * columns) for _ in range(2)))
+    assert len(read_table(tmp_path / "50000.csv").columns) == 50_000
+    with pytest.raises(DatasetError, match="has 200,001 columns"):
+        read_table(tmp_path / "200001.csv")
+
+
+def excel(path: Path, rows: str, dimension: str = "") -> Path:
+    """A workbook whose only sheet is written by hand."""
+    book = Workbook()
+    book.active.append(["file", "label"])
+    book.save(path.with_suffix(".whole.xlsx"))
+    with (
+        zipfile.ZipFile(path.with_suffix(".whole.xlsx")) as whole,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made,
+    ):
+        for name in whole.namelist():
+            sheet = f'<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">{dimension}<sheetData>{rows}</sheetData></worksheet>'
+            made.writestr(name, sheet if name.endswith("sheet1.xml") else whole.read(name))
+    return path
+
+
+def row(number: int, *cells: str) -> str:
+    inner = "".join(f'<c r="{cell}{number}" t="inlineStr"><is><t>{cell.lower()}{number}</t></is></c>' for cell in cells)
+    return f'<row r="{number}">{inner}</row>'
+
+
+def test_an_excel_table_has_the_cells_that_it_has_whatever_it_says(tmp_path: Path) -> None:
+    rows = row(1, "A", "B") + row(2, "A", "B") + row(1_000_000, "A")
+    table = read_table(excel(tmp_path / "a.xlsx", rows, '<dimension ref="A1:XFD1048576"/>'))
+    assert (table.columns, table.rows) == (["a1", "b1"], [["a2", "b2"], ["a1000000", ""]])
+
+
+def test_an_excel_table_of_endless_rows_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_table, "MOST_CELLS", 100_000)
+    for name, rows in {
+        "wide rows": "".join(row(i, "XFD") for i in range(1, 20)),
+        "one wide row, and many": row(1, "XFD") + "".join(row(i, "A") for i in range(2, 2000)),
+    }.items():
+        with pytest.raises(DatasetError, match="it has more than 100,000 cells"):
+            read_table(excel(tmp_path / f"{name}.xlsx", rows))
+
+
+def test_an_excel_table_is_measured_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_table, "LARGEST", 10**6)
+    path = excel(tmp_path / "a.xlsx", row(1, "A", "B") * 20_000)
+    assert path.stat().st_size < 10**5
+    with pytest.raises(DatasetError, match="MB as text, more than a table of labels"):
+        read_table(path)

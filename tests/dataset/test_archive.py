@@ -1,0 +1,94 @@
+"""An archive that is made to fill the disk, the memory or the day is refused while nothing of it is unpacked."""
+
+import gzip
+import io
+import lzma
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dataset import archive
+from dataset.archive import unpack
+from schema.errors import DatasetError
+
+ZEROS = bytes(2**20)
+
+
+def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    found = tarfile.TarInfo(name)
+    found.size, found.type = size, kind
+    return found.tobuf(tarfile.GNU_FORMAT)
+
+
+def refused(path: Path, tmp_path: Path, match: str) -> None:
+    with pytest.raises(DatasetError, match=match):
+        unpack(path, tmp_path / "unpacked")
+    assert not list((tmp_path / "unpacked").iterdir())
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME], ids=["pax", "global", "name"]
+)
+def test_a_header_that_never_ends_is_not_read_into_memory(kind: bytes, tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "a.tar.gz", "wb", 1) as file:
+        file.write(header("x", 40 * 2**20, kind))
+        for _ in range(40):
+            file.write(ZEROS)
+        file.write(bytes(1024))
+    refused(tmp_path / "a.tar.gz", tmp_path, "cannot be unpacked: a header of 41,943,040 bytes")
+
+
+def test_a_file_that_is_too_large_is_not_even_passed_over(tmp_path: Path) -> None:
+    with lzma.open(tmp_path / "a.tar.xz", "wb", preset=0) as file:
+        file.write(header("a/big.png", 8 * 2**30))  # what follows is not there: whoever looks for it meets the end
+    refused(tmp_path / "a.tar.xz", tmp_path, "would unpack to 8.0 GB in 1 files or more")
+
+
+def tar_gz(path: Path, names: list[str]) -> None:
+    with tarfile.open(path, "w:gz") as file:
+        for name in names:
+            file.addfile(tarfile.TarInfo(name), io.BytesIO())
+
+
+def zipped(path: Path, names: list[str]) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        for name in names:
+            file.writestr(name, "")
+
+
+@pytest.mark.parametrize(("suffix", "write"), [(".tar.gz", tar_gz), (".zip", zipped)])
+def test_more_files_than_its_bytes_can_be_are_refused(
+    suffix: str, write: Callable[[Path, list[str]], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "FEW_FILES", 100)
+    monkeypatch.setattr(archive, "LEAST_PACKED", 400)
+    write(tmp_path / f"a{suffix}", [f"a/{i}.png" for i in range(2000)])
+    refused(tmp_path / f"a{suffix}", tmp_path, r"in [\d,]+ files or more, which no image set of its size does")
+
+
+@pytest.mark.parametrize(("suffix", "write"), [(".tar.gz", tar_gz), (".zip", zipped)])
+def test_folders_in_folders_without_end_are_refused(
+    suffix: str, write: Callable[[Path, list[str]], None], tmp_path: Path
+) -> None:
+    write(tmp_path / f"a{suffix}", ["d/" * 1200 + "a.png"])
+    refused(tmp_path / f"a{suffix}", tmp_path, "holds folders in 1,201 levels")
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_a_tar_of_any_kind_is_unpacked(mode: str, tmp_path: Path) -> None:
+    suffix = mode.replace("w", "tar").replace(":", ".")
+    with tarfile.open(tmp_path / f"a.{suffix}", mode) as file:  # type: ignore[call-overload]
+        found = tarfile.TarInfo("a/" + "n" * 150)  # longer than a plain header holds
+        found.size = 3
+        file.addfile(found, io.BytesIO(b"abc"))
+    assert (unpack(tmp_path / f"a.{suffix}", tmp_path / "unpacked") / found.name).read_bytes() == b"abc"
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tar.bz2", ".tar.xz", ".zip"])
+def test_what_is_damaged_says_so(suffix: str, tmp_path: Path) -> None:
+    magic = {".tar.gz": b"\x1f\x8b\x08\x00", ".tar.bz2": b"BZh9", ".tar.xz": b"\xfd7zXZ\0"}.get(suffix, b"")
+    (tmp_path / f"a{suffix}").write_bytes(magic + bytes(range(256)) * 4)
+    refused(tmp_path / f"a{suffix}", tmp_path, "cannot be unpacked|is no whole zip")
