@@ -12,6 +12,7 @@ from checkpoints.home import prepare_home
 from dataset.manifest import read_files
 from nodes.data import discovered, located, prepared, preparing
 from nodes.score_notes import IMBALANCED, baseline
+from sandbox.device import find_device
 from sandbox.hardware import hardware
 from schema.dataset import DatasetProfile, ImageSizes, Split
 from schema.events import Preparing
@@ -33,7 +34,9 @@ def look_at_data(
     """
     settings = located(settings)
     machine = hardware(settings.device, settings.gpus)
-    prepare_home()
+    home = prepare_home()
+    if machine.device == "cuda":  # images for a GPU are larger, so it has to be one that a run would use
+        machine = find_device(settings.device, settings.gpus, settings.tier, home).machine
     listing = discovered(settings)
     return prepared(listing, settings, machine, preparing(show)), listing.root
 

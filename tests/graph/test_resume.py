@@ -151,7 +151,7 @@ def without_bubblewrap(monkeypatch: pytest.MonkeyPatch) -> None:
     """It worked when the run began."""
     real = tiers.probe
     gone = tiers.Finding("bwrap", False, "bubblewrap is not installed", "Install it: apt-get install bubblewrap")
-    monkeypatch.setattr(tiers, "probe", lambda tier, folder: gone if tier == "bwrap" else real(tier, folder))
+    monkeypatch.setattr(tiers, "probe", lambda tier, *place: gone if tier == "bwrap" else real(tier, *place))
 
 
 def begun_in_bwrap(photos: Path) -> None:

@@ -10,6 +10,7 @@ from checkpoints.home import datasets_dir, run_dir
 from checkpoints.store import open_store
 from graph.run import resume, run
 from nodes import environment
+from sandbox.device import Device
 from sandbox.hardware import hardware
 from schema.errors import ChangedSince, DatasetError
 from schema.events import Event, RunStarted, Settled
@@ -118,7 +119,7 @@ def test_with_force_it_goes_on_and_the_report_says_where_it_changed(begun: Path)
 
 def test_a_forced_run_plans_with_the_machine_that_there_is(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     smaller = hardware("cpu").model_copy(update={"cores": 1, "memory_bytes": 10**9})
-    monkeypatch.setattr("graph.since.hardware", lambda *_: smaller)
+    monkeypatch.setattr("graph.since.find_device", lambda *_: Device(smaller, "none"))
     go_on(force=True)
     spec = JobSpec.model_validate_json((run_dir("r") / "iterations/0002/jobs/1-s0/job.json").read_bytes())
     assert (spec.threads, spec.limits.memory_bytes) == (1, 850_000_000)
