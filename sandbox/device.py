@@ -118,9 +118,13 @@ def _answer(card: Card, tier: Tier, folder: Path) -> Answer:
         env = environment(place.work, 1, str(place.work), card.uuid)
         try:
             told, words = ask(access, inside, program, env, SECONDS)
-            return Answer.model_validate_json(told) if told else Answer(error=f"no answer ({words or 'not a word'})")
+            return Answer.model_validate_json(told) if told else Answer(error=_silent(words))
         except (OSError, ValidationError) as error:
             return Answer(error=str(error))
+
+
+def _silent(words: str) -> str:
+    return f"the process that tried gave no answer{f': {words}' if words else ''}"
 
 
 def _known(card: Card, tier: Tier, home: Path) -> Answer | None:

@@ -27,6 +27,7 @@ class Driver:
     )  # of cards in MIG mode; None: a number without one
     mode: int = pynvml.NVML_COMPUTEMODE_DEFAULT
     cuda: int = 13020
+    version: str = "615.10"
     processes: list[tuple[int, int | None]] = field(default_factory=list)
     here: bool = True
 
@@ -92,7 +93,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
         "nvmlDeviceGetMaxMigDeviceCount": lambda handle: len(told.slices[handle]),
         "nvmlDeviceGetMigDeviceHandleByIndex": slice_of,
         "nvmlDeviceGetComputeMode": lambda _handle: told.mode,
-        "nvmlSystemGetDriverVersion": lambda: "615.10",
+        "nvmlSystemGetDriverVersion": lambda: told.version,
         "nvmlSystemGetCudaDriverVersion": lambda: told.cuda,
         "nvmlDeviceGetName": lambda handle: f"Card {handle}",
         "nvmlDeviceGetMinorNumber": lambda handle: told.minors[handle],

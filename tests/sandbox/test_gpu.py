@@ -20,7 +20,7 @@ from sandbox.hardware import hardware
 from sandbox.isolation import paths, tiers
 from sandbox.turns import cards_of
 from schema.errors import SettingsError
-from schema.job import Access, Card, Limits
+from schema.job import Access, Card, JobResult, Limits
 from schema.settings import Tier
 from tests.sandbox.conformance.driver import Suite, training
 from tests.sandbox.nvml import Driver, played
@@ -203,7 +203,9 @@ def test_a_card_in_mig_mode_without_a_slice_is_told(driver: Driver) -> None:
     ]
 
 
-def test_jobs_prefer_the_card_with_the_most_room_and_stay_where_they_are_warm_unless_it_is_crowded(driver: Driver) -> None:
+def test_jobs_prefer_the_card_with_the_most_room_and_stay_where_they_are_warm_unless_it_is_crowded(
+    driver: Driver,
+) -> None:
     driver.used = {0: 20 * GB, 1: 3 * GB, 2: GB}
     wanted = Access(tier="none", read=(), gpu=True, limits=Limits(train_seconds=1, memory_bytes=GB))
     first, second, third = gpu.cards()
@@ -237,12 +239,14 @@ raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 30.00 GiB. G
 """
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler to make a driver's library with")
-@pytest.mark.parametrize("tier", ["bwrap", "landlock", "none"])
-def test_a_whole_job_has_one_card_to_itself_and_is_told_what_was_asked_and_free(
-    tier: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+LOST = """
+import torch
+raise torch.AcceleratorError("CUDA error: the launch timed out and was terminated")
+"""
+WITH_A_DRIVER = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler to make a driver's library with")
+
+
+def run_on_a_card(body: str, tier: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobResult:
     """The library that answers is made here; the supervisor that asks it, the sandbox and the job are the real ones."""
     if tier != "none" and not (found := tiers.probe(tier, tmp_path)).works:
         pytest.skip(f"{tier}: {found.text}")
@@ -251,13 +255,22 @@ def test_a_whole_job_has_one_card_to_itself_and_is_told_what_was_asked_and_free(
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, "-x", "c", "-"], input=DRIVER.encode(), check=True)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
     suite = Suite(tier, tmp_path / "suite")
-    directory = suite.directory("hungry")
+    directory = suite.directory("job")
     try:
-        wanted = suite.spec("hungry", training(HUNGRY), ("smoke",), {})
+        wanted = suite.spec("job", training(body), ("smoke",), {})
         job.start(directory, wanted.model_copy(update={"device": "auto"}))
-        result = job.wait(directory)
+        return job.wait(directory)
     finally:
         job.shutdown(suite.run)
+
+
+@pytest.mark.slow
+@WITH_A_DRIVER
+@pytest.mark.parametrize("tier", ["bwrap", "landlock", "none"])
+def test_a_whole_job_has_one_card_to_itself_and_is_told_what_was_asked_and_free(
+    tier: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = run_on_a_card(HUNGRY, tier, tmp_path, monkeypatch)
     assert result.fault is not None
     assert result.fault.kind == "OutOfMemoryError", result.fault
     assert result.fault.component == "training"
@@ -265,3 +278,18 @@ def test_a_whole_job_has_one_card_to_itself_and_is_told_what_was_asked_and_free(
     assert "17.50 GiB is free" in result.fault.message
     assert re.search(r"The card has 24.0 GiB; this step was seen with [\d.]+ [MG]iB of it", result.fault.message)
     assert result.peak_gpu_bytes > 0
+
+
+@pytest.mark.slow
+@WITH_A_DRIVER
+@pytest.mark.parametrize("tier", ["bwrap", "landlock", "none"])
+def test_a_job_whose_card_is_lost_is_not_blamed(tier: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the played library there is no card, so the card does not compute when the supervisor tries it."""
+    result = run_on_a_card(LOST, tier, tmp_path, monkeypatch)
+    assert result.fault is not None
+    assert (result.fault.cause, result.fault.component) == ("device", None)
+    assert job.undone(result)
+    assert (
+        "GPU Played cannot be used: it answers, but PyTorch does not find the driver's CUDA library"
+        in result.fault.message
+    )
