@@ -1,8 +1,11 @@
 """An NVIDIA driver's library, played: what it answers is what a test says."""
 
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 from sandbox import gpu
 
 GB = 2**30
+WITH_A_DRIVER = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler to make a driver's library with")
 
 
 @dataclass
@@ -108,3 +112,53 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
     gpu._start_driver.cache_clear()
     yield told
     gpu._start_driver.cache_clear()
+
+
+# A driver of CUDA 12.4 with one card, for whole processes.
+NVML = """
+#include <string.h>
+typedef struct { unsigned long long total, free, used; } memory;
+static char card; static unsigned long long looks;
+int nvmlInitWithFlags(unsigned flags) { return 0; }
+int nvmlSystemGetDriverVersion(char *text, unsigned size) { strcpy(text, "550.54.15"); return 0; }
+int nvmlSystemGetCudaDriverVersion(int *version) { *version = 12040; return 0; }
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = 1; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) { *handle = &card; return index ? 2 : 0; }
+int nvmlDeviceGetHandleByUUID(const char *uuid, void **handle) { *handle = &card; return strcmp(uuid, "GPU-played") ? 6 : 0; }
+int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(void *handle, void **whole) { return 2; }
+int nvmlDeviceGetUUID(void *handle, char *text, unsigned size) { strcpy(text, "GPU-played"); return 0; }
+int nvmlDeviceGetName(void *handle, char *text, unsigned size) { strcpy(text, "Played"); return 0; }
+int nvmlDeviceGetMinorNumber(void *handle, unsigned *minor) { *minor = 0; return 0; }
+int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned *count, void *processes) { return 3; }
+int nvmlDeviceGetMemoryInfo(void *handle, memory *told) {
+    told->total = 24ull << 30; told->used = ++looks << 27; told->free = told->total - told->used; return 0;
+}
+"""
+LIBCUDA = """
+#include <string.h>
+#include <stdint.h>
+int cuDriverGetVersion(int *version) { *version = 12040; return 0; }
+int cuInit(unsigned flags) { return 0; }
+int refuse(void) { return 3; }
+int cuGetProcAddress_v2(const char *name, void **function, int version, uint64_t flags, int *status) {
+    if (status) *status = 0;
+    *function = !strcmp(name, "cuDriverGetVersion") ? (void *)cuDriverGetVersion
+        : !strcmp(name, "cuInit") ? (void *)cuInit
+        : !strcmp(name, "cuGetProcAddress") ? (void *)cuGetProcAddress_v2 : (void *)refuse;
+    return 0;
+}
+int cuGetProcAddress(const char *name, void **function, int version, uint64_t flags) {
+    return cuGetProcAddress_v2(name, function, version, flags, 0);
+}
+"""
+
+
+def libraries(folder: Path, *names: str) -> Path:
+    """Make libraries of the driver of these names; the folder for LD_LIBRARY_PATH."""
+    sources = {"libnvidia-ml.so.1": NVML, "libcuda.so.1": LIBCUDA}
+    made = folder / "driver"
+    made.mkdir()
+    for name in names:
+        command = ["cc", "-shared", "-fPIC", "-o", made / name, "-x", "c", "-"]
+        subprocess.run(command, input=sources[name].encode(), check=True)
+    return made

@@ -4,7 +4,6 @@ The driver's libraries are played, or PyTorch is; the process that tries, its sa
 """
 
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +21,7 @@ from sandbox.isolation import tiers
 from schema.errors import SettingsError
 from schema.pipeline import Fault
 from schema.settings import Tier
-from tests.sandbox.nvml import GB, Driver, played
+from tests.sandbox.nvml import GB, WITH_A_DRIVER, Driver, libraries, played
 
 TIERS: list[Tier] = ["bwrap", "landlock", "none"]
 WORKS = {
@@ -125,33 +124,11 @@ def test_a_card_that_computes_is_used(torch: PlayTorch, tier: Tier, home: Path) 
     )  # fmt: skip
 
 
-LIBCUDA = """
-#include <string.h>
-#include <stdint.h>
-int cuDriverGetVersion(int *version) { *version = 12040; return 0; }
-int cuInit(unsigned flags) { return 0; }
-int refuse(void) { return 3; }
-int cuGetProcAddress_v2(const char *name, void **function, int version, uint64_t flags, int *status) {
-    if (status) *status = 0;
-    *function = !strcmp(name, "cuDriverGetVersion") ? (void *)cuDriverGetVersion
-        : !strcmp(name, "cuInit") ? (void *)cuInit
-        : !strcmp(name, "cuGetProcAddress") ? (void *)cuGetProcAddress_v2 : (void *)refuse;
-    return 0;
-}
-int cuGetProcAddress(const char *name, void **function, int version, uint64_t flags) {
-    return cuGetProcAddress_v2(name, function, version, flags, 0);
-}
-"""
-
-
-@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler to make a driver's library with")
+@WITH_A_DRIVER
 def test_the_real_pytorch_on_a_driver_that_is_too_old(
     driver: Driver, tier: Tier, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library = tmp_path / "driver/libcuda.so.1"
-    library.parent.mkdir()
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, "-x", "c", "-"], input=LIBCUDA.encode(), check=True)
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(libraries(tmp_path, "libcuda.so.1")))
     driver.version, driver.cuda = "550.54.15", 12040
     answer = device._answer(gpu.cards()[0], tier, home)
     if not answer.cuda:

@@ -4,8 +4,6 @@ The driver is played, because this suite has to run where there is none.
 """
 
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -23,7 +21,7 @@ from schema.errors import SettingsError
 from schema.job import Access, Card, JobResult, Limits
 from schema.settings import Tier
 from tests.sandbox.conformance.driver import Suite, training
-from tests.sandbox.nvml import Driver, played
+from tests.sandbox.nvml import WITH_A_DRIVER, Driver, libraries, played
 
 GB = 2**30
 
@@ -214,23 +212,6 @@ def test_jobs_prefer_the_card_with_the_most_room_and_stay_where_they_are_warm_un
     assert list(cards_of(wanted, first).values()) == [third, second, first]  # and not a card that is full
 
 
-DRIVER = """
-#include <string.h>
-typedef struct { unsigned long long total, free, used; } memory;
-static char card; static unsigned long long looks;
-int nvmlInitWithFlags(unsigned flags) { return 0; }
-int nvmlDeviceGetCount_v2(unsigned *count) { *count = 1; return 0; }
-int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) { *handle = &card; return index ? 2 : 0; }
-int nvmlDeviceGetHandleByUUID(const char *uuid, void **handle) { *handle = &card; return strcmp(uuid, "GPU-played") ? 6 : 0; }
-int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(void *handle, void **whole) { return 2; }
-int nvmlDeviceGetUUID(void *handle, char *text, unsigned size) { strcpy(text, "GPU-played"); return 0; }
-int nvmlDeviceGetName(void *handle, char *text, unsigned size) { strcpy(text, "Played"); return 0; }
-int nvmlDeviceGetMinorNumber(void *handle, unsigned *minor) { *minor = 0; return 0; }
-int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned *count, void *processes) { return 3; }
-int nvmlDeviceGetMemoryInfo(void *handle, memory *told) {
-    told->total = 24ull << 30; told->used = ++looks << 27; told->free = told->total - told->used; return 0;
-}
-"""
 HUNGRY = """
 import os
 import torch
@@ -243,17 +224,13 @@ LOST = """
 import torch
 raise torch.AcceleratorError("CUDA error: the launch timed out and was terminated")
 """
-WITH_A_DRIVER = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler to make a driver's library with")
 
 
 def run_on_a_card(body: str, tier: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobResult:
     """The library that answers is made here; the supervisor that asks it, the sandbox and the job are the real ones."""
     if tier != "none" and not (found := tiers.probe(tier, tmp_path)).works:
         pytest.skip(f"{tier}: {found.text}")
-    library = tmp_path / "driver/libnvidia-ml.so.1"
-    library.parent.mkdir()
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, "-x", "c", "-"], input=DRIVER.encode(), check=True)
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(libraries(tmp_path, "libnvidia-ml.so.1")))
     suite = Suite(tier, tmp_path / "suite")
     directory = suite.directory("job")
     try:
@@ -289,7 +266,4 @@ def test_a_job_whose_card_is_lost_is_not_blamed(tier: Tier, tmp_path: Path, monk
     assert result.fault is not None
     assert (result.fault.cause, result.fault.component) == ("device", None)
     assert job.undone(result)
-    assert (
-        "GPU Played cannot be used: it answers, but PyTorch does not find the driver's CUDA library"
-        in result.fault.message
-    )
+    assert "GPU Played cannot be used: its driver 550.54.15 supports CUDA up to 12.4" in result.fault.message
