@@ -16,8 +16,9 @@ TAKEN = re.compile(r"busy or unavailable", re.IGNORECASE)
 NOT_IN_WHEELS = re.compile(r"no kernel image", re.IGNORECASE)
 NO_DRIVER = re.compile(r"found no NVIDIA driver|no CUDA-capable device", re.IGNORECASE)
 LEAST_DRIVER = {11: "450", 12: "525", 13: "580"}  # for any CUDA of this major version (NVIDIA's release notes)
-# PyTorch's own indexes. That of a major version serves every driver that knows this major version, and has code for older cards.
-INDEXES = {11: "cu118", 12: "cu126"}
+# PyTorch's own indexes by what the driver supports: within a major version the minor one does not matter.
+INDEXES = {11: "cu118", 12: "cu128"}
+FOR_OLD_CARDS, OLD = "cu126", (7, 5)  # the last index with code for compute capabilities below this one
 GUIDE = "docs/gpu.md"
 
 
@@ -44,7 +45,7 @@ def problem_of(card: Card, answer: Answer) -> Problem | None:
     """None for a card that computes."""
     if not answer.error:
         return None
-    found = _of_versions(answer) or _of_mode(card, answer) or _of_memory(card, answer) or _of_code(answer)
+    found = _of_versions(card, answer) or _of_mode(card, answer) or _of_memory(card, answer) or _of_code(answer)
     found = found or _of_libraries(answer) or Problem(
         f"PyTorch cannot compute on it: {one_line(answer.error, 300).rstrip('.')}. See what nvidia-smi and dmesg say of it; "
         "a restart of the machine mends most", lies_in="sandbox",
@@ -59,14 +60,15 @@ def no_memory_node(card: Card) -> Problem:
     )
 
 
-def _of_versions(answer: Answer) -> Problem | None:
+def _of_versions(card: Card, answer: Answer) -> Problem | None:
     if answer.torch and not answer.cuda:
         return Problem(f"PyTorch {answer.torch} is built for CPUs. Install one with CUDA: make TORCH=default ({GUIDE})")
     known, built = gpu.driver_cuda(), _numbers(answer.cuda)
     if known is None or not built or known[0] >= built[0]:
         return None
     newer = LEAST_DRIVER.get(built[0])
-    index = INDEXES.get(known[0])
+    old = known[0] == 12 and (gpu.capability(card) or OLD) < OLD
+    index = FOR_OLD_CARDS if old else INDEXES.get(known[0])
     fitting = f", or install a PyTorch that fits it: make TORCH={index} ({GUIDE})" if index else ""
     return Problem(
         f"its driver {gpu.driver_version()} supports CUDA up to {known[0]}.{known[1]}, and PyTorch {answer.torch} is built "
@@ -104,8 +106,8 @@ def _of_code(answer: Answer) -> Problem | None:
     shown = ", ".join(f"{number // 10}.{number % 10}" for number in has) or "others"
     text = f"PyTorch {answer.torch} has no code for its compute capability {answer.capability} (it has {shown}). "
     older = has and _numbers(answer.capability) < (has[0] // 10, has[0] % 10)
-    way = f"Install one that has: make TORCH=cu126 ({GUIDE})" if older else f"Install a newer one ({GUIDE})"
-    return Problem(text + way, lies_in="card")
+    index = FOR_OLD_CARDS if older else "default"
+    return Problem(f"{text}Install one that has: make TORCH={index} ({GUIDE})", lies_in="card")
 
 
 def _of_libraries(answer: Answer) -> Problem | None:

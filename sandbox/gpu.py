@@ -152,6 +152,14 @@ def driver_cuda() -> tuple[int, int] | None:
     return None
 
 
+def capability(card: Card) -> tuple[int, int] | None:
+    """Return the compute capability; None if the driver does not tell."""
+    with contextlib.suppress(pynvml.NVMLError):
+        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(_by_uuid(card.uuid))
+        return int(major), int(minor)
+    return None
+
+
 def compute_mode(card: Card) -> int | None:
     """Return NVML_COMPUTEMODE_*; None if the driver does not tell."""
     with contextlib.suppress(pynvml.NVMLError):

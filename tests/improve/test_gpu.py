@@ -14,7 +14,7 @@ from tests.scripted import image_folder
 
 Improve = Callable[..., subprocess.CompletedProcess[str]]
 TOLD = "GPU Played cannot be used: its driver 550.54.15 supports CUDA up to 12.4, and PyTorch "
-REMEDY = "Update the driver to 580 or newer, or install a PyTorch that fits it: make TORCH=cu126 (docs/gpu.md)."
+REMEDY = "Update the driver to 580 or newer, or install a PyTorch that fits it: make TORCH=cu128 (docs/gpu.md)."
 pytestmark = WITH_A_DRIVER
 
 

@@ -61,9 +61,12 @@ def packages(lock: Path) -> set[str]:
     return set(re.findall(r"^([a-z0-9._-]+)==", lock.read_text(), re.MULTILINE))
 
 
-@pytest.mark.parametrize(("cuda", "index"), [("12.4", "cu126"), ("11.8", "cu118")])
-def test_a_driver_that_is_too_old_is_told_before_the_download(checkout: Checkout, cuda: str, index: str) -> None:
-    checkout.program("nvidia-smi", SMI.format(cuda=cuda))
+@pytest.mark.parametrize("label", ["CUDA Version", "CUDA UMD Version"])
+@pytest.mark.parametrize(("cuda", "index"), [("12.4", "cu128"), ("11.8", "cu118")])
+def test_a_driver_that_is_too_old_is_told_before_the_download(
+    checkout: Checkout, cuda: str, index: str, label: str
+) -> None:
+    checkout.program("nvidia-smi", SMI.format(cuda=cuda).replace("CUDA Version", label))
     _, told = checkout.make()
     (line,) = [line for line in told.split("\n") if "NVIDIA driver" in line]
     assert f"supports CUDA {cuda[:2]}, and this PyTorch needs CUDA 13" in line
@@ -80,7 +83,7 @@ def test_a_driver_that_fits_and_no_driver_are_not_spoken_of(checkout: Checkout, 
     assert "download.pytorch.org" not in checkout.asked()
 
 
-@pytest.mark.parametrize("index", ["cu126", "cpu"])
+@pytest.mark.parametrize("index", ["cu128", "cpu"])
 def test_another_pytorch_comes_from_its_index_and_all_else_from_the_lock(checkout: Checkout, index: str) -> None:
     _, told = checkout.make(f"TORCH={index}")
     assert f"PyTorch from https://download.pytorch.org/whl/{index}" in told
@@ -104,4 +107,4 @@ def test_the_choice_stays_until_another_is_made(checkout: Checkout) -> None:
 def test_a_slip_of_the_pen_is_told(checkout: Checkout) -> None:
     code, told = checkout.make("TORCH=cuda")
     assert code == 2
-    assert "TORCH=cuda: expected default, cpu, or an index of PyTorch such as cu126" in told
+    assert "TORCH=cuda: expected default, cpu, or an index of PyTorch such as cu128" in told

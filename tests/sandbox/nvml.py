@@ -32,6 +32,7 @@ class Driver:
     mode: int = pynvml.NVML_COMPUTEMODE_DEFAULT
     cuda: int = 13020
     version: str = "615.10"
+    capability: tuple[int, int] = (9, 0)
     processes: list[tuple[int, int | None]] = field(default_factory=list)
     here: bool = True
 
@@ -96,6 +97,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
         "nvmlDeviceGetMigMode": mig_mode,
         "nvmlDeviceGetMaxMigDeviceCount": lambda handle: len(told.slices[handle]),
         "nvmlDeviceGetMigDeviceHandleByIndex": slice_of,
+        "nvmlDeviceGetCudaComputeCapability": lambda _handle: told.capability,
         "nvmlDeviceGetComputeMode": lambda _handle: told.mode,
         "nvmlSystemGetDriverVersion": lambda: told.version,
         "nvmlSystemGetCudaDriverVersion": lambda: told.cuda,

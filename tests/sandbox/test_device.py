@@ -138,15 +138,19 @@ def test_the_real_pytorch_on_a_driver_that_is_too_old(
     assert problem
     assert problem.text == (
         f"GPU Card 0 cannot be used: its driver 550.54.15 supports CUDA up to 12.4, and PyTorch {answer.torch} is built for CUDA "
-        f"{answer.cuda}. Update the driver to 580 or newer, or install a PyTorch that fits it: make TORCH=cu126 (docs/gpu.md)."
+        f"{answer.cuda}. Update the driver to 580 or newer, or install a PyTorch that fits it: make TORCH=cu128 (docs/gpu.md)."
     )
 
 
-def test_a_driver_that_is_too_old_is_told_with_what_to_type(torch: PlayTorch, driver: Driver, home: Path) -> None:
-    driver.version, driver.cuda = "470.82.01", 11040
-    torch(error="The NVIDIA driver on your system is too old (found version 11040).", at="init")
-    assert "supports CUDA up to 11.4" in (text := refused(home))
-    assert "Update the driver to 580 or newer, or install a PyTorch that fits it: make TORCH=cu118" in text
+@pytest.mark.parametrize(
+    ("cuda", "capability", "index"), [(11040, (8, 0), "cu118"), (12020, (7, 5), "cu128"), (12080, (6, 1), "cu126")]
+)
+def test_a_driver_that_is_too_old_is_told_with_what_to_type(
+    torch: PlayTorch, driver: Driver, home: Path, cuda: int, capability: tuple[int, int], index: str
+) -> None:
+    driver.cuda, driver.capability = cuda, capability
+    torch(error="The NVIDIA driver on your system is too old", at="init")
+    assert f"make TORCH={index} (docs/gpu.md)" in refused(home)
 
 
 def test_a_card_that_pytorch_has_no_code_for(torch: PlayTorch, tier: Tier, home: Path) -> None:
@@ -154,6 +158,14 @@ def test_a_card_that_pytorch_has_no_code_for(torch: PlayTorch, tier: Tier, home:
     assert refused(home, tier) == (
         "GPU Card 0 cannot be used: PyTorch 2.15.0+cu132 has no code for its compute capability 6.1 (it has 7.5, 8.0, 9.0, 12.0). "
         "Install one that has: make TORCH=cu126 (docs/gpu.md)."
+    )
+
+
+def test_a_card_that_is_newer_than_pytorch(torch: PlayTorch, home: Path) -> None:
+    torch(capability=[15, 0], error="CUDA error: no kernel image is available", at="kernel")
+    assert (
+        "no code for its compute capability 15.0 (it has 7.5, 8.0, 9.0, 12.0). Install one that has: make TORCH=default"
+        in refused(home)
     )
 
 
