@@ -125,6 +125,17 @@ def test_a_forced_run_plans_with_the_machine_that_there_is(begun: Path, monkeypa
     assert (spec.threads, spec.limits.memory_bytes) == (1, 850_000_000)
 
 
+def test_a_gpu_that_computes_no_more_is_a_change_and_the_reason_is_told(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(device="NVIDIA H200", driver="550.54")
+    lost = Device(hardware("cpu"), "none", notes=["GPU NVIDIA H200 cannot be used: its driver is too old."])
+    monkeypatch.setattr("graph.since.find_device", lambda *_: lost)
+    with pytest.raises(ChangedSince, match=r"(?s)device: NVIDIA H200 -> .*GPU NVIDIA H200 cannot be used.*--force"):
+        go_on()
+    assert lost.notes[0] in go_on(force=True)
+
+
 def test_images_that_changed_are_named(begun: Path) -> None:
     (begun / "left" / "0.png").unlink()
     (begun / "left" / "1.png").rename(begun / "left" / "new.png")
