@@ -10,7 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sandbox import job
 from sandbox.watch import memory, unlinked
+from tests.sandbox.jobs import GB, lay_out_data, spec, training
 
 MB = 2**20
 SIZE = 200 * MB
@@ -85,3 +87,27 @@ for number in range(3, 20):
     with holding(hides, str(file)) as process:
         assert not [name for name in process.open_files() if "file" in name.path]
         assert unlinked([process], {tmp_path.stat().st_dev}).on_disk == SIZE
+
+
+READS_ALL = f"""
+import mmap, os
+there = os.open("array", os.O_RDWR | os.O_CREAT)
+os.ftruncate(there, {3 * GB})
+held = mmap.mmap(there, 0, prot=mmap.PROT_READ)
+sum(held[page] for page in range(0, {3 * GB}, 4096))
+"""
+
+
+@LINUX
+@pytest.mark.slow
+def test_a_job_may_read_an_array_that_is_larger_than_its_memory(tmp_path: Path) -> None:
+    lay_out_data(tmp_path)
+    directory = tmp_path / "iterations/0000/jobs/1-s0"
+    directory.parent.mkdir(parents=True)
+    wanted = spec(tmp_path, training(READS_ALL), memory_bytes=GB, disk_bytes=4 * GB)
+    try:
+        job.start(directory, wanted.model_copy(update={"steps": ("smoke",)}))
+        result = job.wait(directory)
+    finally:
+        job.shutdown(tmp_path)
+    assert result.ok, result.fault
