@@ -1,4 +1,4 @@
-"""What a run computes on: a GPU that has shown that it can, in the sandbox that jobs will have, or the CPU with the reason."""
+"""What a run computes on: a GPU that has computed in the sandbox that jobs will have, or the CPU."""
 
 import contextlib
 import json
@@ -30,7 +30,7 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """The machine as jobs will have it; `notes` are sentences for the person, `answer` is that of the GPU that was tried."""
+    """The machine as jobs will have it. `notes` are sentences for the person, `answer` is the chosen GPU's."""
 
     machine: Hardware
     tier: Tier
@@ -66,7 +66,8 @@ def find_device(
     told = " ".join(problems)
     if device == "cuda":
         raise SettingsError(f"--device cuda: {told} Or train on the CPU: --device cpu")
-    return Device(described(None), choose(sandbox, home), gpu.uuids(gpus), [f"{told} Training on the CPU instead."])
+    notes = [f"{told} Training on the CPU instead."]
+    return Device(described(None), choose(sandbox, home), gpu.uuids(gpus), notes)
 
 
 def is_suspected(error: str) -> bool:
@@ -75,7 +76,10 @@ def is_suspected(error: str) -> bool:
 
 
 def trouble(card: Card, tier: Tier, folder: Path) -> str:
-    """Try a card anew, whatever it has shown before: why it cannot compute, empty if it can or if others fill its memory."""
+    """Try a card anew: why it cannot compute, empty if it can.
+
+    Memory that is full says nothing of the card: a neighbour may have come.
+    """
     answer = _answer(card, tier, folder)
     problem = None if FULL.search(answer.error) else problem_of(card, answer)
     return problem.text if problem else ""
@@ -87,7 +91,7 @@ def forget(home: Path) -> None:
 
 
 def _tried(card: Card, sandbox: Tier | Literal["auto"], home: Path) -> tuple[Tier, Answer, list[str]] | Problem:
-    """Return the best tier in which the card computes, its answer, and a note if a better tier had to be passed over."""
+    """Return the best tier in which the card computes, its answer, and a note if a better one does not do."""
     if not gpu.make_memory_node():
         return no_memory_node(card)
     try:
@@ -100,8 +104,8 @@ def _tried(card: Card, sandbox: Tier | Literal["auto"], home: Path) -> tuple[Tie
         problem = problem_of(card, answer)
         if problem is None:
             _keep(card, tier, home, answer)
-            notes = [f"In the sandbox {tiers[0]}: {problem.text} Therefore {tier}." for problem in problems[:1]]
-            return tier, answer, notes
+            passed_over = [f"In the sandbox {tiers[0]}: {one.text} Therefore {tier}." for one in problems[:1]]
+            return tier, answer, passed_over
         problems.append(problem)
         if problem.lies_in != "sandbox":  # the next tier would not mend it
             break
@@ -128,13 +132,16 @@ def _silent(words: str) -> str:
 
 
 def _known(card: Card, tier: Tier, home: Path) -> Answer | None:
-    with contextlib.suppress(ValidationError):
-        return Answer.model_validate(_kept(home)[_key(card, tier)]) if _key(card, tier) in _kept(home) else None
+    with contextlib.suppress(ValidationError, KeyError):
+        return Answer.model_validate(_kept(home)[_key(card, tier)])
     return None
 
 
 def _keep(card: Card, tier: Tier, home: Path, answer: Answer) -> None:
-    """Answers of before the last start of the machine are dropped. Of two runs at once one may lose its own, and asks again."""
+    """Keep an answer, and drop those of before the machine's last start.
+
+    Of two runs at once one may lose its answer, and asks again.
+    """
     boot = _key(card, tier).split()[0]
     kept = {key: value for key, value in _kept(home).items() if key.startswith(boot)}
     if kept.get(_key(card, tier)) is None:
@@ -170,4 +177,4 @@ def _crowded(card: Card) -> list[str]:
     if not gpu.is_crowded(card):
         return []
     held, all_ = (f"{size / 2**30:.0f}" for size in (gpu.in_use(card), card.memory_bytes))
-    return [f"Other programs hold {held} of the {all_} GiB of GPU {card.name}, and no other GPU has more room."]
+    return [f"Other programs hold {held} of {all_} GiB of GPU {card.name}, and no other GPU has more room."]

@@ -15,7 +15,7 @@ FULL = re.compile(r"out of memory", re.IGNORECASE)
 TAKEN = re.compile(r"busy or unavailable", re.IGNORECASE)
 NOT_IN_WHEELS = re.compile(r"no kernel image", re.IGNORECASE)
 NO_DRIVER = re.compile(r"found no NVIDIA driver|no CUDA-capable device", re.IGNORECASE)
-LEAST_DRIVER = {11: "450", 12: "525", 13: "580"}  # for any CUDA of this major version (NVIDIA's release notes)
+LEAST_DRIVER = {11: "450", 12: "525", 13: "580"}  # NVIDIA's release notes: for any CUDA of this major version
 # PyTorch's own indexes by what the driver supports: within a major version the minor one does not matter.
 INDEXES = {11: "cu118", 12: "cu128"}
 FOR_OLD_CARDS, OLD = "cu126", (7, 5)  # the last index with code for compute capabilities below this one
@@ -35,7 +35,7 @@ class Answer(Record):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """`text`: what was found, and what to type. `lies_in`: what else may do, another card of this machine or another tier of isolation."""
+    """`text`: what was found, and what to type. `lies_in`: where another one may do, a card or a sandbox."""
 
     text: str
     lies_in: Literal["card", "machine", "sandbox"] = "machine"
@@ -47,7 +47,8 @@ def problem_of(card: Card, answer: Answer) -> Problem | None:
         return None
     found = _of_versions(card, answer) or _of_mode(card, answer) or _of_memory(card, answer) or _of_code(answer)
     found = found or _of_libraries(answer) or Problem(
-        f"PyTorch cannot compute on it: {one_line(answer.error, 300).rstrip('.')}. See what nvidia-smi and dmesg say of it; "
+        f"PyTorch cannot compute on it: {one_line(answer.error, 300).rstrip('.')}. "
+        "See what nvidia-smi and dmesg say of it; "
         "a restart of the machine mends most", lies_in="sandbox",
     )  # fmt: skip
     return Problem(f"GPU {card.name} cannot be used: {found.text}.", found.lies_in)
@@ -62,7 +63,8 @@ def no_memory_node(card: Card) -> Problem:
 
 def _of_versions(card: Card, answer: Answer) -> Problem | None:
     if answer.torch and not answer.cuda:
-        return Problem(f"PyTorch {answer.torch} is built for CPUs. Install one with CUDA: make TORCH=default ({GUIDE})")
+        remedy = f"Install one with CUDA: make TORCH=default ({GUIDE})"
+        return Problem(f"PyTorch {answer.torch} is built for CPUs. {remedy}")
     known, built = gpu.driver_cuda(), _numbers(answer.cuda)
     if known is None or not built or known[0] >= built[0]:
         return None
@@ -71,19 +73,24 @@ def _of_versions(card: Card, answer: Answer) -> Problem | None:
     index = FOR_OLD_CARDS if old else INDEXES.get(known[0])
     fitting = f", or install a PyTorch that fits it: make TORCH={index} ({GUIDE})" if index else ""
     return Problem(
-        f"its driver {gpu.driver_version()} supports CUDA up to {known[0]}.{known[1]}, and PyTorch {answer.torch} is built "
-        f"for CUDA {answer.cuda}. Update the driver{f' to {newer} or newer' if newer else ''}{fitting}"
+        f"its driver {gpu.driver_version()} supports CUDA up to {known[0]}.{known[1]}, and "
+        f"PyTorch {answer.torch} is built for CUDA {answer.cuda}. "
+        f"Update the driver{f' to {newer} or newer' if newer else ''}{fitting}"
     )
 
 
 def _of_mode(card: Card, answer: Answer) -> Problem | None:
     mode = gpu.compute_mode(card)
     if mode == pynvml.NVML_COMPUTEMODE_PROHIBITED:
-        return Problem("its compute mode is Prohibited. Allow programs on it: sudo nvidia-smi -c 0", lies_in="card")
+        text = "its compute mode is Prohibited. Allow programs on it: sudo nvidia-smi -c 0"
+        return Problem(text, lies_in="card")
     if not TAKEN.search(answer.error):
         return None
     if mode == pynvml.NVML_COMPUTEMODE_EXCLUSIVE_PROCESS:
-        text = "another program has it for itself (compute mode Exclusive Process). Wait for that program, or let others in: sudo nvidia-smi -c 0"
+        text = (
+            "another program has it for itself (compute mode Exclusive Process). "
+            "Wait for that program, or let others in: sudo nvidia-smi -c 0"
+        )
         return Problem(text, lies_in="card")
     return Problem(
         "it is busy or unavailable. See what nvidia-smi says of it, or choose others: --gpus", lies_in="card"
@@ -94,20 +101,21 @@ def _of_memory(card: Card, answer: Answer) -> Problem | None:
     if not FULL.search(answer.error):
         return None
     held, all_ = (f"{size / 2**30:.1f}" for size in (gpu.in_use(card), card.memory_bytes))
-    text = f"its memory is full: other programs hold {held} of {all_} GiB. Wait for them, or choose others: --gpus"
-    return Problem(text, lies_in="card")
+    text = f"its memory is full: other programs hold {held} of {all_} GiB"
+    return Problem(f"{text}. Wait for them, or choose others: --gpus", lies_in="card")
 
 
 def _of_code(answer: Answer) -> Problem | None:
     """A card that is older than all that PyTorch has code for, or newer."""
     if not NOT_IN_WHEELS.search(answer.error):
         return None
-    has = sorted({int(name[3:].rstrip("af")) for name in answer.archs if re.fullmatch(r"sm_\d{2,4}[af]?", name)})
+    named = (re.fullmatch(r"sm_(\d{2,4})[af]?", name) for name in answer.archs)
+    has = sorted({int(found[1]) for found in named if found})
     shown = ", ".join(f"{number // 10}.{number % 10}" for number in has) or "others"
-    text = f"PyTorch {answer.torch} has no code for its compute capability {answer.capability} (it has {shown}). "
+    text = f"PyTorch {answer.torch} has no code for its compute capability {answer.capability} (it has {shown})"
     older = has and _numbers(answer.capability) < (has[0] // 10, has[0] % 10)
     index = FOR_OLD_CARDS if older else "default"
-    return Problem(f"{text}Install one that has: make TORCH={index} ({GUIDE})", lies_in="card")
+    return Problem(f"{text}. Install one that has: make TORCH={index} ({GUIDE})", lies_in="card")
 
 
 def _of_libraries(answer: Answer) -> Problem | None:
@@ -115,7 +123,8 @@ def _of_libraries(answer: Answer) -> Problem | None:
         return None
     return Problem(
         "it answers, but PyTorch does not find the driver's CUDA library (libcuda.so.1). Install it "
-        "(Debian and Ubuntu: libnvidia-compute-..., or libcuda1), or start the container with NVIDIA_DRIVER_CAPABILITIES=compute,utility",
+        "(Debian and Ubuntu: libnvidia-compute-..., or libcuda1), or start the container with "
+        "NVIDIA_DRIVER_CAPABILITIES=compute,utility",
         lies_in="sandbox",
     )
 

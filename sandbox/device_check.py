@@ -1,5 +1,5 @@
 # ruff: noqa: TID251 - runs inside the sandbox, as jobs do
-"""Compute one number on the GPU that this process sees, and answer as JSON on descriptor 3 (sandbox/device_answer.py)."""
+"""Compute one number on the GPU that this process sees, and answer as JSON on descriptor 3."""
 
 import json
 import os

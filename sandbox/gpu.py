@@ -57,14 +57,14 @@ def look() -> Found:
             continue
         if _is_sliced(handle) and not list(_slices(handle)):
             unusable.append(
-                f"GPU {entry.strip()} is in MIG mode and has no MIG device: make one (sudo nvidia-smi mig -i {entry.strip()} -cgi 0 -C), "
-                f"or leave that mode (sudo nvidia-smi -i {entry.strip()} -mig 0)."
+                f"GPU {entry.strip()} is in MIG mode and has no MIG device: make one "
+                f"(sudo nvidia-smi mig -i {entry.strip()} -cgi 0 -C), or leave that mode (sudo nvidia-smi -i {entry.strip()} -mig 0)."
             )
     return Found(list(dict.fromkeys(found)), unusable)
 
 
 def by_room(found: list[Card]) -> list[Card]:
-    """Order cards by the memory in use on them, the least first: on a shared machine the first card is the one that everybody takes."""
+    """Order cards by the memory in use on them, the least first: on a shared machine everybody takes card 0."""
     return sorted(found, key=in_use)
 
 
@@ -170,7 +170,8 @@ def compute_mode(card: Card) -> int | None:
 def make_memory_node() -> bool:
     """Have /dev/nvidia-uvm, without which no CUDA program starts; False if it is missing and cannot be made.
 
-    The first CUDA program after the start of the machine makes it, but no program in a sandbox can: it takes root's rights.
+    The first CUDA program after the start of the machine makes it, but no program in a sandbox can: it takes
+    root's rights.
     """
     if CONTROL.exists() and not MEMORY_NODE.exists() and shutil.which(MAKE_NODE[0]):
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):

@@ -349,7 +349,10 @@ def _fault(place: Path, job_dir: Path, spec: JobSpec, step: Step, run: StepRun) 
 
 
 def _of_the_card(fault: Fault, spec: JobSpec, card: Card | None, zygote: Zygote) -> Fault | None:
-    """Nobody's mistake: a card that does not compute any more. A job cannot bring it about by its words, since the card is tried anew."""
+    """Nobody's mistake: a card that does not compute any more.
+
+    A job cannot bring it about by its words, since the card is tried anew.
+    """
     if (
         card is None
         or fault.cause not in {"code", "died"}

@@ -147,8 +147,8 @@ def memory(processes: list[psutil.Process], scratch: int = 0) -> int:
     """Bytes in use by the tree and its `scratch` files, each page counted once, save those of a process that does not let itself be read:
     a program without the right to read it. 0 where the kernel does not tell.
 
-    Pages of mapped files on disk are not counted: the kernel takes them back when it needs room, and whoever reads an array that is
-    larger than the memory would be ended for it."""
+    Pages of mapped files on disk are not counted: the kernel takes them back when it needs room, and whoever
+    reads an array that is larger than the memory would be ended for it."""
     own = shared = 0
     for process in processes:
         place, bytes_ = resident(process.pid)
@@ -205,7 +205,7 @@ def unlinked(processes: list[psutil.Process], disks: set[int]) -> Unlinked:
 
 
 def _mapped_without_name(process: psutil.Process, disks: set[int]) -> dict[tuple[int, int], int]:
-    """Return the bytes that a process maps of each deleted file on these disks, by device and inode: it may have closed them."""
+    """Return the bytes that a process maps of each deleted file on these disks, by device and inode."""
     found: dict[tuple[int, int], int] = {}
     with contextlib.suppress(OSError, ValueError):
         for line in Path(resident(process.pid)[0], "maps").read_bytes().split(b"\n"):

@@ -143,7 +143,8 @@ def test_the_real_pytorch_on_a_driver_that_is_too_old(
 
 
 @pytest.mark.parametrize(
-    ("cuda", "capability", "index"), [(11040, (8, 0), "cu118"), (12020, (7, 5), "cu128"), (12080, (6, 1), "cu126")]
+    ("cuda", "capability", "index"),
+    [(11040, (8, 0), "cu118"), (12020, (7, 5), "cu128"), (12080, (6, 1), "cu126")],
 )
 def test_a_driver_that_is_too_old_is_told_with_what_to_type(
     torch: PlayTorch, driver: Driver, home: Path, cuda: int, capability: tuple[int, int], index: str
@@ -154,7 +155,11 @@ def test_a_driver_that_is_too_old_is_told_with_what_to_type(
 
 
 def test_a_card_that_pytorch_has_no_code_for(torch: PlayTorch, tier: Tier, home: Path) -> None:
-    torch(capability=[6, 1], error="CUDA error: no kernel image is available for execution on the device", at="kernel")
+    torch(
+        capability=[6, 1],
+        error="CUDA error: no kernel image is available for execution on the device",
+        at="kernel",
+    )
     assert refused(home, tier) == (
         "GPU Card 0 cannot be used: PyTorch 2.15.0+cu132 has no code for its compute capability 6.1 (it has 7.5, 8.0, 9.0, 12.0). "
         "Install one that has: make TORCH=cu126 (docs/gpu.md)."
@@ -199,7 +204,10 @@ def test_a_card_that_takes_nobody_in(torch: PlayTorch, driver: Driver, home: Pat
     ("error", "told"),
     [
         ("Found no NVIDIA driver on your system.", "does not find the driver's CUDA library (libcuda.so.1)"),
-        ("CUDA error: uncorrectable ECC error encountered", "uncorrectable ECC error encountered. See what nvidia-smi"),
+        (
+            "CUDA error: uncorrectable ECC error encountered",
+            "uncorrectable ECC error encountered. See what nvidia-smi",
+        ),
         ("dies", "PyTorch cannot compute on it: the process that tried gave no answer"),
         ("hangs", "PyTorch cannot compute on it: the process that tried gave no answer"),
     ],
@@ -255,7 +263,7 @@ def test_another_card_is_taken_where_the_first_is_at_fault(torch: PlayTorch, dri
     assert (found.machine.device, found.gpus) == ("cuda", ("GPU-aa11",))
     assert [note.split(": ")[0] for note in found.notes] == [
         "GPU Card 0 cannot be used",
-        "Other programs hold 20 of the 24 GiB of GPU Card 1, and no other GPU has more room.",
+        "Other programs hold 20 of 24 GiB of GPU Card 1, and no other GPU has more room.",
     ]
 
 
@@ -300,7 +308,9 @@ def test_a_tier_is_tried_with_the_card(driver: Driver, tier: Tier, home: Path, m
     asked: list[bool] = []
     real = tiers.launch
     monkeypatch.setattr(
-        tiers, "launch", lambda access, *rest, **named: asked.append(access.gpu) or real(access, *rest, **named)
+        tiers,
+        "launch",
+        lambda access, *rest, **named: asked.append(access.gpu) or real(access, *rest, **named),
     )
     assert tiers.probe(tier, home, gpu.cards()[0]).works
     assert tiers.probe(tier, home).works
