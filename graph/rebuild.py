@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from checkpoints.home import home
 from checkpoints.store import Store
 from nodes.profile import opening, weights_for
 from nodes.summarize import best_score, reason_to_end, settled
-from sandbox.hardware import hardware
+from sandbox.device import find_device
 from schema.run import RunRow
 from schema.state import State
 
@@ -25,7 +26,9 @@ def rebuilt(row: RunRow, store: Store) -> State:
     rows = store.ledger(row.name)
     kept = [one.iteration for one in rows if one.verdict in {"first", "accepted"}]
     newest = rows[-1].iteration
-    state = opening(row.name, row.settings, hardware(row.settings.device, row.settings.gpus), weights_for(row.settings))
+    settings = row.settings
+    device = find_device(settings.device, settings.gpus, settings.tier, home())
+    state = opening(row.name, settings, device.machine, weights_for(settings))
     state["clock"] = row.seconds
     state["iteration"], state["iteration_clock"] = newest, row.seconds
     state["best"] = kept[-1] if kept else None

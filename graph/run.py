@@ -21,6 +21,7 @@ from graph.build import build_graph
 from graph.endings import exists, told
 from graph.resume import Point, point
 from nodes.services import Services
+from sandbox.device import find_device
 from sandbox.gpu import uuids
 from sandbox.isolation.tiers import choose
 from schema.errors import CheckpointsDamaged, NothingToResume, ReviewWaits, RunNameTaken, SettingsError
@@ -99,7 +100,8 @@ def begun(
     services: Services | None = None,
 ) -> Iterator[Event]:
     """A new run, event by event."""
-    settings = settled(settings.model_copy(update={"tier": choose(settings.tier, prepare_home())}))
+    prepare_home()
+    settings = settled(settings)
     name = name or settings.name
     name = valid_run_name(name) if name else fresh_name(settings.dataset, [row.name for row in open_store().runs()])
     settings = settings.model_copy(update={"name": name})
@@ -148,7 +150,11 @@ def resumed(
 
 def _in_tier(settings: Settings, row: RunRow) -> Settings:
     try:
-        return settings.model_copy(update={"tier": choose(settings.tier, home())})
+        if settings.tier == "auto":
+            tier = find_device(settings.device, settings.gpus, "auto", home()).tier
+        else:
+            tier = choose(settings.tier, home())
+        return settings.model_copy(update={"tier": tier})
     except SettingsError as error:
         raise SettingsError(
             f"Run {row.name!r} began in the sandbox {row.sandbox}, and goes on in no weaker one by itself. {error} "
@@ -180,7 +186,7 @@ def _events(compiled: Any, inputs: Any, config: dict[str, Any], control: RunCont
         drive.hold()
         event = EVENTS.validate_python(raw)
         if isinstance(event, DatasetReady) and not drive.resumed:  # only now what the user gave is known to be good
-            yield _started(drive, [])
+            yield _started(drive, event.notes)
         yield event
 
 
@@ -205,7 +211,7 @@ def _started(drive: Drive, notes: list[str]) -> RunStarted:
     return RunStarted(
         run=drive.name,
         resumed=drive.resumed,
-        sandbox=settings.tier,
+        sandbox=store.run(drive.name).settings.tier,
         model=f"{settings.model}{at}",
         notes=[*drive.notes, *notes],
         **before,

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+from checkpoints.home import home
 from dataset.manifest import stamp
 from nodes.data import Source, arrays_of, moved, source_of
 from nodes.environment import decisive, differences, environment_of
-from sandbox.hardware import hardware
+from sandbox.device import find_device
 from schema.dataset import DatasetProfile
 from schema.errors import ChangedSince
 from schema.run import Change, Environment, RunRow
@@ -33,16 +34,17 @@ def ground(
         settings = moved(row.name, settings, profile, data)
     profile = arrays_of(row.name, settings, profile)
     source = source_of(settings, profile) if data is None else Source(stamp(settings.dataset, settings.labels))
-    machine = hardware(settings.device, settings.gpus)
+    device = find_device(settings.device, settings.gpus, settings.tier, home())
+    machine = device.machine
     told = differences(row.environment, environment_of(machine, row.environment.dataset)) if row.environment else []
     lines = [*decisive(told), *source.changes]
     if lines and not force:
-        raise ChangedSince(_refusal(row.name, lines, data_alone=not decisive(told)))
-    notes = [*([source.note] if source.note else []), *(line for line in told if line not in lines)]
+        raise ChangedSince(_refusal(row.name, [*lines, *device.notes], data_alone=not decisive(told)))
+    notes = [*device.notes, *([source.note] if source.note else []), *(line for line in told if line not in lines)]
     if lines:
         notes += [f"changed since, as --force allows: {line}" for line in lines]
     return Ground(
-        settings=settings,
+        settings=settings.model_copy(update={"gpus": device.gpus}),
         profile=profile.model_copy(update={"stamp": source.stamp}),
         environment=_from_now_on(row.environment, machine, iteration, lines),
         machine=machine if decisive(told) else None,

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
+from checkpoints.home import prepare_home
 from dataset.manifest import read_files
 from nodes.data import discovered, located, prepared, preparing
 from nodes.decoding import UNCONFINED, tier_to_look
 from nodes.score_notes import IMBALANCED, baseline
+from sandbox.device import find_device
 from sandbox.hardware import hardware
 from schema.dataset import DatasetProfile, ImageSizes, Split
 from schema.events import Preparing
@@ -39,6 +41,8 @@ def look_at_data(settings: Settings, show: Callable[[Preparing], None] = lambda 
     settings = located(settings)
     machine = hardware(settings.device, settings.gpus)
     tier = tier_to_look(settings.tier)
+    if machine.device == "cuda":  # images for a GPU are larger, so it has to be one that a run would use
+        machine = find_device(settings.device, settings.gpus, tier, prepare_home()).machine
     listing = discovered(settings)
     profile = prepared(listing, settings, machine, tier, preparing(show))
     if tier == "none" and settings.tier == "auto" and listing.root:

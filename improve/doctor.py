@@ -11,11 +11,13 @@ from shutil import disk_usage
 from typing import NamedTuple
 
 from checkpoints.home import prepare_home
+from sandbox import gpu
+from sandbox.device import Device, find_device
 from sandbox.hardware import hardware
 from sandbox.isolation import cgroup
 from sandbox.isolation.tiers import NONE, survey
 from sandbox.pretrained.disk import in_cache, on_disk
-from schema.errors import ImproveError
+from schema.errors import HomeError, ImproveError, SettingsError
 
 ROOMS = ("agents", "checkpoints", "dataset", "graph", "improve", "nodes", "sandbox", "schema")
 PACKAGES = ("torch", "torchvision", "timm", "langgraph", "scikit-learn", "ruff", "ty")
@@ -50,10 +52,7 @@ def findings(weights_dir: str | None) -> Iterator[Finding]:
     for package in PACKAGES:
         yield _installed(package)
     yield _torch_pair()
-    machine = hardware("auto")
-    memory = f"{machine.memory_bytes / 2**30:.0f} GB of memory"
-    gpu = f", {machine.gpu_memory_bytes / 2**30:.0f} GB on the GPU" if machine.device == "cuda" else ""
-    yield Finding(True, f"trains on {machine.device}: {machine.name}, {machine.cores} cores, {memory}{gpu}")
+    yield from _device()
     from agents.llm.keys import find_variable  # noqa: PLC0415
     from agents.llm.providers import KEYS  # noqa: PLC0415 - half a second, which other commands have no use for
 
@@ -81,7 +80,7 @@ def _installed(package: str) -> Finding:
 
 def _torch_pair() -> Finding:
     """In a process of its own: this one does not import torch."""
-    code = "import torch, torchvision; torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5); print(torch.cuda.is_available())"
+    code = "import torch, torchvision; torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return Finding(True, "torch and torchvision belong together")
@@ -90,6 +89,30 @@ def _torch_pair() -> Finding:
         False,
         f"torch and torchvision do not work together ({reason}); reinstall both: pip install --force-reinstall torch torchvision",
     )
+
+
+def _device() -> Iterator[Finding]:
+    """What trainings run on; of a GPU what it has shown, or why it is not used and what to type."""
+    try:
+        home = prepare_home()
+        try:
+            found = find_device("auto", (), "auto", home)
+        except SettingsError:  # no sandbox works, which is told below
+            found = find_device("auto", (), "none", home)
+    except HomeError:  # told below
+        found = Device(hardware("cpu"), "none")
+    machine, answer = found.machine, found.answer
+    memory = f"{machine.memory_bytes / 2**30:.0f} GB of memory"
+    yield Finding(True, f"trains on {machine.device}: {machine.name}, {machine.cores} cores, {memory}")
+    if answer:
+        newest = ".".join(map(str, gpu.driver_cuda() or ("?",)))
+        yield Finding(
+            True,
+            f"GPU {machine.name} computes in the sandbox {found.tier}: {machine.gpu_memory_bytes / 2**30:.0f} GB, driver "
+            f"{gpu.driver_version()} (CUDA up to {newest}), PyTorch {answer.torch} (CUDA {answer.cuda})",
+        )
+    for note in found.notes:
+        yield Finding(machine.device == "cuda", note)
 
 
 def _sandboxes() -> Iterator[Finding]:

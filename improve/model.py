@@ -49,7 +49,7 @@ class Model:
         if isinstance(images, str | Path | Image.Image):
             raise InputError(f"predict takes a list of images, not one alone: predict([image]). {EXPECTED}")
         with (
-            decoders_in(self.winner.tier) as decoders,
+            decoders_in(self.winner.device.tier) as decoders,
             closing(probabilities(self.winner, self._decoded(images, decoders))) as found,
         ):
             rows = [row for row in found if isinstance(row, np.ndarray)]

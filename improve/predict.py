@@ -16,16 +16,16 @@ from improve.aside import job_aside
 from nodes.context import job_dir, trained_attempt
 from nodes.decoding import decoders_in
 from sandbox import artifacts, job
+from sandbox.device import Device, find_device
 from sandbox.gpu import cards
-from sandbox.hardware import default_limits, hardware
-from sandbox.isolation.tiers import choose
+from sandbox.hardware import default_limits
 from sandbox.pretrained.broker import fetch, missing_in
 from schema.dataset import DatasetProfile
 from schema.errors import ImproveError, InputError
 from schema.job import JobSpec
 from schema.pipeline import Fault
 from schema.pretrained import Pretrained
-from schema.settings import Settings, Tier, make_settings
+from schema.settings import Settings, make_settings
 
 BATCH_BYTES = 64 * 2**20  # of decoded images that are held in memory, and predicted by one job
 SECONDS_PER_IMAGE = 1.0  # that a prediction may take at most, on top of its limit of time: a slow CPU needs a tenth
@@ -47,7 +47,7 @@ class Winner:
     result: Result
     profile: DatasetProfile
     settings: Settings
-    tier: Tier
+    device: Device
     pretrained: Pretrained
 
 
@@ -58,11 +58,12 @@ def winner_of(name: str, store: Store, sandbox: str | None = None) -> Winner:
     """
     row, result = store.run(name), load(name)
     settings = make_settings(row.settings.model_dump() | ({"tier": sandbox} if sandbox else {}))
-    tier = choose(settings.tier, prepare_home())
+    gpus = tuple(card.uuid for card in cards() if card.uuid in settings.gpus)  # where none is left: any
+    device = find_device(settings.device, gpus, settings.tier, prepare_home())
     if row.profile is None or not result.weights.exists():
         raise InputError(f"Run {name!r} has no trained pipeline yet. `improve show {name}` tells where it is.")
     pretrained = pretrained_again(name, int(result.script.parent.name), store)
-    return Winner(result, row.profile, settings, tier, pretrained)
+    return Winner(result, row.profile, settings, device, pretrained)
 
 
 def predict(
@@ -84,7 +85,7 @@ def predict(
             told()
             yield found.reason if isinstance(found, Unreadable) else found
 
-    with decoders_in(winner.tier) as decoders, closing(probabilities(winner, decoded(decoders))) as rows:
+    with decoders_in(winner.device.tier) as decoders, closing(probabilities(winner, decoded(decoders))) as rows:
         for row in rows:
             told()
             file = waiting.popleft()
@@ -137,7 +138,7 @@ def _batches(images: Iterable[np.ndarray | str]) -> Iterator[list[np.ndarray | s
 
 def _run(winner: Winner, folder: Path, images: np.ndarray) -> np.ndarray:
     """Predict in a job. The array is written over the one before it, under one name: what a sandbox was opened for stays as it is."""
-    array, settings, machine = folder.parent / "images.npy", winner.settings, hardware(winner.settings.device)
+    array, settings, machine = folder.parent / "images.npy", winner.settings, winner.device.machine
     np.save(array, images)
     limits = default_limits(machine, 60.0)
     most = BATCH_BYTES // images[0].nbytes + 1
@@ -151,10 +152,10 @@ def _run(winner: Winner, folder: Path, images: np.ndarray) -> np.ndarray:
         weights_file=str(winner.result.weights),
         steps=("predict",),
         device=machine.device,
-        gpus=tuple(card.uuid for card in cards() if card.uuid in settings.gpus),  # where none is left: any
+        gpus=winner.device.gpus,
         together=settings.jobs_per_gpu,
         threads=machine.cores,
-        tier=winner.tier,
+        tier=winner.device.tier,
         limits=limits.model_copy(update={"predict_seconds": limits.predict_seconds + SECONDS_PER_IMAGE * most}),
     )
     job.start(folder, spec)

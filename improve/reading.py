@@ -142,7 +142,7 @@ def predict(
         raise InputError("--csv and --json: choose one of the two.")
     winner = winner_of(name, open_store(), sandbox)
     given = images_given(images, sys.stdin.buffer.read)
-    for note in given.notes:
+    for note in [*winner.device.notes, *given.notes]:
         say(one_line(note, 1000), err=True)
     bad = 0
     with (

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import ValidationError
@@ -19,8 +20,8 @@ from nodes.data import arrays_of, moved
 from nodes.environment import differences, environment_of
 from sandbox import artifacts, job
 from sandbox.assemble import foreign
-from sandbox.hardware import default_limits, hardware
-from sandbox.isolation.tiers import choose
+from sandbox.device import Device, find_device
+from sandbox.hardware import default_limits
 from schema.dataset import DatasetProfile, Split
 from schema.errors import ImproveError, InputError, SettingsError
 from schema.events import Event, NodeEntered
@@ -70,8 +71,8 @@ def replay(
     row = store.run(name)
     settings = make_settings(row.settings.model_dump() | ({"tier": sandbox} if sandbox else {}))
     before = _trained(row, iteration, store)
-    machine = _machine(before)
-    tier = choose(settings.tier, prepare_home())
+    device = _device(before, settings.tier)
+    machine, tier = device.machine, device.tier
     settings = settings if data is None else moved(name, settings, before.profile, data)
     profile = arrays_of(name, settings, before.profile)
     then = _predictions(before.directory, profile)
@@ -134,14 +135,16 @@ def _iteration(name: str, iteration: int | None, store: Store) -> int:
     return iteration
 
 
-def _machine(before: Trained) -> Hardware:
+def _device(before: Trained, tier: Tier | Literal["auto"]) -> Device:
     try:
-        return hardware(before.spec.device)
+        return find_device(before.spec.device, (), tier, prepare_home())
     except SettingsError:
+        if before.spec.device == "cpu":
+            raise
         had = before.row.environment
         card = f" ({had.at(before.iteration).device})" if had else ""
         raise InputError(
-            f"{before.title} was trained on a GPU{card}, and none answers here (improve doctor). "
+            f"{before.title} was trained on a GPU{card}, and none can be used here (improve doctor says why). "
             "On a CPU it would be another training: repeat it on a machine with a GPU."
         ) from None
 

@@ -158,7 +158,7 @@ def started_lines(event: RunStarted, settings: Settings) -> list[str]:
     if settings.longest_training < settings.train_seconds and not event.resumed:
         minutes = round(settings.longest_training / 60, 2)
         lines.append(f"note: each training may take {minutes:g} min: a quarter of --budget")
-    return lines + [f"note: {clean(note)}" for note in event.notes]
+    return lines + [f"note: {clean(note, 1000)}" for note in event.notes]
 
 
 def preparing_line(event: Preparing) -> str:

@@ -18,9 +18,7 @@ from nodes.environment import environment_of
 from nodes.events import tell
 from nodes.services import Services
 from nodes.stopping import stopping
-from sandbox.gpu import uuids
-from sandbox.hardware import hardware
-from sandbox.isolation.tiers import choose
+from sandbox.device import find_device
 from sandbox.pretrained.disk import hub_answers, in_cache, on_disk
 from schema.dataset import DatasetProfile
 from schema.errors import RunNameTaken
@@ -44,11 +42,11 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
     team, asked = team_before(settings, services)
     team.check()
     weights = weights_for(settings)
-    machine = hardware(settings.device, settings.gpus)
-    tier = choose(settings.tier, prepare_home())
-    settings = settings.model_copy(update={"tier": tier, "gpus": uuids(settings.gpus)})
+    found = find_device(settings.device, settings.gpus, settings.tier, prepare_home())
+    machine = found.machine
+    settings = settings.model_copy(update={"tier": found.tier, "gpus": found.gpus})
     read = stamp(settings.dataset, settings.labels)
-    images = prepared(discovered(settings), settings, machine, tier, preparing(tell, stopping)).model_copy(
+    images = prepared(discovered(settings), settings, machine, found.tier, preparing(tell, stopping)).model_copy(
         update={"stamp": read}
     )
     store = services.store()
@@ -64,7 +62,7 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
     store.set_environment(name, environment_of(machine, images.key))
     first = job_spec(settings, machine, images, weights, {"name": name, "pipeline": ""})
     services.jobs.warm(run_dir(name), first.access)  # it imports torch while the first pipeline is designed
-    tell(DatasetReady(profile=images))
+    tell(DatasetReady(profile=images, notes=found.notes))
     return dict(opening(name, settings, machine, weights))
 
 

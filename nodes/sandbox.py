@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from checkpoints.home import home
 from checkpoints.store import Store
 from dataset.prepare import load_labels
 from nodes.assemble import script_of
@@ -23,6 +24,7 @@ from nodes.pretrained import obtained
 from nodes.services import Services
 from nodes.stopping import cancelled_by_person, stopping
 from sandbox import artifacts
+from sandbox.device import forget
 from sandbox.pretrained.broker import MOST
 from sandbox.scoring import score
 from schema.errors import JobsUnavailable, RunStopped
@@ -136,6 +138,9 @@ def _run_job(training: Training, state: State, services: Services, weights: Pret
         raise
     if result.fault and result.fault.cause == "sandbox":
         raise JobsUnavailable(f"The sandbox {result.tier} does not work: {result.fault.message}", run=state["run"])
+    if result.fault and result.fault.cause == "device":
+        forget(home())
+        raise JobsUnavailable(result.fault.message, run=state["run"])
     if result.fault and result.fault.cause == "stopped":
         raise RunStopped(f"the job {directory.name} was stopped", run=state["run"])
     return result

@@ -8,10 +8,10 @@ from typing import Literal
 
 import psutil
 
-from sandbox.gpu import chosen
+from sandbox.gpu import chosen, look
 from sandbox.isolation import cgroup
 from schema.errors import SettingsError
-from schema.job import Limits
+from schema.job import Card, Limits
 from schema.team import Hardware
 
 
@@ -21,9 +21,15 @@ def hardware(device: Literal["auto", "cpu", "cuda"], gpus: tuple[str, ...] = ())
         raise SettingsError(f"--gpus {','.join(gpus)} and --device cpu: choose one of the two.")
     card = None if device == "cpu" else next(iter(chosen(gpus)), None)
     if device == "cuda" and card is None:
+        reasons = "".join(f" {reason}" for reason in look().unusable)
         raise SettingsError(
-            "--device cuda: no NVIDIA GPU answers. Use --device cpu, or check the driver (nvidia-smi) and CUDA_VISIBLE_DEVICES."
+            f"--device cuda: no NVIDIA GPU answers.{reasons} Use --device cpu, or check the driver (nvidia-smi) and CUDA_VISIBLE_DEVICES."
         )
+    return described(card)
+
+
+def described(card: Card | None) -> Hardware:
+    """This machine with the GPU that it trains on; None: on its CPU."""
     return Hardware(
         device="cuda" if card else "cpu",
         name=card.name if card else _processor(),

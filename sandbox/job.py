@@ -138,8 +138,8 @@ def _await_end(directory: Path) -> None:
 
 
 def undone(result: JobResult) -> bool:
-    """Ended by the person, or for want of a sandbox: it says nothing about the pipeline, and is begun anew when asked for again."""
-    return result.fault is not None and result.fault.cause in {"stopped", "sandbox"}
+    """Ended by the person, or for want of a sandbox or a GPU that computes: it says nothing about the pipeline, and is begun anew when asked for again."""
+    return result.fault is not None and result.fault.cause in {"stopped", "sandbox", "device"}
 
 
 def _is_given_what_it_lacked(result: JobResult, directory: Path, now: JobSpec) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from sandbox import artifacts, durable, gpu, interrupted, line, room
+from sandbox import artifacts, device, durable, gpu, interrupted, line, room
 from sandbox.attribution import fault_from
 from sandbox.interrupted import Training
 from sandbox.isolation import cgroup
@@ -190,7 +190,7 @@ def _run_steps(job_dir: Path, spec: JobSpec, zygote: Zygote, card: Card | None, 
             continue
         fault = _fault(zygote.room, job_dir, spec, step, run)
         if fault:
-            fault = explained(fault, _use(zygote.room, spec, card, run))
+            fault = _of_the_card(fault, spec, card, zygote) or explained(fault, _use(zygote.room, spec, card, run))
             break
     log.close()
     room.take_out(zygote.room, spec, job_dir, None if spec.tier == "none" else zygote.user)
@@ -346,6 +346,21 @@ def _fault(place: Path, job_dir: Path, spec: JobSpec, step: Step, run: StepRun) 
         limit=run.limit,
         limits=spec.limits,
     )
+
+
+def _of_the_card(fault: Fault, spec: JobSpec, card: Card | None, zygote: Zygote) -> Fault | None:
+    """Nobody's mistake: a card that does not compute any more.
+
+    A job cannot bring it about by its words, since the card is tried anew.
+    """
+    if (
+        card is None
+        or fault.cause not in {"code", "died"}
+        or not device.is_suspected(f"{fault.message}\n{fault.excerpt}")
+    ):
+        return None
+    found = device.trouble(card, spec.tier, zygote.room.parent)
+    return Fault(stage=fault.stage, kind="device", cause="device", message=found) if found else None
 
 
 def _stack(place: Path, limit: Limit | None) -> str:

@@ -34,10 +34,13 @@ class Wait:
 
 
 def cards_of(access: Access, warm: Card | None) -> dict[str, Card]:
-    """By the name of their line; the one that the process is `warm` for comes first. Raises SandboxFailed where all that the run may use are gone."""
+    """By the name of their line. The one that the process is `warm` for comes first, unless it is crowded; the
+    others by the memory in use on them. Raises SandboxFailed where all that the run may use are gone."""
     if not access.gpu:
         return {}
     there = [card for card in gpu.cards() if not access.gpus or card.uuid in access.gpus]
     if access.gpus and not there:
         raise SandboxFailed(f"of the GPUs that the run may use ({', '.join(access.gpus)}) none answers")
-    return {f"gpu-{card.uuid}": card for card in sorted(there, key=lambda card: card != warm)}
+    keeps = warm in there and warm is not None and not gpu.is_crowded(warm)
+    ordered = sorted(gpu.by_room(there), key=lambda card: not keeps or card != warm)
+    return {f"gpu-{card.uuid}": card for card in ordered}

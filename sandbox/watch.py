@@ -145,7 +145,10 @@ def _places(pid: int) -> Iterator[str]:
 
 def memory(processes: list[psutil.Process], scratch: int = 0) -> int:
     """Bytes in use by the tree and its `scratch` files, each page counted once, save those of a process that does not let itself be read:
-    a program without the right to read it. 0 where the kernel does not tell."""
+    a program without the right to read it. 0 where the kernel does not tell.
+
+    Pages of mapped files on disk are not counted: the kernel takes them back when it needs room, and whoever
+    reads an array that is larger than the memory would be ended for it."""
     own = shared = 0
     for process in processes:
         place, bytes_ = resident(process.pid)
@@ -156,7 +159,7 @@ def memory(processes: list[psutil.Process], scratch: int = 0) -> int:
         except OSError:
             continue
         else:
-            own += parts.get("Pss", 0) - parts.get("Pss_Shmem", 0)
+            own += parts.get("Pss_Anon", parts.get("Pss", 0))  # before Linux 5.3 there is only the sum of all kinds
             shared += parts.get("Pss_Shmem", 0)
     return own + max(shared, scratch) if own else 0
 
@@ -194,6 +197,22 @@ def unlinked(processes: list[psutil.Process], disks: set[int]) -> Unlinked:
                 told = os.stat(f"{folder}/{name}")  # noqa: PTH116
                 if stat.S_ISREG(told.st_mode) and told.st_nlink == 0:
                     sizes[told.st_dev, told.st_ino] = told.st_blocks * 512
+        for file, size in _mapped_without_name(process, disks).items():
+            sizes.setdefault(file, size)
     found.on_disk = sum(size for (device, _), size in sizes.items() if device in disks)
     found.in_memory = sum(sizes.values()) - found.on_disk
+    return found
+
+
+def _mapped_without_name(process: psutil.Process, disks: set[int]) -> dict[tuple[int, int], int]:
+    """Return the bytes that a process maps of each deleted file on these disks, by device and inode."""
+    found: dict[tuple[int, int], int] = {}
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path(resident(process.pid)[0], "maps").read_bytes().split(b"\n"):
+            if line.endswith(b" (deleted)"):
+                span, _, _, device, inode, *_ = line.split(maxsplit=5)
+                place = os.makedev(*(int(part, 16) for part in device.split(b":"))), int(inode)
+                begin, end = (int(part, 16) for part in span.split(b"-"))
+                if place[0] in disks:
+                    found[place] = found.get(place, 0) + end - begin
     return found

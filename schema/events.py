@@ -19,7 +19,9 @@ class RunStarted(Record):
     model: str
     seconds: float = Field(default=0.0, description="Wall clock spent before, when resumed")
     spent: Spent = Field(default_factory=Spent, description="On language models before, when resumed")
-    notes: list[str] = Field(default_factory=list, description="What is not as it was, when resumed")
+    notes: list[str] = Field(
+        default_factory=list, description="Of the machine, and what is not as it was, when resumed"
+    )
 
 
 class Preparing(Record):
@@ -35,6 +37,7 @@ class Preparing(Record):
 class DatasetReady(Record):
     kind: Literal["dataset_ready"] = "dataset_ready"
     profile: DatasetProfile
+    notes: list[str] = Field(default_factory=list, description="What the person should know of the machine")
 
 
 class NodeEntered(Record):

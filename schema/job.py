@@ -40,11 +40,12 @@ class Plan(Record):
 
 
 class Card(Record):
-    """An NVIDIA card, or a slice of one. `uuid` is the name that the driver, CUDA and NVML share; `minor` the number of the device node."""
+    """An NVIDIA card, or a slice of one. `uuid` is the name that the driver, CUDA and NVML share; `minor` the number of the device node,
+    None on WSL 2, where cards have none."""
 
     uuid: str
     name: str
-    minor: int
+    minor: int | None
     memory_bytes: int
 
 

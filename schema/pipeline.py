@@ -12,7 +12,7 @@ COMPONENTS: tuple[Component, ...] = ("data", "model", "training")
 
 # Why it cannot be scored, as our side saw it. A job cannot choose one: `code` is all that its own account can bring about.
 Cause = Literal[
-    "code", "died", "time", "memory", "output", "disk", "processes", "stopped", "sandbox", "spent", "skipped"
+    "code", "died", "time", "memory", "output", "disk", "processes", "stopped", "sandbox", "device", "spent", "skipped"
 ]
 
 Stage = Literal["parse", "contract", "smoke", "train", "predict", "score"]

@@ -1,5 +1,6 @@
 """Which isolation works here: found by starting a program in it that tries to get out, never by looking for files."""
 
+import contextlib
 import json
 import os
 import platform
@@ -7,17 +8,20 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from sandbox.isolation import bwrap, landlock
 from sandbox.isolation.launch import Place, launch
 from schema.errors import SettingsError
-from schema.job import Access, Limits
+from schema.job import Access, Card, Limits
 from schema.settings import Tier
 
 ISOLATED: tuple[Tier, ...] = ("bwrap", "landlock")  # best first
 PROBE_SECONDS = 30.0
+MOST_ANSWERED = 2**16  # bytes
 PROBE_USER = 61183  # next to those of jobs (sandbox/isolation/users.py)
 NONE = "generated code runs as you: its environment is scrubbed and its limits are kept, but it can read your files and use the network"
 APPARMOR = (
@@ -56,36 +60,45 @@ class Finding(NamedTuple):
     remedy: str = ""  # a line to type
 
 
-def survey(folder: Path) -> list[Finding]:
+def survey(folder: Path, card: Card | None = None) -> list[Finding]:
     """Every isolated tier, best first, each tried in a temporary directory beside what it must not be able to read."""
-    return [probe(tier, folder) for tier in ISOLATED]
+    return [probe(tier, folder, card) for tier in ISOLATED]
 
 
-def choose(wanted: Tier | Literal["auto"], folder: Path) -> Tier:
-    """The tier to use: `wanted` if it works, or (auto) the best that does. Raises SettingsError, which says what to type; never a weaker one."""
+def choose(wanted: Tier | Literal["auto"], folder: Path, card: Card | None = None) -> Tier:
+    """The tier to use: `wanted` if it works, or (auto) the best that does; opened for this GPU where jobs will have one.
+    Raises SettingsError, which says what to type; never a weaker one."""
+    return working(wanted, folder, card)[0]
+
+
+def working(wanted: Tier | Literal["auto"], folder: Path, card: Card | None = None) -> list[Tier]:
+    """All tiers that `choose` may take, best first; at least one. Raises SettingsError."""
     if wanted == "none":
-        return wanted
-    found = survey(folder) if wanted == "auto" else [probe(wanted, folder)]
-    working = next((finding.tier for finding in found if finding.works), None)
-    if working:
-        return working
+        return [wanted]
+    found = survey(folder, card) if wanted == "auto" else [probe(wanted, folder, card)]
+    good = [finding.tier for finding in found if finding.works]
+    if good:
+        return good
     reasons = " ".join(f"{finding.tier}: {finding.text}. {finding.remedy}".strip() for finding in found)
     raise SettingsError(
         f"No sandbox for generated code works here. {reasons} Or, without isolation ({NONE}): --sandbox none"
     )
 
 
-def probe(tier: Tier, folder: Path) -> Finding:
+def probe(tier: Tier, folder: Path, card: Card | None = None) -> Finding:
     missing = _missing(tier)
     if missing:
         return missing
-    with (
-        tempfile.TemporaryDirectory(dir=folder, prefix="probe-") as made,
-        socket.create_server(("127.0.0.1", 0)) as server,
-    ):
-        place = _furnish(Path(made))
+    with furnished(folder) as place, socket.create_server(("127.0.0.1", 0)) as server:
+        access = Access(
+            tier=tier,
+            read=(),
+            gpu=card is not None,
+            card=card,
+            limits=Limits(train_seconds=PROBE_SECONDS, memory_bytes=2**28, disk_bytes=2**20),
+        )
         try:
-            seen, words = _try(tier, place, server.getsockname()[1])
+            seen, words = _try(access, place, server.getsockname()[1])
         except OSError as error:
             seen, words = {}, str(error)
     failed = sorted(NEEDED - {name for name, possible in seen.items() if possible})
@@ -117,34 +130,38 @@ def _missing(tier: Tier) -> Finding | None:
     return None
 
 
-def _furnish(folder: Path) -> Place:
-    room, user = folder / "room", PROBE_USER if os.getuid() == 0 else None
-    place = Place(room, room / "work", room / "work", folder / "canary", user)
-    folder.chmod(0o755)
-    place.work.mkdir(mode=0o755, parents=True)
-    if user is not None:
-        os.chown(place.work, user, user)
-    (room / "given").write_text("given", encoding="utf-8")
-    place.canary.write_text("secret", encoding="utf-8")
-    place.canary.chmod(0o666)
-    return place
+@contextlib.contextmanager
+def furnished(folder: Path) -> Iterator[Place]:
+    """A place in `folder` to run a program of ours in, as a job would run; gone when it is over."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix="probe-") as made:
+        top, user = Path(made), PROBE_USER if os.getuid() == 0 else None
+        room = top / "room"
+        place = Place(room, room / "work", room / "work", top / "canary", user)
+        top.chmod(0o755)
+        place.work.mkdir(mode=0o755, parents=True)
+        if user is not None:
+            os.chown(place.work, user, user)
+        (room / "given").write_text("given", encoding="utf-8")
+        place.canary.write_text("secret", encoding="utf-8")
+        place.canary.chmod(0o666)
+        yield place
 
 
-def _try(tier: Tier, place: Place, port: int) -> tuple[dict[str, bool], str]:
-    """What is possible inside, and the last words where nothing came back."""
-    access = Access(
-        tier=tier, read=(), limits=Limits(train_seconds=PROBE_SECONDS, memory_bytes=2**28, disk_bytes=2**20)
-    )
-    paths = [str(place.room / "given"), str(place.canary), str(place.canary.parent / "outside")]
-    program = [os.path.realpath(sys.executable), "-I", "-S", "-c", _TRY, *paths, str(port), str(os.getpid()), _began()]
+def ask(access: Access, place: Place, program: list[str], env: dict[str, str], seconds: float) -> tuple[bytes, str]:
+    """Run a program in a sandbox; return what it wrote to descriptor 3, and its last words. Raises OSError."""
     ours, theirs = socket.socketpair()
     with ours, tempfile.TemporaryFile() as log:
         with theirs:
-            process = launch(access, place, program, {"PATH": "/usr/bin:/bin"}, channel=theirs.fileno(), log=log)
-        ours.settimeout(PROBE_SECONDS)
+            process = launch(access, place, program, env, channel=theirs.fileno(), log=log)
+        until, answer = time.monotonic() + seconds, b""
         try:
-            answer = ours.recv(4096)
-            process.wait(PROBE_SECONDS)
+            while len(answer) < MOST_ANSWERED:
+                ours.settimeout(max(0.01, until - time.monotonic()))
+                more = ours.recv(4096)
+                if not more:
+                    break
+                answer += more
+            process.wait(max(0.01, until - time.monotonic()))
         except (TimeoutError, subprocess.TimeoutExpired):
             answer = b""
         finally:
@@ -152,6 +169,14 @@ def _try(tier: Tier, place: Place, port: int) -> tuple[dict[str, bool], str]:
             process.wait()
         log.seek(0)
         words = log.read().decode(errors="replace").strip().split("\n")[-1][-200:]
+    return answer, words
+
+
+def _try(access: Access, place: Place, port: int) -> tuple[dict[str, bool], str]:
+    """What is possible inside, and the last words where nothing came back."""
+    paths = [str(place.room / "given"), str(place.canary), str(place.canary.parent / "outside")]
+    program = [os.path.realpath(sys.executable), "-I", "-S", "-c", _TRY, *paths, str(port), str(os.getpid()), _began()]
+    answer, words = ask(access, place, program, {"PATH": "/usr/bin:/bin"}, PROBE_SECONDS)
     return (json.loads(answer) if answer else {}), words or "without a word"
 
 

@@ -12,6 +12,7 @@ from checkpoints.home import datasets_dir, run_dir
 from checkpoints.store import open_store
 from graph.run import resume, run
 from nodes.services import Services
+from sandbox import device
 from sandbox.isolation import tiers
 from schema.errors import DatasetError, NothingToResume, RunStopped, SettingsError
 from schema.events import Event, JobProgress, Settled
@@ -151,7 +152,7 @@ def without_bubblewrap(monkeypatch: pytest.MonkeyPatch) -> None:
     """It worked when the run began."""
     real = tiers.probe
     gone = tiers.Finding("bwrap", False, "bubblewrap is not installed", "Install it: apt-get install bubblewrap")
-    monkeypatch.setattr(tiers, "probe", lambda tier, folder: gone if tier == "bwrap" else real(tier, folder))
+    monkeypatch.setattr(tiers, "probe", lambda tier, *place: gone if tier == "bwrap" else real(tier, *place))
 
 
 def begun_in_bwrap(photos: Path) -> None:
@@ -187,6 +188,25 @@ def test_a_sandbox_that_fails_stops_the_run_which_can_be_resumed(photos: Path) -
     with pytest.raises(RunStopped, match="The sandbox bwrap does not work: bwrap: setting up uid map.*improve doctor"):
         run(settings(photos), name="r", services=services(Broken()))
     assert open_store().run("r").status == "stopped"
+    assert not open_store().ledger("r")
+    resume("r", services=services())
+    assert open_store().run("r").status == "finished"
+
+
+def test_a_gpu_that_fails_stops_the_run_and_is_tried_again_on_resume(photos: Path, home: Path) -> None:
+    class Broken(Jobs):
+        def wait(self, directory: Path, /, on_progress: object, stop: object) -> JobResult:
+            fault = Fault(
+                stage="train", kind="device", cause="device", message="GPU Played cannot be used: it is gone."
+            )
+            return JobResult(ok=False, fault=fault, steps=[], seconds=0.0, tier="none")
+
+    (home / device.KEPT).write_text("{}")
+    with pytest.raises(
+        RunStopped, match="^GPU Played cannot be used: it is gone. Look: improve doctor. Then: improve resume r"
+    ):
+        run(settings(photos), name="r", services=services(Broken()))
+    assert not (home / device.KEPT).exists()
     assert not open_store().ledger("r")
     resume("r", services=services())
     assert open_store().run("r").status == "finished"

@@ -10,6 +10,7 @@ from checkpoints.home import datasets_dir, run_dir
 from checkpoints.store import open_store
 from graph.run import resume, run
 from nodes import environment
+from sandbox.device import Device
 from sandbox.hardware import hardware
 from schema.errors import ChangedSince, DatasetError
 from schema.events import Event, RunStarted, Settled
@@ -118,10 +119,21 @@ def test_with_force_it_goes_on_and_the_report_says_where_it_changed(begun: Path)
 
 def test_a_forced_run_plans_with_the_machine_that_there_is(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     smaller = hardware("cpu").model_copy(update={"cores": 1, "memory_bytes": 10**9})
-    monkeypatch.setattr("graph.since.hardware", lambda *_: smaller)
+    monkeypatch.setattr("graph.since.find_device", lambda *_: Device(smaller, "none"))
     go_on(force=True)
     spec = JobSpec.model_validate_json((run_dir("r") / "iterations/0002/jobs/1-s0/job.json").read_bytes())
     assert (spec.threads, spec.limits.memory_bytes) == (1, 850_000_000)
+
+
+def test_a_gpu_that_computes_no_more_is_a_change_and_the_reason_is_told(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(device="NVIDIA H200", driver="550.54")
+    lost = Device(hardware("cpu"), "none", notes=["GPU NVIDIA H200 cannot be used: its driver is too old."])
+    monkeypatch.setattr("graph.since.find_device", lambda *_: lost)
+    with pytest.raises(ChangedSince, match=r"(?s)--force.*device: NVIDIA H200 -> .*GPU NVIDIA H200 cannot be used"):
+        go_on()
+    assert lost.notes[0] in go_on(force=True)
 
 
 def test_images_that_changed_are_named(begun: Path) -> None:

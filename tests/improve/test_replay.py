@@ -155,7 +155,7 @@ def test_files_of_the_training_that_are_gone_are_named(begun: Path, lost: str) -
 def test_a_training_on_a_gpu_is_not_repeated_on_a_cpu(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tamper("job.json", '"device":"cpu"', '"device":"cuda"')
     monkeypatch.setattr("sandbox.gpu.cards", list)
-    with pytest.raises(InputError, match="trained on a GPU.*none answers here"):
+    with pytest.raises(InputError, match="trained on a GPU.*none can be used here"):
         replay("r", None, open_store())
 
 

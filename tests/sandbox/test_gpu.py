@@ -4,14 +4,11 @@ The driver is played, because this suite has to run where there is none.
 """
 
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Literal
 
+import psutil
 import pynvml
 import pytest
 
@@ -19,67 +16,20 @@ from sandbox import gpu, job
 from sandbox.environment import environment
 from sandbox.hardware import hardware
 from sandbox.isolation import paths, tiers
+from sandbox.turns import cards_of
 from schema.errors import SettingsError
-from schema.job import Card
+from schema.job import Access, Card, JobResult, Limits
 from schema.settings import Tier
 from tests.sandbox.conformance.driver import Suite, training
+from tests.sandbox.nvml import WITH_A_DRIVER, Driver, libraries, played
 
 GB = 2**30
 
 
-@dataclass
-class Driver:
-    """Cards by index; `processes` are (pid, bytes or None) on the first."""
-
-    uuids: list[str] = field(default_factory=lambda: ["GPU-aa11", "GPU-ab22", "GPU-cc33"])
-    minors: list[int] = field(default_factory=lambda: [2, 0, 1])
-    used: int = 0
-    processes: list[tuple[int, int | None]] = field(default_factory=list)
-    here: bool = True
-
-
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
-    told = Driver()
-
-    def init() -> None:
-        if not told.here:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
-
-    def by_index(index: int) -> int:
-        if index >= len(told.uuids):
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
-        return index
-
-    def by_uuid(uuid: str) -> int:
-        if uuid not in told.uuids:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
-        return told.uuids.index(uuid)
-
-    def whole(_handle: int) -> int:
-        raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
-
-    answers = {
-        "nvmlInit": init,
-        "nvmlDeviceGetCount": lambda: len(told.uuids),
-        "nvmlDeviceGetHandleByIndex": by_index,
-        "nvmlDeviceGetHandleByUUID": by_uuid,
-        "nvmlDeviceGetIndex": lambda handle: handle,
-        "nvmlDeviceGetDeviceHandleFromMigDeviceHandle": whole,
-        "nvmlDeviceGetUUID": lambda handle: told.uuids[handle],
-        "nvmlDeviceGetName": lambda handle: f"Card {handle}",
-        "nvmlDeviceGetMinorNumber": lambda handle: told.minors[handle],
-        "nvmlDeviceGetMemoryInfo": lambda _handle: SimpleNamespace(total=24 * GB, used=told.used),
-        "nvmlDeviceGetComputeRunningProcesses": lambda _handle: [
-            SimpleNamespace(pid=pid, usedGpuMemory=size) for pid, size in told.processes
-        ],
-    }
-    for name, answer in answers.items():
-        monkeypatch.setattr(pynvml, name, answer)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    gpu._driver.cache_clear()
-    yield told
-    gpu._driver.cache_clear()
+    with played(monkeypatch) as told:
+        yield told
 
 
 @pytest.mark.parametrize(
@@ -180,7 +130,7 @@ def test_cards_where_there_are_none_or_a_cpu_is_asked_for(
 def test_what_a_step_has_taken_of_its_card(
     driver: Driver, processes: list[tuple[int, int | None]], used: int, before: int, taken: int
 ) -> None:
-    driver.processes, driver.used = processes, used
+    driver.processes, driver.used = processes, {0: used}
     assert gpu.taken_by(gpu.cards()[0], {10, 11, 12}, before) == taken
 
 
@@ -189,23 +139,79 @@ def test_a_card_that_has_gone_is_not_a_fault(driver: Driver) -> None:
     assert gpu.in_use(gone) == gpu.taken_by(gone, {1}, 0) == 0
 
 
-DRIVER = """
-#include <string.h>
-typedef struct { unsigned long long total, free, used; } memory;
-static char card; static unsigned long long looks;
-int nvmlInitWithFlags(unsigned flags) { return 0; }
-int nvmlDeviceGetCount_v2(unsigned *count) { *count = 1; return 0; }
-int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) { *handle = &card; return index ? 2 : 0; }
-int nvmlDeviceGetHandleByUUID(const char *uuid, void **handle) { *handle = &card; return strcmp(uuid, "GPU-played") ? 6 : 0; }
-int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(void *handle, void **whole) { return 2; }
-int nvmlDeviceGetUUID(void *handle, char *text, unsigned size) { strcpy(text, "GPU-played"); return 0; }
-int nvmlDeviceGetName(void *handle, char *text, unsigned size) { strcpy(text, "Played"); return 0; }
-int nvmlDeviceGetMinorNumber(void *handle, unsigned *minor) { *minor = 0; return 0; }
-int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned *count, void *processes) { return 3; }
-int nvmlDeviceGetMemoryInfo(void *handle, memory *told) {
-    told->total = 24ull << 30; told->used = ++looks << 27; told->free = told->total - told->used; return 0;
-}
-"""
+def test_on_wsl_a_card_has_no_node_of_its_own(driver: Driver) -> None:
+    driver.refuses = {"nvmlDeviceGetMinorNumber": pynvml.NVML_ERROR_NOT_SUPPORTED}
+    assert [card.minor for card in gpu.cards()] == [None, None, None]
+    assert hardware("auto").device == "cuda"
+
+
+def test_a_card_that_shares_the_machines_memory_has_all_of_it(driver: Driver) -> None:
+    driver.refuses = {"nvmlDeviceGetMemoryInfo": pynvml.NVML_ERROR_NOT_SUPPORTED}
+    assert hardware("auto").gpu_memory_bytes == psutil.virtual_memory().total
+    assert gpu.in_use(gpu.cards()[0]) == 0
+
+
+@pytest.mark.parametrize("error", [pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_NO_PERMISSION])
+def test_a_card_that_does_not_answer_is_left_out_and_told(driver: Driver, error: int) -> None:
+    driver.refuses = {"nvmlDeviceGetUUID 1": error}
+    assert [card.uuid for card in gpu.cards()] == ["GPU-aa11", "GPU-cc33"]
+    assert gpu.look().unusable == [f"GPU 1 does not answer: {pynvml.NVMLError(error)}."]
+
+
+def test_a_driver_that_was_updated_is_told_where_a_gpu_is_asked_for(driver: Driver) -> None:
+    driver.here, driver.refuses = False, {"nvmlInit": pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH}
+    gpu._start_driver.cache_clear()
+    with pytest.raises(SettingsError, match="RM has detected an NVML/RM version mismatch.*restart the machine"):
+        hardware("cuda")
+
+
+SLICED = {0: ["MIG-1", None, "MIG-3"], 2: [None]}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "found"),
+    [
+        (None, ["MIG-1", "MIG-3", "GPU-ab22"]),
+        ("0", ["MIG-1", "MIG-3"]),
+        ("MIG-3,1", ["MIG-3", "GPU-ab22"]),
+        ("GPU-aa11", ["MIG-1", "MIG-3"]),
+    ],
+)
+def test_of_a_card_in_mig_mode_its_slices_are_listed(
+    driver: Driver, chosen: str | None, found: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver.slices = SLICED
+    if chosen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    assert [card.uuid for card in gpu.cards()] == found
+    assert {card.minor for card in gpu.cards() if card.uuid.startswith("MIG")} <= {2}
+
+
+def test_a_run_may_be_given_the_slices_of_a_card_or_one_of_them(driver: Driver) -> None:
+    driver.slices = SLICED
+    assert gpu.uuids(("0",)) == ("MIG-1", "MIG-3")
+    assert gpu.uuids(("MIG-3",)) == ("MIG-3",)
+
+
+def test_a_card_in_mig_mode_without_a_slice_is_told(driver: Driver) -> None:
+    driver.slices = SLICED
+    assert gpu.look().unusable == [
+        "GPU 2 is in MIG mode and has no MIG device: make one (sudo nvidia-smi mig -i 2 -cgi 0 -C), "
+        "or leave that mode (sudo nvidia-smi -i 2 -mig 0)."
+    ]
+
+
+def test_jobs_prefer_the_card_with_the_most_room_and_stay_where_they_are_warm_unless_it_is_crowded(
+    driver: Driver,
+) -> None:
+    driver.used = {0: 20 * GB, 1: 3 * GB, 2: GB}
+    wanted = Access(tier="none", read=(), gpu=True, limits=Limits(train_seconds=1, memory_bytes=GB))
+    first, second, third = gpu.cards()
+    assert list(cards_of(wanted, None).values()) == [third, second, first]
+    assert list(cards_of(wanted, second).values()) == [second, third, first]  # a warm process is worth two GB
+    assert list(cards_of(wanted, first).values()) == [third, second, first]  # and not a card that is full
+
+
 HUNGRY = """
 import os
 import torch
@@ -214,27 +220,34 @@ raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 30.00 GiB. G
 """
 
 
+LOST = """
+import torch
+raise torch.AcceleratorError("CUDA error: the launch timed out and was terminated")
+"""
+
+
+def run_on_a_card(body: str, tier: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobResult:
+    """The library that answers is made here; the supervisor that asks it, the sandbox and the job are the real ones."""
+    if tier != "none" and not (found := tiers.probe(tier, tmp_path)).works:
+        pytest.skip(f"{tier}: {found.text}")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(libraries(tmp_path, "libnvidia-ml.so.1")))
+    suite = Suite(tier, tmp_path / "suite")
+    directory = suite.directory("job")
+    try:
+        wanted = suite.spec("job", training(body), ("smoke",), {})
+        job.start(directory, wanted.model_copy(update={"device": "auto"}))
+        return job.wait(directory)
+    finally:
+        job.shutdown(suite.run)
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler to make a driver's library with")
+@WITH_A_DRIVER
 @pytest.mark.parametrize("tier", ["bwrap", "landlock", "none"])
 def test_a_whole_job_has_one_card_to_itself_and_is_told_what_was_asked_and_free(
     tier: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The library that answers is made here; the supervisor that asks it, the sandbox and the job are the real ones."""
-    if tier != "none" and not (found := tiers.probe(tier, tmp_path)).works:
-        pytest.skip(f"{tier}: {found.text}")
-    library = tmp_path / "driver/libnvidia-ml.so.1"
-    library.parent.mkdir()
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, "-x", "c", "-"], input=DRIVER.encode(), check=True)
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
-    suite = Suite(tier, tmp_path / "suite")
-    directory = suite.directory("hungry")
-    try:
-        wanted = suite.spec("hungry", training(HUNGRY), ("smoke",), {})
-        job.start(directory, wanted.model_copy(update={"device": "auto"}))
-        result = job.wait(directory)
-    finally:
-        job.shutdown(suite.run)
+    result = run_on_a_card(HUNGRY, tier, tmp_path, monkeypatch)
     assert result.fault is not None
     assert result.fault.kind == "OutOfMemoryError", result.fault
     assert result.fault.component == "training"
@@ -242,3 +255,15 @@ def test_a_whole_job_has_one_card_to_itself_and_is_told_what_was_asked_and_free(
     assert "17.50 GiB is free" in result.fault.message
     assert re.search(r"The card has 24.0 GiB; this step was seen with [\d.]+ [MG]iB of it", result.fault.message)
     assert result.peak_gpu_bytes > 0
+
+
+@pytest.mark.slow
+@WITH_A_DRIVER
+@pytest.mark.parametrize("tier", ["bwrap", "landlock", "none"])
+def test_a_job_whose_card_is_lost_is_not_blamed(tier: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the played library there is no card, so the card does not compute when the supervisor tries it."""
+    result = run_on_a_card(LOST, tier, tmp_path, monkeypatch)
+    assert result.fault is not None
+    assert (result.fault.cause, result.fault.component) == ("device", None)
+    assert job.undone(result)
+    assert "GPU Played cannot be used: its driver 550.54.15 supports CUDA up to 12.4" in result.fault.message

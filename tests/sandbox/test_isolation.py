@@ -141,7 +141,7 @@ def test_a_setuid_bubblewrap_is_not_used(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_none_is_taken_only_when_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        tiers, "survey", lambda _: [tiers.Finding("bwrap", False, "no"), tiers.Finding("landlock", False, "no")]
+        tiers, "survey", lambda *_: [tiers.Finding("bwrap", False, "no"), tiers.Finding("landlock", False, "no")]
     )
     assert tiers.choose("none", tmp_path) == "none"
     with pytest.raises(SettingsError, match="No sandbox for generated code works here"):
