@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -222,7 +223,8 @@ def predicted(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             yield Prediction(file, [] if broken else ranked, "cannot be read: \x1b[31m" if broken else None)
 
     monkeypatch.setattr(
-        "improve.predict.winner_of", lambda *_: type("W", (), {"profile": open_store().run("r").profile})
+        "improve.predict.winner_of",
+        lambda *_: SimpleNamespace(profile=open_store().run("r").profile, device=SimpleNamespace(notes=[])),
     )
     monkeypatch.setattr("improve.predict.predict", answers)
     return finished

@@ -131,7 +131,7 @@ def test_what_a_kill_leaves_is_swept_by_the_next_and_no_living_one_is(home: Path
 
 def test_images_can_be_looked_at_where_no_sandbox_works_but_not_against_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = {tier: tiers.Finding(tier, False, "it does not start here") for tier in tiers.ISOLATED}
-    monkeypatch.setattr(tiers, "probe", lambda tier, _: nothing[tier])
+    monkeypatch.setattr(tiers, "probe", lambda tier, *_: nothing[tier])
     assert tier_to_look("auto") == "none"
     with pytest.raises(SettingsError, match="bwrap: it does not start here"):
         tier_to_look("bwrap")
