@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.sandbox.decoding import decoding
 from sandbox.environment import environment
 from sandbox.isolation import cgroup, tiers
 from sandbox.isolation.launch import Place, launch
@@ -23,7 +24,7 @@ from schema.job import Access, Limits
 from tests.sandbox.conformance.bombs import BOMBS
 
 OUT = Path(__file__).resolve().parent.parent / "sandbox.md"
-LAUNCHES, TRAININGS = 25, 5
+LAUNCHES, TRAININGS, IMAGES = 25, 5, 10_000
 HELLO = "import os; os.write(3, b'hello')"
 TRAIN = """
 import os, time, torch
@@ -102,7 +103,17 @@ def cases(rows: list[dict[str, Any]]) -> list[str]:
         "| group | " + " | ".join(" ".join(column) for column in columns) + " |",
         "|---" * (len(columns) + 1) + "|",
     ]
-    for group in ("attacks", "cheats", "forgeries", "weights", "texts", "honest", "lifecycle", "bombs"):
+    for group in (
+        "attacks",
+        "attacks_of_a_reader",
+        "cheats",
+        "forgeries",
+        "weights",
+        "texts",
+        "honest",
+        "lifecycle",
+        "bombs",
+    ):
         cells = []
         for tier, who in columns:
             own = [r for r in rows if r["group"] == group and (r["tier"], r["root"]) == (tier, who == "root")]
@@ -146,6 +157,7 @@ def main(files: list[str]) -> None:
         works = [finding.tier for finding in tiers.survey(folder) if finding.works]
         table = costs(["bare", "none", *reversed(works)], folder)
         cgroup.sweep(folder)
+        decoded = decoding(IMAGES, folder)
     text = "\n".join([
         "# What isolation costs, and what it holds",
         "",
@@ -154,6 +166,13 @@ def main(files: list[str]) -> None:
         "steps of jobs fork from a process that waits inside.",
         "",
         *table,
+        "",
+        "## Decoding images",
+        "",
+        "`python -m benchmarks.sandbox.decoding`: confined processes that get bytes, beside a pool of processes that open the files themselves,",
+        "each image read for what is known of it and once more for its pixels; median of three, kinds in turn.",
+        "",
+        *decoded,
         "",
         "## Cases by tier and user",
         "",

@@ -1,6 +1,7 @@
 """Jobs of several runs on one machine, each with a supervisor of its own: who trains, who waits, and what of it can be seen."""
 
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,9 @@ import psutil
 import pytest
 
 from sandbox import job, line
+from sandbox.isolation import tiers
 from schema.events import JobProgress
+from schema.settings import Tier
 from tests.sandbox.jobs import ENDLESS, lay_out_data, spec, training, until
 from tests.scripted import PIPELINE
 
@@ -157,3 +160,33 @@ def _warm(run: Path) -> list[psutil.Process]:
         time.sleep(0.02)
     time.sleep(1.0)
     return psutil.Process(int(lock.read_text())).children()
+
+
+# Takes every name of the line that it can, in a process that is meant to stay, and ends well.
+GREEDY = training(
+    """import os, re, socket, time
+line = re.search(r'@(\\S+)-cpu-0', open('/proc/net/unix').read())[1]
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        held = []
+        for name in [*(f'cpu-{n}' for n in range(1, 9)), 'cpu-waits-' + '0' * 20 + '-1']:
+            held.append(socket.socket(socket.AF_UNIX))
+            held[-1].bind(chr(0) + line + '-' + name)
+        print('HELD', flush=True)
+        time.sleep(1000)
+    os._exit(0)
+time.sleep(2)"""
+)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="isolation needs Linux")
+@pytest.mark.parametrize("tier", ["landlock", pytest.param("none", marks=pytest.mark.slow)])
+def test_a_job_holds_no_place_after_its_end(tier: Tier, start: Start, tmp_path: Path) -> None:
+    if tier != "none" and not (found := tiers.probe(tier, tmp_path)).works:
+        pytest.skip(f"{tier}: {found.text}")
+    first = start(GREEDY, tier=tier, steps=("smoke", "train"))
+    assert job.wait(first).ok
+    assert "HELD" in (first / "train.log").read_text()
+    assert line._names("cpu-") == []
+    assert job.wait(start(TIMED, steps=("smoke", "train"))).ok
