@@ -42,7 +42,7 @@ ifeq ($(TORCH),default)
 	@need=$$(sed -n 's/^cuda-toolkit==\([0-9]*\).*/\1/p' requirements.lock); \
 	  has=$$(nvidia-smi 2>/dev/null | sed -n 's/.*CUDA \(UMD \)\{0,1\}Version: *\([0-9]*\).*/\2/p'); \
 	  [ "$${has:-$$need}" -ge "$$need" ] || echo "The NVIDIA driver here supports CUDA $$has, and this PyTorch needs CUDA $$need, so trainings" \
-	    "would run on the CPU: update the driver, or press Ctrl-C and type: make TORCH=$$([ $$has -lt 12 ] && echo cu118 || echo cu128) $(MAKECMDGOALS)"
+	    "would run on the CPU: update the driver, or press Ctrl-C and type: make TORCH=$$([ $$has -lt 12 ] && echo cpu || echo cu128) $(MAKECMDGOALS)"
 else
 	@echo "Creating .venv with PyTorch from https://download.pytorch.org/whl/$(TORCH). Nothing is installed outside this folder."
 endif
@@ -56,7 +56,7 @@ ifeq ($(TORCH),default)
 else
 	@awk '/^[^ #]/ {theirs = /^(torch|torchvision|triton|cuda-|nvidia-)/ && !/^nvidia-ml-py=/} !theirs' requirements.lock > .venv/uv.lock
 	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes .venv/uv.lock
-	@$(UV) pip install --quiet --python $(BIN)/python --index https://download.pytorch.org/whl/$(TORCH) "torch>=2.6" "torchvision>=0.21"
+	@$(UV) pip install --quiet --python $(BIN)/python --index https://download.pytorch.org/whl/$(TORCH) "torch>=2.10" "torchvision>=0.25"
 endif
 	@echo "[3/3] the improve command ..."
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .

@@ -17,7 +17,7 @@ NOT_IN_WHEELS = re.compile(r"no kernel image", re.IGNORECASE)
 NO_DRIVER = re.compile(r"found no NVIDIA driver|no CUDA-capable device", re.IGNORECASE)
 LEAST_DRIVER = {11: "450", 12: "525", 13: "580"}  # NVIDIA's release notes: for any CUDA of this major version
 # PyTorch's own indexes by what the driver supports: within a major version the minor one does not matter.
-INDEXES = {11: "cu118", 12: "cu128"}
+INDEXES = {12: "cu128"}
 FOR_OLD_CARDS, OLD = "cu126", (7, 5)  # the last index with code for compute capabilities below this one
 GUIDE = "docs/gpu.md"
 

@@ -62,7 +62,7 @@ def packages(lock: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("label", ["CUDA Version", "CUDA UMD Version"])
-@pytest.mark.parametrize(("cuda", "index"), [("12.4", "cu128"), ("11.8", "cu118")])
+@pytest.mark.parametrize(("cuda", "index"), [("12.4", "cu128"), ("11.8", "cpu")])
 def test_a_driver_that_is_too_old_is_told_before_the_download(
     checkout: Checkout, cuda: str, index: str, label: str
 ) -> None:
@@ -87,7 +87,7 @@ def test_a_driver_that_fits_and_no_driver_are_not_spoken_of(checkout: Checkout, 
 def test_another_pytorch_comes_from_its_index_and_all_else_from_the_lock(checkout: Checkout, index: str) -> None:
     _, told = checkout.make(f"TORCH={index}")
     assert f"PyTorch from https://download.pytorch.org/whl/{index}" in told
-    assert f"--index https://download.pytorch.org/whl/{index} torch>=2.6 torchvision>=0.21" in checkout.asked()
+    assert f"--index https://download.pytorch.org/whl/{index} torch>=2.10 torchvision>=0.25" in checkout.asked()
     left_out = packages(ROOT / "requirements.lock") - packages(checkout.folder / "rest.lock")
     assert {"torch", "torchvision", "triton", "cuda-toolkit", "nvidia-cudnn-cu13"} <= left_out
     assert all(re.match(r"torch$|torchvision$|triton$|cuda-|nvidia-", name) for name in left_out)

@@ -144,7 +144,7 @@ def test_the_real_pytorch_on_a_driver_that_is_too_old(
 
 @pytest.mark.parametrize(
     ("cuda", "capability", "index"),
-    [(11040, (8, 0), "cu118"), (12020, (7, 5), "cu128"), (12080, (6, 1), "cu126")],
+    [(12020, (7, 5), "cu128"), (12080, (6, 1), "cu126")],
 )
 def test_a_driver_that_is_too_old_is_told_with_what_to_type(
     torch: PlayTorch, driver: Driver, home: Path, cuda: int, capability: tuple[int, int], index: str
