@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 
 from sandbox.isolation import bwrap, landlock
 from sandbox.isolation.launch import Place, launch
+from sandbox.isolation.own_folder import own_folder
 from schema.errors import SettingsError
 from schema.job import Access, Card, Limits
 from schema.settings import Tier
@@ -133,8 +134,8 @@ def _missing(tier: Tier) -> Finding | None:
 @contextlib.contextmanager
 def furnished(folder: Path) -> Iterator[Place]:
     """A place in `folder` to run a program of ours in, as a job would run; gone when it is over."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix="probe-") as made:
-        top, user = Path(made), PROBE_USER if os.getuid() == 0 else None
+    with own_folder(folder, "probe-") as top:
+        user = PROBE_USER if os.getuid() == 0 else None
         room = top / "room"
         place = Place(room, room / "work", room / "work", top / "canary", user)
         top.chmod(0o755)

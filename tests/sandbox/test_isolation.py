@@ -7,12 +7,15 @@ import stat
 import struct
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from sandbox import artifacts, room, zygote
 from sandbox.isolation import bwrap, paths, seccomp, tiers
+from sandbox.isolation.own_folder import own_folder
 from schema.errors import SettingsError
 from schema.job import Access, JobSpec, Limits
 
@@ -276,3 +279,48 @@ def test_what_a_killed_supervisor_left_is_swept_and_what_a_living_one_has_is_not
     zygote.sweep(None)
     assert not alive.exists()
     assert Path("/etc").is_dir()
+
+
+def test_a_folder_of_ones_own_is_swept_by_nobody_else(tmp_path: Path) -> None:
+    """Also in the moment between its making and its locking."""
+
+    def has_it_all_the_time(_: int) -> bool:
+        with own_folder(tmp_path, "reader-") as made:
+            (made / "mine").write_text("x")
+            time.sleep(0.002)
+            return (made / "mine").exists()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(has_it_all_the_time, range(200)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_nobody_holds_is_swept_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / "reader-left" / "deep").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    with own_folder(tmp_path, "reader-") as made:
+        assert sorted(tmp_path.iterdir()) == sorted([made, tmp_path / "other"])
+
+
+@pytest.mark.parametrize("machine", ARCHITECTURE)
+@pytest.mark.parametrize(
+    ("call", "arguments", "expected"),
+    [
+        ("execve", (), REFUSED),
+        ("execveat", (), REFUSED),
+        ("fork", (), REFUSED),
+        ("socket", (1, 1, 0), REFUSED),
+        ("socketpair", (1, 1, 0), REFUSED),
+        ("clone", (0x11,), REFUSED),
+        ("clone", (seccomp.CLONE_THREAD | seccomp.CLONE_FILES,), ALLOWED),
+        ("clone3", (), NO_SUCH),
+        ("read", (), ALLOWED),
+    ],
+)
+def test_a_program_that_reads_what_strangers_made_starts_nothing(
+    machine: str, call: str, arguments: tuple[int, ...], expected: int
+) -> None:
+    numbers = seccomp.ALONE | {"clone": seccomp.CLONE, "clone3": seccomp.CLONE3, "read": (0, 63)}
+    number = numbers[call][list(seccomp.MACHINES).index(machine)]
+    if number is not None:
+        assert verdict(seccomp.alone(machine), machine, number, *arguments) == expected
