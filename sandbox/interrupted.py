@@ -15,6 +15,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from sandbox import artifacts, durable, room
+from sandbox.isolation.removal import remove
 from schema.job import JobSpec, Plan, StepOutcome
 from schema.record import Record
 
@@ -95,7 +96,7 @@ class Training:
     def forget(self) -> None:
         self.account, self.earlier = None, Spent()
         for file in [self.job_dir / ACCOUNT, *self.job_dir.glob(FILE + "*")]:
-            room.remove(file)
+            remove(file)
 
 
 def training(job_dir: Path, spec: JobSpec) -> Training:

@@ -22,6 +22,7 @@ from sandbox.attribution import fault_from
 from sandbox.interrupted import Training
 from sandbox.isolation import cgroup
 from sandbox.isolation.kernel import PR_SET_CHILD_SUBREAPER, prctl
+from sandbox.isolation.removal import clear
 from sandbox.isolation.users import end_survivors, own_user
 from sandbox.job import disk_is_full, undone
 from sandbox.out_of_memory import Use, explained, shape_of
@@ -169,7 +170,7 @@ def _run_in_turn(job_dir: Path, spec: JobSpec, zygote: Zygote, training: Trainin
 
 def _run_steps(job_dir: Path, spec: JobSpec, zygote: Zygote, card: Card | None, training: Training) -> JobResult:
     room.build(zygote.room, None if spec.tier == "none" else zygote.user)
-    room.clear(job_dir / "work")  # of a start that was interrupted
+    clear(job_dir / "work")  # of a start that was interrupted
     room.furnish(zygote.room, spec)
     zygote.open(spec.access.model_copy(update={"card": card}))
     zygote.ready()  # what is still importing costs the job nothing

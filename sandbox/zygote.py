@@ -19,8 +19,9 @@ import psutil
 from sandbox.environment import environment
 from sandbox.isolation import cgroup, landlock, paths
 from sandbox.isolation.launch import Place, launch, threads
+from sandbox.isolation.removal import remove
 from sandbox.output import Log
-from sandbox.room import STEPS, Usage, new_directory, remove, usage
+from sandbox.room import STEPS, Usage, new_directory, usage
 from schema.job import Access, Card, Limit, Limits
 
 START_SECONDS = 180.0  # a cold disk, a busy machine: importing torch has taken a minute

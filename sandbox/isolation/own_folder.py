@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sandbox.room import remove
+from sandbox.isolation.removal import remove
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import pytest
 from sandbox import artifacts, room, zygote
 from sandbox.isolation import bwrap, paths, seccomp, tiers
 from sandbox.isolation.own_folder import own_folder
+from sandbox.isolation.removal import clear
 from schema.errors import SettingsError
 from schema.job import Access, JobSpec, Limits
 
@@ -250,7 +251,7 @@ def test_counting_sees_what_long_paths_and_closed_directories_hide(tmp_path: Pat
     assert found.bytes > 100_000
     assert (found.files, found.hidden) == (101, False)
     assert room.usage(here, 10).files == 11
-    room.clear(here)
+    clear(here)
     assert list(here.iterdir()) == []
 
 

@@ -27,6 +27,7 @@ from sandbox import artifacts, job, room
 from sandbox.assemble import assemble
 from sandbox.confined import confined
 from sandbox.isolation import cgroup
+from sandbox.isolation.removal import remove
 from sandbox.isolation.users import owner
 from schema.events import FaultFound
 from schema.job import JobResult, JobSpec, Limits
@@ -290,7 +291,7 @@ def bombs(suite: Suite, names: list[str] | None = None) -> Iterator[Row]:
 def _tidy_shared_memory() -> None:
     """Where it is the machine's, bombs of an ordinary user stay in it."""
     for left in Path("/dev/shm").glob("improve-bomb*"):
-        room.remove(left)
+        remove(left)
 
 
 def _left(suite: Suite) -> list[psutil.Process]:
