@@ -132,8 +132,7 @@ def attacks(suite: Suite) -> Iterator[Row]:
     Never without isolation: most of them work there, and as root they change the machine (its clock, its name, its Python).
     """
     with _baited(suite) as held:
-        file = Path(suite.bait["data"]) / "bait.json"
-        file.write_text(json.dumps(suite.bait))
+        file = _bait_file(suite)
         body = f"import sys\nsys.path.insert(0, {suite.bait['data']!r})\nimport attacks\nattacks.run_all({str(file)!r})"
         directory, _ = suite.job("attacks", training(body))
         told = (directory / "train.log").read_text(errors="replace")
@@ -154,7 +153,7 @@ def attacks_of_a_reader(suite: Suite) -> Iterator[Row]:
         package = suite.folder / "package"
         package.mkdir(mode=0o755)
         shutil.copy(Path(__file__).with_name("attacks.py"), package / "attacks.py")
-        (package / "bait.json").write_text(json.dumps(suite.bait))
+        shutil.copy(_bait_file(suite), package / "bait.json")
         (package / "program.py").write_text(READER.replace("PACKAGE", repr(str(package))))
         for file in package.iterdir():
             file.chmod(0o644)
@@ -211,6 +210,7 @@ def _baited(suite: Suite) -> Iterator[list[Row]]:
             "supervisors": others[2:],
             "began": {str(pid): bait.began(pid) for pid in others},
         }
+        _bait_file(suite).write_text(json.dumps(suite.bait))
         before = _fingerprints(suite)
         yield held
         changed = [path for path, print_ in _fingerprints(suite).items() if print_ != before.get(path)]
@@ -222,6 +222,11 @@ def _baited(suite: Suite) -> Iterator[list[Row]]:
     harmed = "" if alive else "the victim is gone, stopped or slowed down"
     held.append({"case": "nothing_outside_has_changed", "ran": True, "got": ", ".join(changed)})
     held.append({"case": "other_programs_are_as_they_were", "ran": True, "got": harmed})
+
+
+def _bait_file(suite: Suite) -> Path:
+    """Where a job can read it."""
+    return Path(suite.bait["data"]) / "bait.json"
 
 
 def _attack_names() -> list[str]:
