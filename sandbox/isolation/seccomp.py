@@ -112,13 +112,7 @@ Program = list[Instruction]
 
 def program(*, namespaces: bool, landlock: int, machine: str | None = None) -> bytes:
     """The filter for a job with or without namespaces of its own, where Landlock has this ABI. Raises OSError on an unknown architecture."""
-    machine = machine or os.uname().machine
-    if machine not in MACHINES:
-        raise OSError(errno.ENOSYS, f"no system call table for {machine}; there are: {', '.join(MACHINES)}")
-    column, audit = MACHINES[machine]
-    blocks = [_load(4), [Instruction(EQUAL, 1, 0, audit)], _return(KILL), _load(0)]
-    if machine == "x86_64":
-        blocks += [[Instruction(AT_LEAST, 0, 1, 0x40000000)], _refuse(errno.ENOSYS)]  # the x32 calls
+    column, blocks = _begun(machine or os.uname().machine)
 
     def on(number: tuple[int | None, int | None], body: Program) -> None:
         """`body`, which always returns, for this system call."""
@@ -171,13 +165,7 @@ def program(*, namespaces: bool, landlock: int, machine: str | None = None) -> b
 def alone(machine: str | None = None) -> bytes:
     """A second filter, for a program of ours that reads what strangers made: no other program, no other process and no socket. Threads are
     allowed, since decoders start some. Raises OSError on an unknown architecture."""
-    machine = machine or os.uname().machine
-    if machine not in MACHINES:
-        raise OSError(errno.ENOSYS, f"no system call table for {machine}; there are: {', '.join(MACHINES)}")
-    column, audit = MACHINES[machine]
-    blocks = [_load(4), [Instruction(EQUAL, 1, 0, audit)], _return(KILL), _load(0)]
-    if machine == "x86_64":
-        blocks += [[Instruction(AT_LEAST, 0, 1, 0x40000000)], _refuse(errno.ENOSYS)]
+    column, blocks = _begun(machine or os.uname().machine)
     thread = _if_bits(_argument(0), CLONE_THREAD, _return(ALLOW), _refuse(errno.EPERM))
     bodies = [
         *((number, _refuse(errno.EPERM)) for number in ALONE.values()),
@@ -197,6 +185,17 @@ def apply(filters: bytes) -> None:
     buffer = ctypes.create_string_buffer(filters, len(filters))
     described = ctypes.create_string_buffer(struct.pack("=H6xQ", len(filters) // 8, ctypes.addressof(buffer)))
     prctl(PR_SET_SECCOMP, 2, ctypes.addressof(described))
+
+
+def _begun(machine: str) -> tuple[int, list[Program]]:
+    """The column of the tables for an architecture, and what comes first: a call of another one ends the process."""
+    if machine not in MACHINES:
+        raise OSError(errno.ENOSYS, f"no system call table for {machine}; there are: {', '.join(MACHINES)}")
+    column, audit = MACHINES[machine]
+    blocks = [_load(4), [Instruction(EQUAL, 1, 0, audit)], _return(KILL), _load(0)]
+    if machine == "x86_64":
+        blocks += [[Instruction(AT_LEAST, 0, 1, 0x40000000)], _refuse(errno.ENOSYS)]  # the x32 calls
+    return column, blocks
 
 
 def _load(offset: int) -> Program:
