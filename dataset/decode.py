@@ -174,12 +174,12 @@ def opened_image(file: Path | BinaryIO) -> Iterator[Image.Image]:
             raise ValueError(_told(error)) from error
 
 
-def open_regular(path: Path) -> BufferedReader:
+def open_regular(path: Path | str) -> BufferedReader:
     """Open a file for reading, but no device or pipe: opening one could block, or do something.
 
     Raises OSError, or ValueError for what is no file or empty.
     """
-    _check_regular(path.stat())
+    _check_regular(os.stat(path))  # noqa: PTH116 - a Path for each of a million files costs more than the file
     stream = open(path, "rb", opener=_without_blocking)  # noqa: SIM115 - whoever reads it closes it
     try:
         _check_regular(os.fstat(stream.fileno()))  # it may have been exchanged since

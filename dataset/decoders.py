@@ -27,7 +27,7 @@ from typing import IO, Annotated, BinaryIO, Self
 import numpy as np
 from pydantic import Field
 
-from dataset.decode import open_regular
+from dataset.decode import NO_DATA, open_regular
 from dataset.decoding_process import ANSWERED, ASKED, BLOCK, PROCESSOR_SECONDS, READY
 from dataset.image_header import SIDE, Header
 from schema.errors import DatasetError, ImproveError
@@ -284,12 +284,14 @@ def _send(channel: socket.socket, shape: Shape | None, content: _Content) -> str
     """Hand over a file, and return its SHA-256."""
     question = json.dumps(None if shape is None else asdict(shape)).encode()
     left, block = content.size, memoryview(content.head)
+    until = time.monotonic() + ANSWER_SECONDS
     try:
         channel.settimeout(ANSWER_SECONDS)
         channel.sendall(ASKED.pack(len(question), content.size) + question)
         while left:
             if not block:
                 raise _Lost("became shorter while it was read")
+            channel.settimeout(max(0.001, until - time.monotonic()))
             channel.sendall(block)
             left -= len(block)
             block = memoryview(content.stream.read(min(left, BLOCK)))
@@ -327,7 +329,8 @@ def _receive(channel: socket.socket, shape: Shape | None, digest: str) -> Answer
         measured = _Measured.model_validate(answer, strict=True)
     except ValueError:
         raise _Lost(NO_ANSWER) from None
-    if not np.isfinite(data).all():
+    values = [value for value in (measured.low, measured.high, measured.top) if value is not None]
+    if len(values) not in {0, 3} or values != sorted(values) or not (np.abs([*values, *data]) <= NO_DATA).all():
         raise _Lost(NO_ANSWER)
     return Header(**measured.model_dump(), digest=digest, thumbnail=data)
 

@@ -31,6 +31,7 @@ ANSWERED = struct.Struct("<HQ")  # bytes of the answer, bytes of the array after
 PROCESSOR_SECONDS = 120  # for one image; the largest that is decoded needs about a tenth
 LONGEST_REASON = 300  # characters
 BLOCK = 2**20
+MAPPED_BYTES = 4 * 2**30
 
 
 def main() -> None:
@@ -38,6 +39,8 @@ def main() -> None:
     with suppress(NameError, OSError, ValueError):
         memory = int(sys.argv[1])
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+        # What is shared counts here alone; libraries and stacks of threads are mapped, too.
+        resource.setrlimit(resource.RLIMIT_AS, (memory + MAPPED_BYTES, memory + MAPPED_BYTES))
     sys.stderr.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # from here on nobody reads its words
     channel.sendall(READY)

@@ -1,6 +1,7 @@
 """What one pass over an image tells: its size, kind and colour, its values, a thumbnail, and two digests."""
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -18,6 +19,7 @@ from dataset.decode import (
 )
 
 SIDE = 16  # of a thumbnail
+MOST_FRAMES, MOST_PAGES = 10**6, 1000  # that are counted
 GREY_TOLERANCE = 4  # colour channels of a grey picture differ by JPEG's rounding
 
 
@@ -104,10 +106,22 @@ def _frames(image: Image.Image) -> int:
     if image.format == "PSD":  # its layers; what is decoded is all of them together
         return 1
     try:
-        return int(getattr(image, "n_frames", 1))
+        if image.format == "TIFF":  # Pillow goes through all of them to count them, and there may be no end
+            return _pages(image)
+        return min(MOST_FRAMES, max(1, int(getattr(image, "n_frames", 1))))
     except Exception:  # a later one is damaged
         image.seek(0)
         return 1
+
+
+def _pages(image: Image.Image) -> int:
+    found = 1
+    with suppress(EOFError):
+        while found < MOST_PAGES:
+            image.seek(found)
+            found += 1
+    image.seek(0)
+    return found
 
 
 def array_pixels(array: np.ndarray, value_range: tuple[float, float] | None = None) -> np.ndarray:

@@ -7,12 +7,34 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
-from dataset.decode import SUFFIXES, looks_like_image
+from dataset.decode import SUFFIXES, looks_like_image, open_regular
 from schema.errors import DatasetError
 
 TABLES = frozenset({".csv", ".tsv", ".tab", ".txt", ".xlsx", ".jsonl", ".ndjson", ".json"})
+SYSTEM_FILES = frozenset(
+    [
+        "proc",
+        "sysfs",
+        "tracefs",
+        "debugfs",
+        "securityfs",
+        "cgroup",
+        "cgroup2",
+        "bpf",
+        "configfs",
+        "pstore",
+        "efivarfs",
+        "mqueue",
+        "devpts",
+        "fusectl",
+        "binfmt_misc",
+        "selinuxfs",
+        "autofs",
+    ]
+)
 LEFTOVERS = re.compile(
     r"\.|__MACOSX$|@eaDir$|#recycle$|\$RECYCLE\.BIN$|RECYCLER$|System Volume"
     r" Information$|lost\+found$|found\.\d{3}$"
@@ -85,6 +107,7 @@ class Folder:
     foreign: list[tuple[str, str]] = field(default_factory=list)  # pictures that are not read, with the reason
     tables: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    tables_outside: list[str] = field(default_factory=list)  # reached by a link that leads out: never opened
     leftovers: int = 0  # of file managers, archives and network drives
     folders: list["Folder"] = field(default_factory=list)
     total: int = 0  # images here and below, those that are not read included
@@ -99,17 +122,24 @@ def take_inventory(root: Path) -> Folder:
     Each real folder is entered once, so loops of links end. Raises DatasetError if a folder cannot be read.
     """
     tree = Folder(root.name, "")
-    order, seen = [tree], {_identity(os.stat(root))}  # noqa: PTH116
+    order, seen, outside = [tree], {_identity(os.stat(root))}, set[str]()  # noqa: PTH116
+    inside = f"{os.path.realpath(root)}{os.sep}"
     for folder in order:  # it grows while it is walked
         for entry in _entries(root / folder.path):
+            leads_out = folder.path in outside or (
+                entry.is_symlink() and not os.path.realpath(entry.path).startswith(inside)
+            )
             if LEFTOVERS.match(entry.name):
                 folder.leftovers += _files_in(entry)
             elif _is_folder(entry):
-                if (identity := _identity(entry.stat())) not in seen:
+                if _is_of_the_system(entry):
+                    folder.others.append(entry.name)
+                elif (identity := _identity(entry.stat())) not in seen:
                     seen.add(identity)
+                    outside.update([folder.inside(entry.name)] if leads_out else [])
                     folder.folders.append(Folder(entry.name, folder.inside(entry.name)))
             else:
-                _file_away(folder, entry)
+                _file_away(folder, entry, leads_out=leads_out)
         order += folder.folders
     for folder in reversed(order):
         folder.total = len(folder.images) + len(folder.foreign) + sum(inner.total for inner in folder.folders)
@@ -153,7 +183,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _file_away(folder: Folder, entry: os.DirEntry[str]) -> None:
+def _file_away(folder: Folder, entry: os.DirEntry[str], *, leads_out: bool) -> None:
     suffix = _suffix(entry.name)
     if not _is_file(entry):
         kind = "is a link to nothing" if entry.is_symlink() else "is a pipe or a device, not a file"
@@ -168,8 +198,8 @@ def _file_away(folder: Folder, entry: os.DirEntry[str]) -> None:
             folder.images.append(entry.name)
         else:
             folder.foreign.append((entry.name, FOREIGN[suffix]))
-    elif suffix in TABLES:
-        folder.tables.append(entry.name)
+    elif suffix in TABLES:  # messages quote tables: a link could make one of any file of the user's
+        (folder.tables_outside if leads_out else folder.tables).append(entry.name)
     elif suffix not in SILENT and _begins_as_image(entry.path):
         folder.images.append(entry.name)
     else:
@@ -184,16 +214,33 @@ def _suffix(name: str) -> str:
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
     try:
-        return stat.S_ISREG(entry.stat().st_mode)
+        return stat.S_ISREG(entry.stat().st_mode) and not _is_of_the_system(entry)
     except OSError:
         return False
 
 
+def _is_of_the_system(entry: os.DirEntry[str]) -> bool:
+    """Say whether it lies in /proc, /sys or the like, whose files answer what the kernel likes, or never."""
+    return entry.stat().st_dev in _devices_of_the_system()
+
+
+@cache
+def _devices_of_the_system() -> frozenset[int]:
+    found = set()
+    with suppress(OSError):
+        for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").split("\n"):
+            before, _, after = line.partition(" - ")
+            if after.split(" ")[0] in SYSTEM_FILES:
+                major, minor = before.split(" ")[2].split(":")
+                found.add(os.makedev(int(major), int(minor)))
+    return frozenset(found)
+
+
 def _begins_as_image(path: str) -> bool:
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - a Path for each of a million files costs more than the file
+        with open_regular(path) as file:
             return looks_like_image(file.read(32))
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
@@ -226,6 +273,8 @@ def count_others(tree: Folder, used_tables: set[str]) -> dict[str, int]:
     for folder in folders_below(tree):
         if folder.leftovers:
             found["hidden files and leftovers of file managers, archives and network drives"] += folder.leftovers
+        if folder.tables_outside:
+            found["tables behind a link out of the folder (give one with --labels)"] += len(folder.tables_outside)
         for name in [*folder.tables, *folder.others]:
             if folder.inside(name) in used_tables:
                 continue
@@ -245,6 +294,7 @@ def files_below(folder: Path) -> list[Path]:
     tree = take_inventory(folder)
     found = []
     for inner in folders_below(tree):
-        names = [*inner.images, *inner.tables, *inner.others, *(name for name, _ in inner.foreign)]
+        names = [*inner.images, *inner.tables, *inner.others, *inner.tables_outside]
+        names += [name for name, _ in inner.foreign]
         found += [folder / inner.inside(name) for name in names]
     return sorted(found)

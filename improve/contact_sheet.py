@@ -2,6 +2,7 @@
 set aside."""
 
 import base64
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -123,7 +124,10 @@ def _set_aside(
     """Decode the images that were set aside and can be decoded: copies, say, and those of rare classes."""
     if root is None:
         return {}
-    found = zip(rows, decoders.pixels((root / row.file for row in rows), shape_of(profile)), strict=True)
+    # A table names what it likes; drawn is only what lies in the folder.
+    whole = os.path.normpath(root)
+    inside = [row for row in rows if Path(os.path.normpath(root / row.file)).is_relative_to(whole)]
+    found = zip(inside, decoders.pixels((root / row.file for row in inside), shape_of(profile)), strict=True)
     return {row.file: image for row, image in found if isinstance(image, np.ndarray)}
 
 

@@ -19,6 +19,7 @@ from schema.settings import Tier
 
 FILE_BYTES = 2**20  # that it can write into one file: its last words
 SHARE = 0.4  # of the machine's memory for each process: two of them may need as much at the same time
+PROCESSES = 2  # whose threads it may have: some decoders start one for each core
 TMP = "/tmp"  # noqa: S108 - bubblewrap's own
 
 
@@ -30,10 +31,10 @@ def confined(tier: Tier, home: Path, program: Path) -> Iterator[Callable[[int, I
     start nothing (the last two not in tier `none`). Its first argument is how many bytes of memory it may take,
     a limit that it sets itself. Raises OSError.
     """
-    with own_folder(home, "reader-") as made, own_user(made) if tier != "none" else nullcontext() as user:
+    with own_folder(home, "reader-") as made, own_user(home / "readers") if tier != "none" else nullcontext() as user:
         place = _furnished(made, program.parent, user)
         memory = int(psutil.virtual_memory().total * SHARE)
-        limits = Limits(train_seconds=0.0, memory_bytes=memory, disk_bytes=FILE_BYTES, processes=8)
+        limits = Limits(train_seconds=0.0, memory_bytes=memory, disk_bytes=FILE_BYTES, processes=PROCESSES)
         access = Access(tier=tier, read=(str(program.parent),), limits=limits)
         # As a module: beside the script of that name lie others that would be taken for modules of Python.
         argv = [sys.executable, "-P", "-m", "sandbox.isolation.alone", str(program), str(memory)]
@@ -57,4 +58,4 @@ def _furnished(made: Path, package: Path, user: int | None) -> Place:
         for folder in (made, room, room / "python"):
             folder.chmod(0o755)
         os.chown(room / "work", user, user)
-    return Place(room, room / "work", room / "work", canary, user, shared_memory=False)
+    return Place(room, room / "work", room / "work", canary, user, scratch=False)

@@ -19,6 +19,7 @@ from schema.job import Access, Limits
 
 ENTER = ROOT / "sandbox" / "isolation" / "enter.py"
 OPEN_FILES = 8192
+LEAST_SCRATCH = 2**16  # bytes: of a file system that nobody may write to
 THREADS_PER_PROCESS = 16
 _DROP = ["CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"]
 
@@ -33,7 +34,7 @@ class Place:
     canary: Path  # must not be readable
     user: int | None  # to become, where we are root
     group: Path | None = None  # control group to be in
-    shared_memory: bool = True  # whether it may use /dev/shm
+    scratch: bool = True  # whether it may write: its work directory, /tmp and shared memory
 
 
 def launch(
@@ -46,11 +47,12 @@ def launch(
     devices = paths.devices(gpu=access.gpu, card=access.card.minor if access.card else None)
     stranger = user is not None and _unreadable_for_others(access.read, namespaces=tier == "bwrap")
     front = [] if tier != "bwrap" else bwrap.command(
-        read, [str(place.work)], devices,
+        read, [str(place.work)] if place.scratch else [], devices,
         root=user is not None, keep=_DROP + ["CAP_DAC_READ_SEARCH"] * stranger,
-        shm_bytes=limits.memory_bytes // 2, tmp_bytes=limits.memory_bytes // 4,
+        shm_bytes=limits.memory_bytes // 2 if place.scratch else LEAST_SCRATCH,
+        tmp_bytes=limits.memory_bytes // 4 if place.scratch else LEAST_SCRATCH,
     )  # fmt: skip
-    shm = ["/dev/shm"] if place.shared_memory and (tier == "bwrap" or Path("/dev/shm").is_dir()) else []  # noqa: S108
+    shm = ["/dev/shm"] if tier == "bwrap" or Path("/dev/shm").is_dir() else []  # noqa: S108
     orders: dict[str, Any] = {
         "tier": tier,
         "abi": 0 if tier == "none" else landlock.abi(),
@@ -60,7 +62,7 @@ def launch(
         "user": user,
         "read_all": stranger,
         "read": read,
-        "write": [str(place.work), str(place.tmp), *shm],
+        "write": [str(place.work), str(place.tmp), *shm] if place.scratch else [],
         "devices": devices,
         "gpu": access.gpu,
         "canary": str(place.canary),

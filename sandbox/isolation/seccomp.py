@@ -68,6 +68,7 @@ SIGNALS: Numbers = {
 # What a program that only reads has no use for.
 ALONE: Numbers = {
     "execve": (59, 221), "execveat": (322, 281), "fork": (57, None), "vfork": (58, None), "socket": (41, 198), "socketpair": (53, 199),
+    "memfd_create": (319, 279),
 }  # fmt: skip
 
 CLONE, CLONE3, IOCTL, PRCTL, SOCKET, SOCKETPAIR, TGKILL, TRUNCATE, OPEN, OPENAT, OPENAT2, FCNTL, CLOSE_RANGE = (

@@ -42,6 +42,9 @@ def file_header(file):
             pass
     if content.startswith(b"SLEEP"):
         time.sleep(1000)
+    if content.startswith(b"SHARE"):
+        import mmap
+        mmap.mmap(-1, int(sys.argv[1]) + decoding_process.MAPPED_BYTES)
     return real(file)
 decoding_process.file_header = file_header
 decoding_process.PROCESSOR_SECONDS = 1
@@ -81,6 +84,12 @@ LIES = {
         channel.sendall(ANSWERED.pack(len(told), 1024) + told + bytes(1024))""",
     "a thumbnail that is not finite": """told = json.dumps(header).encode()
         channel.sendall(ANSWERED.pack(len(told), 1024) + told + b"\\xff" * 1024)""",
+    "one value of three": """told = json.dumps(header | {"low": 1.0}).encode()
+        channel.sendall(ANSWERED.pack(len(told), 1024) + told + bytes(1024))""",
+    "values out of order": """told = json.dumps(header | {"low": 3.0, "high": 2.0, "top": 4.0}).encode()
+        channel.sendall(ANSWERED.pack(len(told), 1024) + told + bytes(1024))""",
+    "values beyond those that mark missing data": """told = json.dumps(header | {"low": 0.0, "high": 1.0, "top": 1e300}).encode()
+        channel.sendall(ANSWERED.pack(len(told), 1024) + told + bytes(1024))""",
     "a header without its thumbnail": """told = json.dumps(header).encode()
         channel.sendall(ANSWERED.pack(len(told), 0) + told)""",
 }
@@ -190,6 +199,15 @@ def test_a_file_that_does_not_fit_into_memory_costs_no_other(tmp_path: Path) -> 
     with decoding(memory=100 * 2**20) as found:
         reasons = [told(one) for one in found.headers(files)]
     assert reasons == ["read", "needs more memory to decode than there is", "read"]
+
+
+def test_memory_that_is_shared_counts_too(tmp_path: Path) -> None:
+    files = pictures(tmp_path, 3)
+    files[1].write_bytes(b"SHARE")
+    with decoding(FAULTY) as found:
+        assert [told(one) for one in found.headers(files)][::2] == ["read", "read"]
+    with decoding(FAULTY) as found:
+        assert "Cannot allocate memory" in told(next(found.headers([files[1]])))
 
 
 def test_a_file_that_is_too_large_for_an_image_is_not_read(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """One pass over a file tells all that is known of it; one bad file costs no other."""
 
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from PIL import Image
 
 from dataset.decode import shared_range
 from dataset.decoders import Shape, Unreadable
-from dataset.image_header import Header
+from dataset.image_header import MOST_FRAMES, MOST_PAGES, Header
 from dataset.image_reader import describe_range, find_value_range, headers, pixels
 from dataset.listing import Sample
 from tests.dataset.decoding import shared_decoders
@@ -58,6 +60,22 @@ def test_pages_and_frames_are_counted(tmp_path: Path) -> None:
         assert header(tmp_path / name).frames == 3, name
     frames[0].save(tmp_path / "one.png")
     assert header(tmp_path / "one.png").frames == 1
+
+
+def test_frames_without_end_are_not_counted(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    plain = (tmp_path / "a.png").read_bytes()
+    frames = struct.pack(">I4sII", 8, b"acTL", 2**31 - 1, 0)
+    control = frames + struct.pack(">I", zlib.crc32(frames[4:]))
+    (tmp_path / "a.png").write_bytes(plain[:33] + control + plain[33:])
+    assert header(tmp_path / "a.png").frames in {1, MOST_FRAMES}
+    pages = 3 * MOST_PAGES
+    tag = struct.pack("<HHII", 256, 4, 1, 1) + struct.pack("<HHII", 257, 4, 1, 1) + struct.pack("<HHII", 262, 3, 1, 1)
+    tag += struct.pack("<HHII", 273, 4, 1, 8) + struct.pack("<HHII", 279, 4, 1, 1)
+    size = 2 + len(tag) + 4
+    chain = b"".join(struct.pack("<H", 5) + tag + struct.pack("<I", 12 + (i + 1) * size) for i in range(pages))
+    (tmp_path / "a.tif").write_bytes(struct.pack("<2sHI4x", b"II", 42, 12) + chain)
+    assert header(tmp_path / "a.tif").frames in {1, MOST_PAGES}
 
 
 def test_deep_images_tell_their_values_and_others_do_not(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dataset.discover import discover
 from dataset.inventory import count_others, foreign_below, images_below, take_inventory
 from schema.errors import DatasetError
 from tests.dataset.trees import plant
@@ -98,3 +99,36 @@ def test_folders_in_one_another_without_end_are_walked(tmp_path: Path) -> None:
     subprocess.run(
         ["rm", "-rf", str(tmp_path / "d"), str(tmp_path / "__MACOSX")], check=True
     )  # pytest's own removal is recursive
+
+
+def test_a_table_behind_a_link_that_leads_out_is_never_opened(tmp_path: Path) -> None:
+    """Messages quote tables: a link could make one of any file of the user's."""
+    secret = tmp_path / "home" / ".env"
+    secret.parent.mkdir()
+    secret.write_text("OPENAI_API_KEY=sk-secret,x\na,b\n")
+    source = tmp_path / "source"
+    plant(source, "a/1.png", "a/2.png", "b/1.png", "b/2.png", "notes/own.csv")
+    (source / "labels.csv").symlink_to(secret)
+    (source / "linked").symlink_to(secret.parent)
+    (secret.parent / "deeper").mkdir()
+    (secret.parent / "deeper" / "labels.csv").write_text("file,label\nsk-secret.png,a\n")
+    (source / "again.csv").symlink_to(source / "notes" / "own.csv")
+    tree = take_inventory(source)
+    assert tree.tables_outside == ["labels.csv"]
+    assert tree.tables == ["again.csv"]
+    told = discover(str(source), workdir=tmp_path / "unpacked")
+    assert "sk-secret" not in repr(told)
+    assert told.unused["tables behind a link out of the folder (give one with --labels)"] == 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/mountinfo").exists(), reason="Linux")
+def test_files_of_the_kernel_are_no_files(tmp_path: Path) -> None:
+    plant(tmp_path, "a/1.png", "b/1.png")
+    for name, place in {"labels.csv": "/proc/kmsg", "picture": "/proc/self/maps", "a/2.png": "/proc/self/mem"}.items():
+        (tmp_path / name).symlink_to(place)
+    (tmp_path / "c").symlink_to("/proc/self")
+    (tmp_path / "d").symlink_to("/sys/kernel")
+    tree = take_inventory(tmp_path)
+    assert [folder.name for folder in tree.folders] == ["a", "b"]
+    assert (tree.tables, tree.images) == ([], [])
+    assert tree.folders[0].images == ["1.png"]

@@ -18,11 +18,11 @@ from dataset.listing import ReadingOptions
 from dataset.prepare import prepare
 from improve.contact_sheet import contact_sheet
 from improve.data_commands import run_command
-from improve.data_summary import as_json, class_table, summary_lines
+from improve.data_summary import as_json, class_table, look_at_data, summary_lines
 from improve.output_file import output_file
 from schema.dataset import DatasetProfile
 from schema.errors import InputError
-from schema.settings import Settings
+from schema.settings import Settings, make_settings
 from tests.dataset.decoding import shared_decoders
 
 
@@ -253,3 +253,19 @@ def test_the_words_of_a_run_can_be_inspected_as_they_are(photos: Path) -> None:
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "--metric 'f1'" in refused.stderr
     assert "--iterations" not in improve("inspect", "--help").stdout
+
+
+def test_the_page_draws_nothing_that_lies_outside_the_folder(tmp_path: Path, home: Path) -> None:
+    root = tmp_path / "photos"
+    root.mkdir()
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "private.png")
+    rows, pictures = [], [f"{i:02}.png" for i in range(24)]
+    for i, name in enumerate(pictures):
+        Image.new("RGB", (8, 8), (10 * i, 0, 200)).save(root / name)
+        rows.append(f"{name},{'ab'[i % 2]}")
+    outside = [f"{tmp_path}/private.png,a", "../private.png,b", f"{root}/../private.png,b"]
+    (root / "labels.csv").write_text("\n".join(["file,label", *rows, *outside]))
+    look = look_at_data(make_settings({"dataset": str(root)}))
+    page = contact_sheet(look.profile, look.root, shared_decoders())
+    assert page.count("private.png") >= 3
+    assert page.count("data:image") == 2 * 10  # ten of each class, and no other
