@@ -304,7 +304,7 @@ def _title_lines(rows: list[list[str]]) -> int:
 def _swallows_rows(rows: list[list[str]], delimiter: str) -> bool:
     """Say whether a cell of several lines holds rows of the table, as after a quote that is not closed; a comment
     of several lines holds none."""
-    shapes = {_shape(row[0]) for row in rows}
+    shapes = {_shape(row[0]) for row in rows if row}
     return any(
         len(cells) >= len(row) > 1 and _shape(cells[0]) in shapes
         for row in rows

@@ -304,3 +304,10 @@ def test_an_excel_table_is_measured_before_it_is_unpacked(tmp_path: Path, monkey
     assert path.stat().st_size < 10**5
     with pytest.raises(DatasetError, match="MB as text, more than a table of labels"):
         read_table(path)
+
+
+@pytest.mark.parametrize("content", ["", "\n", '"",""\n', " , \n\n"])
+def test_a_table_of_nothing_has_no_rows(content: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(content)
+    found = read_table(tmp_path / "labels.csv")
+    assert (found.columns, found.rows, found.problem) == ([], [], "")
