@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dataset.inventory import count_others, foreign_below, images_below, take_inventory
+from dataset.inventory import count_others, foreign_below, images_below, natural, take_inventory
 from schema.errors import DatasetError
 from tests.dataset.trees import plant
 
@@ -98,3 +98,20 @@ def test_folders_in_one_another_without_end_are_walked(tmp_path: Path) -> None:
     subprocess.run(
         ["rm", "-rf", str(tmp_path / "d"), str(tmp_path / "__MACOSX")], check=True
     )  # pytest's own removal is recursive
+
+
+def test_numbers_of_any_length_are_in_their_order() -> None:
+    names = [
+        "a2",
+        "a10",
+        f"a{'9' * 18}",
+        f"a1{'0' * 18}",
+        f"a{'0' * 5000}1{'0' * 17}1",
+        f"a{'1' * 5000}",
+        f"a2{'1' * 4999}",
+    ]
+    names += [f"a1{'0' * 5000}"]
+    shuffled = sorted(names)
+    assert sorted(shuffled, key=natural) == sorted(
+        names, key=lambda name: (len(name[1:].lstrip("0")), name[1:].lstrip("0"))
+    )
