@@ -8,12 +8,12 @@ import lzma
 import shutil
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from schema.errors import DatasetError
+from schema.text import one_line
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 OTHER_ARCHIVES = (".7z", ".rar", ".gz", ".bz2", ".xz", ".zst", ".tar.zst", ".lz4", ".cab", ".iso", ".dmg")
@@ -45,20 +45,12 @@ def unpack(path: Path, workdir: Path) -> Path:
     try:
         _extract(path, partial)
         partial.rename(target)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        lzma.LZMAError,
-        tarfile.TarError,
-        EOFError,
-        RuntimeError,
-        NotImplementedError,
-        OSError,
-    ) as error:
-        if isinstance(error, DatasetError):
-            raise
+    except DatasetError:
+        raise
+    except Exception as error:  # a damaged archive raises whatever zipfile, tarfile and their decompressors do
+        why = one_line(str(error), 200) or type(error).__name__
         raise DatasetError(
-            f"{path} cannot be unpacked: {error}. Is the download complete? Unpack it yourself and give the folder."
+            f"{path} cannot be unpacked: {why}. Is the download complete? Unpack it yourself and give the folder."
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)

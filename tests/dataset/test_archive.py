@@ -3,6 +3,7 @@
 import gzip
 import io
 import lzma
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -92,3 +93,65 @@ def test_what_is_damaged_says_so(suffix: str, tmp_path: Path) -> None:
     magic = {".tar.gz": b"\x1f\x8b\x08\x00", ".tar.bz2": b"BZh9", ".tar.xz": b"\xfd7zXZ\0"}.get(suffix, b"")
     (tmp_path / f"a{suffix}").write_bytes(magic + bytes(range(256)) * 4)
     refused(tmp_path / f"a{suffix}", tmp_path, "cannot be unpacked|is no whole zip")
+
+
+def small_zip(**names: bytes) -> bytearray:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as file:
+        for name, content in names.items():
+            file.writestr(name.replace("__", "/"), content)
+    return bytearray(stream.getvalue())
+
+
+def zip_of_the_future() -> bytes:
+    raw = small_zip(a__x=b"abc", b__y=b"abc")
+    raw[raw.find(b"PK\1\2") + 6] = 255
+    return bytes(raw)
+
+
+def zip_of_a_broken_name() -> bytes:
+    return bytes(small_zip(é__x=b"abc", b__y=b"abc").replace("é".encode(), b"\xff\xfe"))
+
+
+def zip_without_a_name() -> bytes:
+    return bytes(small_zip(X=b"abc", b__y=b"abc").replace(b"X", b"\0"))
+
+
+def zip_of_a_huge_offset() -> bytes:
+    raw = small_zip(X=b"abc", b__y=b"abc")
+    entry, end = raw.find(b"PK\1\2"), raw.rfind(b"PK\5\6")
+    raw[end + 12 : end + 16] = (int.from_bytes(raw[end + 12 : end + 16], "little") + 12).to_bytes(4, "little")
+    raw[entry + 42 : entry + 46] = b"\xff" * 4
+    raw[entry + 30 : entry + 32] = (12).to_bytes(2, "little")
+    raw[entry + 47 : entry + 47] = struct.pack("<HHQ", 1, 8, 2**63 + 5)
+    return bytes(raw)
+
+
+def pax(data: bytes = b"x" * 512, **headers: str) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as file:
+        entry = tarfile.TarInfo("a/x.png")
+        entry.size = len(data)
+        entry.pax_headers = {name.replace("_", "."): value for name, value in headers.items()}
+        file.addfile(entry, io.BytesIO(data))
+    return stream.getvalue()
+
+
+DAMAGED = {
+    "future.zip": zip_of_the_future(),
+    "name.zip": zip_of_a_broken_name(),
+    "no-name.zip": zip_without_a_name(),
+    "offset.zip": zip_of_a_huge_offset(),
+    "sparse-size.tar": pax(GNU_sparse_size="x"),
+    "sparse-map.tar": pax(GNU_sparse_map="x,y"),
+    "sparse-version.tar": pax(GNU_sparse_major="1", GNU_sparse_minor="0"),
+    "time-nan.tar": pax(mtime="nan"),
+    "time-huge.tar": pax(mtime="1e300"),
+    "long-record.tar": pax(comment="y" * 6000).replace(b"6014 comment=" + b"y" * 5000, b"9" * 5004 + b" comment=", 1),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_whatever_the_readers_say_of_a_damaged_archive_is_a_sentence(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(DAMAGED[name])
+    refused(tmp_path / name, tmp_path, f"{name} cannot be unpacked: .")
