@@ -138,7 +138,7 @@ def _text_of(raw: bytes) -> tuple[str, str]:
         text = raw.decode(encoding)
     except UnicodeDecodeError:
         text, encoding = raw.decode("latin-1"), "Latin-1"
-    words = list(dict.fromkeys(re.findall(r"\w*[^\W\x00-\x7f]\w*", text[: 2**20])))
+    words = list(dict.fromkeys(word for word in re.findall(r"\w+", text[: 2**20]) if not word.isascii()))
     check = f" ({name_list(words, 4)}); if these words are wrong, save it as UTF-8" if words else ""
     return text, f"is no UTF-8 and was read as {encoding}{check}"
 

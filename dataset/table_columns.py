@@ -104,6 +104,7 @@ FLAGS = dict.fromkeys(["0", "0.0", "-1", "-1.0", "false", "no", "n", ""], False)
 SPLIT_CELLS: dict[str, Split] = {"tr": "train", "va": "validation", "vl": "validation", "te": "test", "ts": "test",
                                  "public": "validation", "private": "test"}  # fmt: skip
 ONE_OF = 0.98  # share of the rows that have exactly one of the columns of a class each
+LONGEST_NUMBER = 40  # signs
 SAMPLED = 400  # cells of a column that are looked up
 BOX_NAMES = frozenset(["xmin", "ymin", "xmax", "ymax", "x_min", "y_min", "bbox", "bounding_box", "bbox_x", "bbox_y"])
 
@@ -350,8 +351,10 @@ def may_be_labels(table: Table, column: int) -> bool:
 def _is_measured(table: Table, column: int) -> bool:
     """Say whether a column holds decimals, such as coordinates or ages."""
     cells = [row[column] for row in table.rows if row[column]]
-    numbers = all(re.fullmatch(r"[-+]?\d*[.,]?\d+([eE][-+]?\d+)?", cell) for cell in cells)
-    return numbers and any(re.fullmatch(r"[-+]?\d*[.,]\d*[1-9]\d*", cell) for cell in cells)
+    if any(len(cell) > LONGEST_NUMBER for cell in cells):
+        return False
+    numbers = all(re.fullmatch(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?", cell) for cell in cells)
+    return numbers and any(re.fullmatch(r"[-+]?\d*[.,]0*[1-9]\d*", cell) for cell in cells)
 
 
 def _one_of(table: Table, file: int, split: int | None, known: list[int], others: list[int]) -> Columns:
