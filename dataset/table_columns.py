@@ -278,8 +278,10 @@ def choose_columns(table: Table, file: int, label: str | None, group: str | None
         return Columns(file, None, tuple(hot))  # classes called bus, car and train
     known = [i for i in rest if normal(table.columns[i]) in LABEL_NAMES]
     strong = [i for i in known if normal(table.columns[i]) not in WEAK_NAMES]
-    known = [i for i in known if i in strong or may_be_labels(table, i)]
-    others = [i for i in rest if i not in known and may_be_labels(table, i) and not _is_measured(table, i)]
+    sure = set(strong)
+    known = [i for i in known if i in sure or may_be_labels(table, i)]
+    named = set(known)
+    others = [i for i in rest if i not in named and may_be_labels(table, i) and not _is_measured(table, i)]
     if len(strong or known) > 1:
         return replace(_one_of(table, file, split, strong or known, others), flags=flags)
     if strong or (known and not others):
@@ -292,7 +294,7 @@ def choose_columns(table: Table, file: int, label: str | None, group: str | None
 
 def _by_what_is_in_them(table: Table, found: Columns, rest: list[int]) -> Columns:
     """Take the only column of `rest` that can hold labels, if none of the others says anything else."""
-    subjects = [i for i in rest if SUBJECTS.fullmatch(normal(table.columns[i]))]
+    subjects = {i for i in rest if SUBJECTS.fullmatch(normal(table.columns[i]))}
     possible = [i for i in rest if may_be_labels(table, i) and i not in subjects and not _is_measured(table, i)]
     ids = [i for i in rest if normal(table.columns[i]) in FILE_NAMES or _numbers_the_rows(table, i)]
     silent = {*ids, *(i for i in rest if _is_measured(table, i))}
@@ -404,14 +406,17 @@ def one_hot_columns(table: Table, rest: list[int]) -> list[int]:
     """
     flags = [i for i in rest if {row[i].strip().lower() for row in table.rows} <= FLAGS.keys()]
     flags = [i for i in flags if normal(table.columns[i]) not in SPLIT_NAMES]
+    yes = [[i for i in flags if is_true(row[i])] for row in table.rows]
+    sums = Counter(len(row) for row in yes)
+    ever = {i for row in yes for i in row}
+    alone = Counter[int | None](row[0] for row in yes if len(row) == 1)
+    in_two = Counter[int | None](i for row in yes if len(row) == 2 for i in row)
     for left_out in (None, *flags) if len(flags) > 2 else (None,):
-        chosen = [i for i in flags if i != left_out]
-        if len(chosen) < 2 or not all(any(is_true(row[i]) for row in table.rows) for i in chosen):
-            continue
-        single = sum(sum(is_true(row[i]) for i in chosen) == 1 for row in table.rows)
-        if single >= ONE_OF * len(table.rows):
-            return chosen
-    sums = Counter(sum(is_true(row[i]) for i in flags) for row in table.rows)
+        number = len(flags) - (left_out is not None)
+        seen = len(ever) - (left_out in ever)
+        single = sums[1] - alone[left_out] + in_two[left_out]  # rows with one yes when that column is not counted
+        if number >= 2 and seen == number and single >= ONE_OF * len(table.rows):
+            return [i for i in flags if i != left_out]
     several = sum(number for many, number in sums.items() if many > 1)
     # Rows without any class, or with several, are set aside one by one if few; three columns or more are hardly flags of other things.
     return flags if len(flags) > 2 and sums[1] >= 0.6 * len(table.rows) and several <= 0.4 * len(table.rows) else []

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from dataset.label_table import Table
 from dataset.listing import Listing
+from dataset.table_columns import one_hot_columns
 from schema.errors import DatasetError
 from tests.dataset.trees import Rows, counts, labels_by_file, plant, read, several, table
 
@@ -372,3 +374,17 @@ def test_a_cell_of_very_many_digits_costs_no_time(tmp_path: Path) -> None:
     begin = time.monotonic()
     assert counts(read(root)) == {"a": 3, "b": 3}
     assert time.monotonic() - begin < 10
+
+
+def test_thousands_of_columns_of_yes_and_no_are_counted_once(tmp_path: Path) -> None:
+    head = ["file", *(f"c{i}" for i in range(8000))]
+    found = Table(tmp_path / "labels.csv", head, [["x.png", *["1"] * 8000] for _ in range(6)])
+    begin = time.monotonic()
+    assert one_hot_columns(found, list(range(1, 8001))) == []
+    assert time.monotonic() - begin < 5
+
+
+def test_one_flag_of_something_else_stands_among_the_classes(tmp_path: Path) -> None:
+    rows = [["0", "1", "0", "1"], ["1", "0", "0", "1"], ["0", "0", "1", "0"], ["0", "1", "0", "1"]] * 3
+    found = Table(tmp_path / "labels.csv", ["cat", "dog", "cow", "blurred"], rows)
+    assert one_hot_columns(found, [0, 1, 2, 3]) == [0, 1, 2]
