@@ -24,9 +24,10 @@ from schema.text import name_list, one_line
 LARGEST = 2 * 2**30  # bytes
 GROWTH = 25  # bytes in memory for a byte of text, at most: short cells and lists
 MOST_COLUMNS = 200_000  # a colour image of 256 x 256 pixels has nearly as many
-MOST_CELLS = 20_000_000  # of an Excel table, empty ones before the last of their row included
+MOST_CELLS = 20_000_000  # of a table in Excel or JSON, empty ones before the last of their row included
 EUROPEAN = frozenset({"cp1250", "cp1252", "cp1254", "iso8859_1", "latin_1"})
 PUNCTUATION = frozenset("‘’“”„–—…•°€§«»´·")
+MOST_BAD_LINES = 100  # that are told one by one
 MOST_TITLES = 5  # lines above the header
 NO_LABEL = frozenset({"", "nan", "na", "n/a", "#n/a", "none", "null", "<na>", "nat", "nil", "-", "?"})
 
@@ -230,6 +231,11 @@ def _from_json(path: Path, text: str) -> Table:
     columns = [key for key in dict.fromkeys(str(k) for record in records for k in record) if key not in nested]
     if nested and len(columns) < 2:
         raise DatasetError(f"{path}: its records hold lists or records, which is no table of file and label.")
+    if len(columns) > MOST_COLUMNS or len(columns) * len(records) > MOST_CELLS:
+        raise DatasetError(
+            f"{path}: {len(records):,} records of {len(columns):,} different fields; a table of labels has"
+            f" {MOST_COLUMNS:,} columns and {MOST_CELLS:,} cells at most. Give one of file and label with --labels."
+        )
     note = (
         (f"{path.name}: fields that hold lists or records are not used: {name_list(sorted(nested))}",) if nested else ()
     )
@@ -382,12 +388,16 @@ def _from_rows(path: Path, rows: list[list[str]]) -> Table:
     columns = [name or f"column {i}" for i, name in enumerate(names, 1)]
     times = Counter(columns)
     columns = [f"{name} ({i})" if times[name] > 1 else name for i, name in enumerate(columns, 1)]
-    bad, kept = [], []
+    bad, number_bad, kept = list[str](), 0, []
     for number, row in enumerate(rows[1:], 2):
         if len(row) < width or any(row[width:]):
-            bad.append(f"row {number} has {len(row)} cells instead of {width}: {one_line(', '.join(row), 80)}")
+            number_bad += 1
+            if len(bad) < MOST_BAD_LINES:
+                bad.append(f"row {number} has {len(row)} cells instead of {width}: {one_line(', '.join(row), 80)}")
         else:
             kept.append(row[:width])
+    if number_bad > len(bad):
+        bad.append(f"{number_bad - len(bad):,} more rows have another number of cells than {width}")
     return Table(path, columns, kept, bad_lines=tuple(bad))
 
 

@@ -319,3 +319,16 @@ def test_a_word_of_very_many_letters_costs_no_time(tmp_path: Path) -> None:
     begin = time.monotonic()
     assert "café" in read_table(tmp_path / "labels.csv").notes[0]
     assert time.monotonic() - begin < 10
+
+
+def test_records_of_a_field_each_of_their_own_are_no_table(tmp_path: Path) -> None:
+    (tmp_path / "labels.jsonl").write_text("".join(f'{{"k{i}": 1}}\n' for i in range(5000)))
+    with pytest.raises(DatasetError, match="5,000 records of 5,000 different fields"):
+        read_table(tmp_path / "labels.jsonl")
+
+
+def test_of_very_many_bad_lines_the_first_and_their_number_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(TEXT + "a\n" * 5000)
+    found = read_table(tmp_path / "labels.csv")
+    assert (len(found.rows), len(found.bad_lines)) == (3, 101)
+    assert found.bad_lines[-1] == "4,900 more rows have another number of cells than 2"
