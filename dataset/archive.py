@@ -85,6 +85,11 @@ def _extract(path: Path, target: Path) -> None:
                 entries.append(entry)
                 size += entry.size
                 _check_bounds(path, len(entries), size)
+                if entry.size < 0 or archive.offset <= entry.offset:  # each way back would be unpacked again
+                    raise DatasetError(
+                        f"{path} is damaged or made to be read without end: after {one_line(entry.name, 80)!r}, of"
+                        f" {entry.size:,} bytes, it leads back. It is not a data set to trust."
+                    )
             for entry in entries:
                 _safe(path, entry.name)
                 if not (entry.isfile() or entry.isdir()):

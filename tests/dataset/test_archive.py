@@ -155,3 +155,19 @@ DAMAGED = {
 def test_whatever_the_readers_say_of_a_damaged_archive_is_a_sentence(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(DAMAGED[name])
     refused(tmp_path / name, tmp_path, f"{name} cannot be unpacked: .")
+
+
+def extended(**records: str) -> bytes:
+    text = b""
+    for name, value in records.items():
+        body = f" {name.replace('_', '.')}={value}\n".encode()
+        length = len(body) + len(str(len(body) + 2))
+        text += str(length).encode() + body
+    return header("pax", len(text), tarfile.XHDTYPE) + text + bytes(-len(text) % 512)
+
+
+def test_an_archive_that_leads_back_is_not_followed(tmp_path: Path) -> None:
+    first = header("a/big.png", 4096) + bytes(4096)
+    back = extended(size=f"-{len(first) + 1536}") + header("a/x.png", 0)
+    (tmp_path / "a.tar").write_bytes(first + back + bytes(4096))
+    refused(tmp_path / "a.tar", tmp_path, "leads back")
