@@ -5,8 +5,10 @@ import io
 import lzma
 import struct
 import tarfile
+import time
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,7 @@ def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
 def refused(path: Path, tmp_path: Path, match: str) -> None:
     with pytest.raises(DatasetError, match=match):
         unpack(path, tmp_path / "unpacked")
-    assert not list((tmp_path / "unpacked").iterdir())
+    assert all(left.name.endswith(".lock") for left in (tmp_path / "unpacked").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -171,3 +173,27 @@ def test_an_archive_that_leads_back_is_not_followed(tmp_path: Path) -> None:
     back = extended(size=f"-{len(first) + 1536}") + header("a/x.png", 0)
     (tmp_path / "a.tar").write_bytes(first + back + bytes(4096))
     refused(tmp_path / "a.tar", tmp_path, "leads back")
+
+
+def test_two_that_unpack_one_archive_at_a_time_do_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.zip").write_bytes(bytes(small_zip(a__x=b"abc", b__y=b"abc")))
+    times, slowly = [], archive._extract
+
+    def extract(path: Path, target: Path) -> None:
+        times.append(target)
+        time.sleep(0.3)
+        slowly(path, target)
+
+    monkeypatch.setattr(archive, "_extract", extract)
+    with ThreadPoolExecutor(3) as pool:
+        found = set(pool.map(lambda _: unpack(tmp_path / "a.zip", tmp_path / "unpacked"), range(3)))
+    assert len(found) == len(times) == 1
+    assert (found.pop() / "a/x").read_bytes() == b"abc"
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(bytes(small_zip(a__x=b"abc")))
+    target = unpack(tmp_path / "a.zip", tmp_path / "unpacked")
+    target.rename(target.with_name(f"{target.name}.abcdefgh"))
+    assert unpack(tmp_path / "a.zip", tmp_path / "unpacked") == target
+    assert {one.name for one in target.parent.iterdir()} == {target.name, f".{target.name}.lock"}
