@@ -1,19 +1,23 @@
 """Archives are unpacked once, beneath one folder, and nothing in them may leave it."""
 
 import bz2
+import fcntl
 import gzip
 import hashlib
 import io
 import lzma
+import os
 import shutil
 import tarfile
+import tempfile
 import zipfile
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from schema.errors import DatasetError
+from schema.text import one_line
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 OTHER_ARCHIVES = (".7z", ".rar", ".gz", ".bz2", ".xz", ".zst", ".tar.zst", ".lz4", ".cab", ".iso", ".dmg")
@@ -37,32 +41,46 @@ def unpack(path: Path, workdir: Path) -> Path:
     """
     info = path.stat()
     key = hashlib.sha256(f"{path.resolve()}\0{info.st_size}\0{info.st_mtime_ns}".encode()).hexdigest()[:16]
-    target, partial = workdir / key, workdir / f"{key}.partial"
+    target = workdir / key
     if target.is_dir():
         return target
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    workdir.mkdir(parents=True, exist_ok=True)
+    with _locked(workdir / f".{key}.lock"):
+        if not target.is_dir():
+            for left in workdir.glob(f"{key}.*"):  # of those that were killed: none is at work under this lock
+                shutil.rmtree(left, ignore_errors=True)
+            _unpack_whole(path, target)
+    return target
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Two runs that unpack the same archive do it once."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        _extract(path, partial)
-        partial.rename(target)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        lzma.LZMAError,
-        tarfile.TarError,
-        EOFError,
-        RuntimeError,
-        NotImplementedError,
-        OSError,
-    ) as error:
-        if isinstance(error, DatasetError):
-            raise
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _unpack_whole(path: Path, target: Path) -> None:
+    """Unpack beside the target, and give it the target's name at the end."""
+    partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
+    content = partial / "content"  # with the rights of any new folder, which those of mkdtemp are not
+    try:
+        content.mkdir()
+        _extract(path, content)
+        content.rename(target)
+    except DatasetError:
+        raise
+    except Exception as error:  # a damaged archive raises whatever zipfile, tarfile and their decompressors do
+        why = one_line(str(error), 200) or type(error).__name__
         raise DatasetError(
-            f"{path} cannot be unpacked: {error}. Is the download complete? Unpack it yourself and give the folder."
+            f"{path} cannot be unpacked: {why}. Is the download complete? Unpack it yourself and give the folder."
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return target
 
 
 def _extract(path: Path, target: Path) -> None:
@@ -93,6 +111,11 @@ def _extract(path: Path, target: Path) -> None:
                 entries.append(entry)
                 size += entry.size
                 _check_bounds(path, len(entries), size)
+                if entry.size < 0 or archive.offset <= entry.offset:  # each way back would be unpacked again
+                    raise DatasetError(
+                        f"{path} is damaged or made to be read without end: after {one_line(entry.name, 80)!r}, of"
+                        f" {entry.size:,} bytes, it leads back. It is not a data set to trust."
+                    )
             for entry in entries:
                 _safe(path, entry.name)
                 if not (entry.isfile() or entry.isdir()):

@@ -1,5 +1,6 @@
 """Images in arrays: an .npz of images and labels, or a table with a row of pixels per image."""
 
+import math
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from numpy.lib import format as npy
 
 from dataset.archive import RATIO
 from dataset.label_table import Table, class_order, has_label, without_header
@@ -21,6 +23,8 @@ from schema.text import name_list, one_line
 IMAGES = ("images", "image", "x", "data", "imgs", "features", "arr_0")
 LABELS = ("labels", "label", "y", "targets", "target", "classes", "arr_1")
 MOST_CLASSES = 1000
+MOST_ROWS = 20_000_000
+ROW_BYTES = 500  # in memory, for an image beside its pixels: its name, its label, its place
 MEMORY_SHARE = 0.5  # of what is free, for the arrays; others are made of them
 PIXEL_TABLE = "pixel-table"  # as the layout is called
 EXPECTED = (
@@ -33,16 +37,31 @@ def read_arrays(path: Path) -> Listing:
 
     Raises DatasetError for arrays that are no images and labels.
     """
-    _check_size(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key.lower(): archive[key] for key in archive.files}
+        return _read_arrays(path)
+    except DatasetError:
+        raise
+    except Exception as error:  # a damaged archive raises whatever zipfile, zlib and numpy do
+        why = one_line(str(error), 200) or type(error).__name__
+        raise DatasetError(f"{path} cannot be read: {why}. Is the download complete?") from None
+
+
+def _read_arrays(path: Path) -> Listing:
+    _check_size(path)
+    arrays: dict[str, np.ndarray] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [member for member in archive.infolist() if _is_array(path, archive, member)]
+            for member in members:
+                with archive.open(member) as stream:
+                    arrays[member.filename.removesuffix(".npy").lower()] = npy.read_array(stream, allow_pickle=False)
+    except DatasetError:
+        raise
     except (OSError, ValueError, EOFError, KeyError) as error:
         raise DatasetError(
-            f"{path} cannot be read: {error}. Save it with numpy.savez(images=..., labels=...), without objects."
+            f"{path} cannot be read: {one_line(str(error), 200)}. Save it with numpy.savez(images=..., labels=...),"
+            " without objects."
         ) from None
-    except Exception as error:  # a damaged archive raises whatever zipfile and zlib do
-        raise DatasetError(f"{path} cannot be read: {error}. Is the download complete?") from None
     samples: list[Sample] = []
     aside: list[SetAside] = []
     notes: list[str] = []
@@ -88,6 +107,37 @@ def _check_size(path: Path) -> None:
             f"{path} unpacks to {unpacked / 2**30:.1f} GB, and {free / 2**30:.1f} GB of memory are free. Save the images as"
             " files, one folder per class."
         )
+
+
+def _is_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
+    """Say whether a member is an array, by its header alone.
+
+    Raises DatasetError for one that would take more memory or time than its bytes are worth.
+    """
+    with archive.open(member) as stream:
+        if stream.read(len(npy.MAGIC_PREFIX)) != npy.MAGIC_PREFIX:
+            return False
+    with archive.open(member) as stream:
+        version = npy.read_magic(stream)
+        if version > (2, 0):  # records with names of their own: neither images nor labels
+            return False
+        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = read_header(stream)
+    found = f"{path}: {one_line(member.filename, 80)} is {dtype} {list(shape)}"
+    if min(shape, default=1) < 0 or (
+        math.prod(shape) * dtype.itemsize > max(member.file_size, 0) and not dtype.hasobject
+    ):
+        raise DatasetError(f"{found}, and the file holds {member.file_size:,} bytes of it. Is the download complete?")
+    first = shape[0] if shape else 0
+    if first and not dtype.itemsize * math.prod(shape[1:]):
+        raise DatasetError(f"{found}: {first:,} entries of no bytes. {EXPECTED}.")
+    free = psutil.virtual_memory().available
+    if first > MOST_ROWS or (len(shape) > 2 and first * ROW_BYTES > MEMORY_SHARE * free):
+        raise DatasetError(
+            f"{found}: {first:,} entries take {first * ROW_BYTES / 2**30:.1f} GB of memory to list, {free / 2**30:.1f} GB"
+            f" are free, and IMPROVE lists {MOST_ROWS:,} at most. Save a part of them."
+        )
+    return True
 
 
 def _pairs(arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, str, Split | None]]:

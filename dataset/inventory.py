@@ -64,6 +64,7 @@ FOREIGN = {
     }.items()
     for suffix in suffixes.split()
 }
+SHORT_NUMBER = 18  # digits
 ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"})
 SILENT = (
     TABLES
@@ -173,7 +174,15 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 def natural(name: str) -> list[tuple[int, str]]:
     """Sort key under which 9 comes before 10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [_number_key(part) if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _number_key(digits: str) -> tuple[int, str]:
+    """Compare numbers too long for int, which refuses more than 4,300 digits, by their length and then as text."""
+    if len(digits) > SHORT_NUMBER:
+        plain = digits if digits.isascii() else "".join(str(int(digit)) for digit in digits)
+        digits = plain.lstrip("0") or "0"
+    return (int(digits), "") if len(digits) <= SHORT_NUMBER else (10**SHORT_NUMBER + len(digits), digits)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -6,7 +6,9 @@ Nothing is dropped in silence.
 import csv
 import io
 import json
+import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -17,6 +19,7 @@ from zipfile import ZipFile
 import psutil
 from charset_normalizer import from_bytes
 
+from dataset.decode import open_regular
 from dataset.inventory import TABLES, natural
 from schema.errors import DatasetError
 from schema.text import name_list, one_line
@@ -24,9 +27,12 @@ from schema.text import name_list, one_line
 LARGEST = 2 * 2**30  # bytes
 GROWTH = 25  # bytes in memory for a byte of text, at most: short cells and lists
 MOST_COLUMNS = 200_000  # a colour image of 256 x 256 pixels has nearly as many
-MOST_CELLS = 20_000_000  # of an Excel table, empty ones before the last of their row included
+MOST_CELLS = 20_000_000  # of a table in Excel or JSON, empty ones before the last of their row included
 EUROPEAN = frozenset({"cp1250", "cp1252", "cp1254", "iso8859_1", "latin_1"})
 PUNCTUATION = frozenset("‘’“”„–—…•°€§«»´·")
+LARGEST_PART = 10 * 2**20  # bytes of what is in an Excel file beside the cells
+EXCEL_CELLS = ("xl/worksheets/", "xl/sharedstrings.xml")
+MOST_BAD_LINES = 100  # that are told one by one
 MOST_TITLES = 5  # lines above the header
 NO_LABEL = frozenset({"", "nan", "na", "n/a", "#n/a", "none", "null", "<na>", "nat", "nil", "-", "?"})
 
@@ -58,9 +64,8 @@ def read_table(path: Path) -> Table:
                 f"{path}: {'is no file' if path.exists() else 'there is no such file'}. Give the table of"
                 " file and label with --labels."
             )
-        _check_size(path, path.stat().st_size)
         if suffix in {".xlsx", ".xlsm"}:
-            rows, note = _excel_rows(path)
+            rows, note = _excel_rows(path, _content(path))
             return replace(_from_rows(path, rows), notes=(note,) if note else ())
         if suffix in {".xls", ".ods", ".parquet", ".feather", ".pkl", ".mat"}:
             raise DatasetError(
@@ -70,8 +75,7 @@ def read_table(path: Path) -> Table:
             raise DatasetError(
                 f"{path} is not called as tables are ({', '.join(sorted(TABLES))}). If it is a table, give it such a name."
             )
-        raw = path.read_bytes()
-        return _from_bytes(path, raw)
+        return _from_bytes(path, _content(path))
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror}. Give the table of file and label with --labels.") from None
     except (csv.Error, RecursionError) as error:
@@ -79,6 +83,30 @@ def read_table(path: Path) -> Table:
             f"{path} cannot be read as a table ({one_line(str(error), 100)}). Give a table of file and label with"
             " --labels."
         ) from None
+
+
+def _content(path: Path) -> bytes:
+    """Read a whole file, but no device and no more than it has when it is opened.
+
+    Raises DatasetError for a file that grows meanwhile.
+    """
+    _check_size(path, path.stat().st_size)
+    try:
+        stream = open_regular(path)
+    except ValueError as error:
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode) and not status.st_size:
+            return b""
+        raise DatasetError(f"{path} {error}. Give the table of file and label with --labels.") from None
+    with stream:
+        size = os.fstat(stream.fileno()).st_size
+        _check_size(path, size)
+        raw = stream.read(size + 1)
+    if len(raw) > size:
+        raise DatasetError(
+            f"{path} grew beyond its {size:,} bytes while it was read. Try again when it is written to its end."
+        )
+    return raw
 
 
 def _from_bytes(path: Path, raw: bytes) -> Table:
@@ -138,7 +166,7 @@ def _text_of(raw: bytes) -> tuple[str, str]:
         text = raw.decode(encoding)
     except UnicodeDecodeError:
         text, encoding = raw.decode("latin-1"), "Latin-1"
-    words = list(dict.fromkeys(re.findall(r"\w*[^\W\x00-\x7f]\w*", text[: 2**20])))
+    words = list(dict.fromkeys(word for word in re.findall(r"\w+", text[: 2**20]) if not word.isascii()))
     check = f" ({name_list(words, 4)}); if these words are wrong, save it as UTF-8" if words else ""
     return text, f"is no UTF-8 and was read as {encoding}{check}"
 
@@ -164,15 +192,22 @@ def _odd_lines(raw: bytes) -> bytes:
     return b"\n".join([line for line in raw[: 2**20].splitlines() if not line.isascii()][:2000])
 
 
-def _excel_rows(path: Path) -> tuple[list[list[str]], str]:
+def _excel_rows(path: Path, raw: bytes) -> tuple[list[list[str]], str]:
     """Rows of the largest visible sheet, from its header on; also a note on the others."""
     from openpyxl import load_workbook  # noqa: PLC0415 - only for the few who have one
 
     try:
-        with ZipFile(path) as packed:
-            unpacked = sum(member.file_size for member in packed.infolist())
-        _check_size(path, unpacked)
-        book = load_workbook(path, read_only=True, data_only=True)
+        with ZipFile(io.BytesIO(raw)) as packed:
+            members = packed.infolist()
+        _check_size(path, sum(member.file_size for member in members))
+        for member in members:  # styles, names and the like become objects, all at once and many times their size
+            if member.file_size > LARGEST_PART and not member.filename.lower().startswith(EXCEL_CELLS):
+                raise DatasetError(
+                    f"{path}: its part {one_line(member.filename, 80)!r} has {member.file_size / 2**20:,.0f} MB, and no"
+                    f" part but its sheets may have more than {LARGEST_PART // 2**20}. Save the sheet of file and label"
+                    " as .csv and give that with --labels."
+                )
+        book = load_workbook(io.BytesIO(raw), read_only=True, data_only=True)
         sheets, left = dict[str, list[list[str]]](), MOST_CELLS
         for sheet in book.worksheets:
             if sheet.sheet_state == "visible":
@@ -230,6 +265,11 @@ def _from_json(path: Path, text: str) -> Table:
     columns = [key for key in dict.fromkeys(str(k) for record in records for k in record) if key not in nested]
     if nested and len(columns) < 2:
         raise DatasetError(f"{path}: its records hold lists or records, which is no table of file and label.")
+    if len(columns) > MOST_COLUMNS or len(columns) * len(records) > MOST_CELLS:
+        raise DatasetError(
+            f"{path}: {len(records):,} records of {len(columns):,} different fields; a table of labels has"
+            f" {MOST_COLUMNS:,} columns and {MOST_CELLS:,} cells at most. Give one of file and label with --labels."
+        )
     note = (
         (f"{path.name}: fields that hold lists or records are not used: {name_list(sorted(nested))}",) if nested else ()
     )
@@ -304,7 +344,7 @@ def _title_lines(rows: list[list[str]]) -> int:
 def _swallows_rows(rows: list[list[str]], delimiter: str) -> bool:
     """Say whether a cell of several lines holds rows of the table, as after a quote that is not closed; a comment
     of several lines holds none."""
-    shapes = {_shape(row[0]) for row in rows}
+    shapes = {_shape(row[0]) for row in rows if row}
     return any(
         len(cells) >= len(row) > 1 and _shape(cells[0]) in shapes
         for row in rows
@@ -382,12 +422,16 @@ def _from_rows(path: Path, rows: list[list[str]]) -> Table:
     columns = [name or f"column {i}" for i, name in enumerate(names, 1)]
     times = Counter(columns)
     columns = [f"{name} ({i})" if times[name] > 1 else name for i, name in enumerate(columns, 1)]
-    bad, kept = [], []
+    bad, number_bad, kept = list[str](), 0, []
     for number, row in enumerate(rows[1:], 2):
         if len(row) < width or any(row[width:]):
-            bad.append(f"row {number} has {len(row)} cells instead of {width}: {one_line(', '.join(row), 80)}")
+            number_bad += 1
+            if len(bad) < MOST_BAD_LINES:
+                bad.append(f"row {number} has {len(row)} cells instead of {width}: {one_line(', '.join(row), 80)}")
         else:
             kept.append(row[:width])
+    if number_bad > len(bad):
+        bad.append(f"{number_bad - len(bad):,} more rows have another number of cells than {width}")
     return Table(path, columns, kept, bad_lines=tuple(bad))
 
 

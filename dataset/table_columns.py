@@ -104,6 +104,7 @@ FLAGS = dict.fromkeys(["0", "0.0", "-1", "-1.0", "false", "no", "n", ""], False)
 SPLIT_CELLS: dict[str, Split] = {"tr": "train", "va": "validation", "vl": "validation", "te": "test", "ts": "test",
                                  "public": "validation", "private": "test"}  # fmt: skip
 ONE_OF = 0.98  # share of the rows that have exactly one of the columns of a class each
+LONGEST_NUMBER = 40  # signs
 SAMPLED = 400  # cells of a column that are looked up
 BOX_NAMES = frozenset(["xmin", "ymin", "xmax", "ymax", "x_min", "y_min", "bbox", "bounding_box", "bbox_x", "bbox_y"])
 
@@ -277,8 +278,10 @@ def choose_columns(table: Table, file: int, label: str | None, group: str | None
         return Columns(file, None, tuple(hot))  # classes called bus, car and train
     known = [i for i in rest if normal(table.columns[i]) in LABEL_NAMES]
     strong = [i for i in known if normal(table.columns[i]) not in WEAK_NAMES]
-    known = [i for i in known if i in strong or may_be_labels(table, i)]
-    others = [i for i in rest if i not in known and may_be_labels(table, i) and not _is_measured(table, i)]
+    sure = set(strong)
+    known = [i for i in known if i in sure or may_be_labels(table, i)]
+    named = set(known)
+    others = [i for i in rest if i not in named and may_be_labels(table, i) and not _is_measured(table, i)]
     if len(strong or known) > 1:
         return replace(_one_of(table, file, split, strong or known, others), flags=flags)
     if strong or (known and not others):
@@ -291,7 +294,7 @@ def choose_columns(table: Table, file: int, label: str | None, group: str | None
 
 def _by_what_is_in_them(table: Table, found: Columns, rest: list[int]) -> Columns:
     """Take the only column of `rest` that can hold labels, if none of the others says anything else."""
-    subjects = [i for i in rest if SUBJECTS.fullmatch(normal(table.columns[i]))]
+    subjects = {i for i in rest if SUBJECTS.fullmatch(normal(table.columns[i]))}
     possible = [i for i in rest if may_be_labels(table, i) and i not in subjects and not _is_measured(table, i)]
     ids = [i for i in rest if normal(table.columns[i]) in FILE_NAMES or _numbers_the_rows(table, i)]
     silent = {*ids, *(i for i in rest if _is_measured(table, i))}
@@ -350,8 +353,10 @@ def may_be_labels(table: Table, column: int) -> bool:
 def _is_measured(table: Table, column: int) -> bool:
     """Say whether a column holds decimals, such as coordinates or ages."""
     cells = [row[column] for row in table.rows if row[column]]
-    numbers = all(re.fullmatch(r"[-+]?\d*[.,]?\d+([eE][-+]?\d+)?", cell) for cell in cells)
-    return numbers and any(re.fullmatch(r"[-+]?\d*[.,]\d*[1-9]\d*", cell) for cell in cells)
+    if any(len(cell) > LONGEST_NUMBER for cell in cells):
+        return False
+    numbers = all(re.fullmatch(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?", cell) for cell in cells)
+    return numbers and any(re.fullmatch(r"[-+]?\d*[.,]0*[1-9]\d*", cell) for cell in cells)
 
 
 def _one_of(table: Table, file: int, split: int | None, known: list[int], others: list[int]) -> Columns:
@@ -401,14 +406,17 @@ def one_hot_columns(table: Table, rest: list[int]) -> list[int]:
     """
     flags = [i for i in rest if {row[i].strip().lower() for row in table.rows} <= FLAGS.keys()]
     flags = [i for i in flags if normal(table.columns[i]) not in SPLIT_NAMES]
+    yes = [[i for i in flags if is_true(row[i])] for row in table.rows]
+    sums = Counter(len(row) for row in yes)
+    ever = {i for row in yes for i in row}
+    alone = Counter[int | None](row[0] for row in yes if len(row) == 1)
+    in_two = Counter[int | None](i for row in yes if len(row) == 2 for i in row)
     for left_out in (None, *flags) if len(flags) > 2 else (None,):
-        chosen = [i for i in flags if i != left_out]
-        if len(chosen) < 2 or not all(any(is_true(row[i]) for row in table.rows) for i in chosen):
-            continue
-        single = sum(sum(is_true(row[i]) for i in chosen) == 1 for row in table.rows)
-        if single >= ONE_OF * len(table.rows):
-            return chosen
-    sums = Counter(sum(is_true(row[i]) for i in flags) for row in table.rows)
+        number = len(flags) - (left_out is not None)
+        seen = len(ever) - (left_out in ever)
+        single = sums[1] - alone[left_out] + in_two[left_out]  # rows with one yes when that column is not counted
+        if number >= 2 and seen == number and single >= ONE_OF * len(table.rows):
+            return [i for i in flags if i != left_out]
     several = sum(number for many, number in sums.items() if many > 1)
     # Rows without any class, or with several, are set aside one by one if few; three columns or more are hardly flags of other things.
     return flags if len(flags) > 2 and sums[1] >= 0.6 * len(table.rows) and several <= 0.4 * len(table.rows) else []

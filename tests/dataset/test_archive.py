@@ -3,9 +3,12 @@
 import gzip
 import io
 import lzma
+import struct
 import tarfile
+import time
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -26,7 +29,7 @@ def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
 def refused(path: Path, tmp_path: Path, match: str) -> None:
     with pytest.raises(DatasetError, match=match):
         unpack(path, tmp_path / "unpacked")
-    assert not list((tmp_path / "unpacked").iterdir())
+    assert all(left.name.endswith(".lock") for left in (tmp_path / "unpacked").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -92,3 +95,105 @@ def test_what_is_damaged_says_so(suffix: str, tmp_path: Path) -> None:
     magic = {".tar.gz": b"\x1f\x8b\x08\x00", ".tar.bz2": b"BZh9", ".tar.xz": b"\xfd7zXZ\0"}.get(suffix, b"")
     (tmp_path / f"a{suffix}").write_bytes(magic + bytes(range(256)) * 4)
     refused(tmp_path / f"a{suffix}", tmp_path, "cannot be unpacked|is no whole zip")
+
+
+def small_zip(**names: bytes) -> bytearray:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as file:
+        for name, content in names.items():
+            file.writestr(name.replace("__", "/"), content)
+    return bytearray(stream.getvalue())
+
+
+def zip_of_the_future() -> bytes:
+    raw = small_zip(a__x=b"abc", b__y=b"abc")
+    raw[raw.find(b"PK\1\2") + 6] = 255
+    return bytes(raw)
+
+
+def zip_of_a_broken_name() -> bytes:
+    return bytes(small_zip(é__x=b"abc", b__y=b"abc").replace("é".encode(), b"\xff\xfe"))
+
+
+def zip_without_a_name() -> bytes:
+    return bytes(small_zip(X=b"abc", b__y=b"abc").replace(b"X", b"\0"))
+
+
+def zip_of_a_huge_offset() -> bytes:
+    raw = small_zip(X=b"abc", b__y=b"abc")
+    entry, end = raw.find(b"PK\1\2"), raw.rfind(b"PK\5\6")
+    raw[end + 12 : end + 16] = (int.from_bytes(raw[end + 12 : end + 16], "little") + 12).to_bytes(4, "little")
+    raw[entry + 42 : entry + 46] = b"\xff" * 4
+    raw[entry + 30 : entry + 32] = (12).to_bytes(2, "little")
+    raw[entry + 47 : entry + 47] = struct.pack("<HHQ", 1, 8, 2**63 + 5)
+    return bytes(raw)
+
+
+def pax(data: bytes = b"x" * 512, **headers: str) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as file:
+        entry = tarfile.TarInfo("a/x.png")
+        entry.size = len(data)
+        entry.pax_headers = {name.replace("_", "."): value for name, value in headers.items()}
+        file.addfile(entry, io.BytesIO(data))
+    return stream.getvalue()
+
+
+DAMAGED = {
+    "future.zip": zip_of_the_future(),
+    "name.zip": zip_of_a_broken_name(),
+    "no-name.zip": zip_without_a_name(),
+    "offset.zip": zip_of_a_huge_offset(),
+    "sparse-size.tar": pax(GNU_sparse_size="x"),
+    "sparse-map.tar": pax(GNU_sparse_map="x,y"),
+    "sparse-version.tar": pax(GNU_sparse_major="1", GNU_sparse_minor="0"),
+    "time-nan.tar": pax(mtime="nan"),
+    "time-huge.tar": pax(mtime="1e300"),
+    "long-record.tar": pax(comment="y" * 6000).replace(b"6014 comment=" + b"y" * 5000, b"9" * 5004 + b" comment=", 1),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_whatever_the_readers_say_of_a_damaged_archive_is_a_sentence(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(DAMAGED[name])
+    refused(tmp_path / name, tmp_path, f"{name} cannot be unpacked: .")
+
+
+def extended(**records: str) -> bytes:
+    text = b""
+    for name, value in records.items():
+        body = f" {name.replace('_', '.')}={value}\n".encode()
+        length = len(body) + len(str(len(body) + 2))
+        text += str(length).encode() + body
+    return header("pax", len(text), tarfile.XHDTYPE) + text + bytes(-len(text) % 512)
+
+
+def test_an_archive_that_leads_back_is_not_followed(tmp_path: Path) -> None:
+    first = header("a/big.png", 4096) + bytes(4096)
+    back = extended(size=f"-{len(first) + 1536}") + header("a/x.png", 0)
+    (tmp_path / "a.tar").write_bytes(first + back + bytes(4096))
+    refused(tmp_path / "a.tar", tmp_path, "leads back")
+
+
+def test_two_that_unpack_one_archive_at_a_time_do_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.zip").write_bytes(bytes(small_zip(a__x=b"abc", b__y=b"abc")))
+    times, slowly = [], archive._extract
+
+    def extract(path: Path, target: Path) -> None:
+        times.append(target)
+        time.sleep(0.3)
+        slowly(path, target)
+
+    monkeypatch.setattr(archive, "_extract", extract)
+    with ThreadPoolExecutor(3) as pool:
+        found = set(pool.map(lambda _: unpack(tmp_path / "a.zip", tmp_path / "unpacked"), range(3)))
+    assert len(found) == len(times) == 1
+    assert (found.pop() / "a/x").read_bytes() == b"abc"
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(bytes(small_zip(a__x=b"abc")))
+    target = unpack(tmp_path / "a.zip", tmp_path / "unpacked")
+    target.rename(target.with_name(f"{target.name}.abcdefgh"))
+    assert unpack(tmp_path / "a.zip", tmp_path / "unpacked") == target
+    assert {one.name for one in target.parent.iterdir()} == {target.name, f".{target.name}.lock"}

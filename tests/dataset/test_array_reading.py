@@ -1,5 +1,6 @@
 """Images in arrays and in tables of pixels: each gets its own label, or the source is refused."""
 
+import io
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -189,3 +190,63 @@ def test_what_is_no_npz_is_named_without_advice_to_trust_it(content: bytes, tmp_
     with pytest.raises(DatasetError, match=r"is no \.npz .*numpy\.savez") as refused:
         read(tmp_path / "set.npz")
     assert "pickle" not in str(refused.value)
+
+
+def npz_of(path: Path, **members: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            file.writestr(name.replace("__", "."), content)
+    return path
+
+
+def npy_of(descr: str, shape: tuple[int, ...], data: bytes = b"") -> bytes:
+    stream = io.BytesIO()
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)
+    return stream.getvalue() + data
+
+
+SQUARES = npy_of("|u1", (4, 8, 8), bytes(range(256)))
+ODD = {
+    "no arrays": {"images": b"hello", "labels": b"x"},
+    "one array": {"images": b"hello", "labels__npy": npy_of("|u1", (4,), b"abcd")},
+    "no letters": {"images__npy": SQUARES, "labels__npy": npy_of("<U1", (4,), b"\xff" * 16)},
+    "no pixels": {"images__npy": npy_of("|u1", (200_000_000, 0, 0)), "labels__npy": npy_of("<U0", (200_000_000,))},
+    "no label": {"images__npy": SQUARES, "labels__npy": npy_of("<U0", (4,))},
+    "less than none": {
+        "images__npy": npy_of("|u1", (-1, 8, 8), bytes(256)),
+        "labels__npy": npy_of("|u1", (4,), b"abcd"),
+    },
+    "more than there is": {"images__npy": npy_of("|u1", (4, 8000, 8000), bytes(256)), "labels__npy": SQUARES},
+    "no header": {"images__npy": SQUARES[:8], "labels__npy": SQUARES},
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_arrays_that_are_none_are_a_sentence(case: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"a\.npz"):
+        read(npz_of(tmp_path / "a.npz", **ODD[case]))
+
+
+def test_a_member_of_a_later_zip_is_a_sentence(tmp_path: Path) -> None:
+    raw = bytearray(npz_of(tmp_path / "a.npz", images__npy=SQUARES, labels__npy=SQUARES).read_bytes())
+    raw[raw.find(b"PK\1\2") + 6] = 255
+    (tmp_path / "a.npz").write_bytes(raw)
+    with pytest.raises(DatasetError, match=r"a\.npz"):
+        read(tmp_path / "a.npz")
+
+
+def test_more_images_than_memory_lists_are_refused_before_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(tmp_path, images=np.zeros((3000, 1, 1), np.uint8), labels=np.arange(3000) % 2)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2**20))
+    with pytest.raises(DatasetError, match="3,000 entries take"):
+        read(path)
+
+
+def test_an_empty_part_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    path = saved(
+        tmp_path, x_train=IMAGES, y_train=LABELS, x_val=IMAGES[:0], y_val=LABELS[:0], names=np.array([], dtype="U4")
+    )
+    assert len(read(path).samples) == 12

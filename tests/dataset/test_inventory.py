@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dataset.discover import discover
-from dataset.inventory import count_others, foreign_below, images_below, take_inventory
+from dataset.inventory import count_others, foreign_below, images_below, natural, take_inventory
 from schema.errors import DatasetError
 from tests.dataset.trees import plant
 
@@ -132,3 +132,20 @@ def test_files_of_the_kernel_are_no_files(tmp_path: Path) -> None:
     assert [folder.name for folder in tree.folders] == ["a", "b"]
     assert (tree.tables, tree.images) == ([], [])
     assert tree.folders[0].images == ["1.png"]
+
+
+def test_numbers_of_any_length_are_in_their_order() -> None:
+    names = [
+        "a2",
+        "a10",
+        f"a{'9' * 18}",
+        f"a1{'0' * 18}",
+        f"a{'0' * 5000}1{'0' * 17}1",
+        f"a{'1' * 5000}",
+        f"a2{'1' * 4999}",
+    ]
+    names += [f"a1{'0' * 5000}"]
+    shuffled = sorted(names)
+    assert sorted(shuffled, key=natural) == sorted(
+        names, key=lambda name: (len(name[1:].lstrip("0")), name[1:].lstrip("0"))
+    )

@@ -1,6 +1,9 @@
 """Tables as people save them: one text, whatever the encoding, the delimiter and the quotes."""
 
+import io
 import json
+import os
+import time
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from openpyxl import Workbook
 
 from dataset import label_table
+from dataset.decode import open_regular
 from dataset.label_table import class_order, read_table
 from schema.errors import DatasetError
 
@@ -304,3 +308,69 @@ def test_an_excel_table_is_measured_before_it_is_unpacked(tmp_path: Path, monkey
     assert path.stat().st_size < 10**5
     with pytest.raises(DatasetError, match="MB as text, more than a table of labels"):
         read_table(path)
+
+
+@pytest.mark.parametrize("content", ["", "\n", '"",""\n', " , \n\n"])
+def test_a_table_of_nothing_has_no_rows(content: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(content)
+    found = read_table(tmp_path / "labels.csv")
+    assert (found.columns, found.rows, found.problem) == ([], [], "")
+
+
+def test_a_word_of_very_many_letters_costs_no_time(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_bytes(f"file,label\na.png,{'x' * 500_000}\nb.png,café\n".encode("cp1252"))
+    begin = time.monotonic()
+    assert "café" in read_table(tmp_path / "labels.csv").notes[0]
+    assert time.monotonic() - begin < 10
+
+
+def test_records_of_a_field_each_of_their_own_are_no_table(tmp_path: Path) -> None:
+    (tmp_path / "labels.jsonl").write_text("".join(f'{{"k{i}": 1}}\n' for i in range(5000)))
+    with pytest.raises(DatasetError, match="5,000 records of 5,000 different fields"):
+        read_table(tmp_path / "labels.jsonl")
+
+
+def test_of_very_many_bad_lines_the_first_and_their_number_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(TEXT + "a\n" * 5000)
+    found = read_table(tmp_path / "labels.csv")
+    assert (len(found.rows), len(found.bad_lines)) == (3, 101)
+    assert found.bad_lines[-1] == "4,900 more rows have another number of cells than 2"
+
+
+def test_an_excel_table_of_endless_styles_is_refused(tmp_path: Path) -> None:
+    book = Workbook()
+    for row in [["file", "label"], *ROWS]:
+        book.active.append(row)
+    book.save(tmp_path / "plain.xlsx")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.xlsx") as plain,
+        zipfile.ZipFile(tmp_path / "labels.xlsx", "w", zipfile.ZIP_DEFLATED) as file,
+    ):
+        for name in plain.namelist():
+            more = b"<xf/>" * 2_200_000 + b"</cellXfs>" if name == "xl/styles.xml" else b""
+            file.writestr(name, plain.read(name).replace(b"</cellXfs>", more) if more else plain.read(name))
+    with pytest.raises(DatasetError, match=r"its part 'xl/styles.xml' has 1\d MB"):
+        read_table(tmp_path / "labels.xlsx")
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(TEXT)
+
+    def growing(opened: Path) -> io.BufferedReader:
+        found = open_regular(opened)
+        monkeypatch.setattr(os, "fstat", lambda _: SimpleNamespace(st_size=10))
+        return found
+
+    monkeypatch.setattr(label_table, "open_regular", growing)
+    with pytest.raises(DatasetError, match=r"labels.csv grew beyond its 10 bytes"):
+        read_table(path)
+
+
+def test_what_becomes_a_pipe_after_it_was_looked_at_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "labels.csv")
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    with pytest.raises(DatasetError, match=r"labels.csv is a named pipe"):
+        read_table(tmp_path / "labels.csv")

@@ -1,11 +1,14 @@
 """Tables of labels: which column says what, and which image a row means. Nothing is guessed."""
 
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from dataset.label_table import Table
 from dataset.listing import Listing
+from dataset.table_columns import one_hot_columns
 from schema.errors import DatasetError
 from tests.dataset.trees import Rows, counts, labels_by_file, plant, read, several, table
 
@@ -363,3 +366,25 @@ def test_what_an_annotation_tool_writes_beside_the_choice_is_no_label(tmp_path: 
     rows = [[f"{i:03d}.png", str(i), a_label(i), str(i % 2 + 1), str(900 + i), "2024-01-01"] for i in range(12)]
     header = ["image", "id", "choice", "annotator", "annotation_id", "created_at"]
     assert set(read_labelled(tmp_path / "set", header, rows).classes) == {"cat", "dog"}
+
+
+def test_a_cell_of_very_many_digits_costs_no_time(tmp_path: Path) -> None:
+    rows = [["file", "label", "more"], *([f"{i:03d}.png", "ab"[i % 2], "1" * 400_000 + "x"] for i in range(6))]
+    root = labelled(tmp_path / "set", rows)
+    begin = time.monotonic()
+    assert counts(read(root)) == {"a": 3, "b": 3}
+    assert time.monotonic() - begin < 10
+
+
+def test_thousands_of_columns_of_yes_and_no_are_counted_once(tmp_path: Path) -> None:
+    head = ["file", *(f"c{i}" for i in range(8000))]
+    found = Table(tmp_path / "labels.csv", head, [["x.png", *["1"] * 8000] for _ in range(6)])
+    begin = time.monotonic()
+    assert one_hot_columns(found, list(range(1, 8001))) == []
+    assert time.monotonic() - begin < 5
+
+
+def test_one_flag_of_something_else_stands_among_the_classes(tmp_path: Path) -> None:
+    rows = [["0", "1", "0", "1"], ["1", "0", "0", "1"], ["0", "0", "1", "0"], ["0", "1", "0", "1"]] * 3
+    found = Table(tmp_path / "labels.csv", ["cat", "dog", "cow", "blurred"], rows)
+    assert one_hot_columns(found, [0, 1, 2, 3]) == [0, 1, 2]
