@@ -23,7 +23,7 @@ from schema.text import name_list, one_line
 IMAGES = ("images", "image", "x", "data", "imgs", "features", "arr_0")
 LABELS = ("labels", "label", "y", "targets", "target", "classes", "arr_1")
 MOST_CLASSES = 1000
-MOST_ROWS = 20_000_000
+MOST_ROWS = 5_000_000  # as many as the files of an archive
 ROW_BYTES = 500  # in memory, for an image beside its pixels: its name, its label, its place
 MEMORY_SHARE = 0.5  # of what is free, for the arrays; others are made of them
 PIXEL_TABLE = "pixel-table"  # as the layout is called

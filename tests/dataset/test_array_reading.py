@@ -250,3 +250,9 @@ def test_an_empty_part_is_no_reason_to_refuse(tmp_path: Path) -> None:
         tmp_path, x_train=IMAGES, y_train=LABELS, x_val=IMAGES[:0], y_val=LABELS[:0], names=np.array([], dtype="U4")
     )
     assert len(read(path).samples) == 12
+
+
+def test_twenty_million_images_in_a_few_bytes_are_refused(tmp_path: Path) -> None:
+    many = npy_of("|u1", (20_000_000, 1, 1), bytes(20_000_000))
+    with pytest.raises(DatasetError, match="20,000,000 entries take"):
+        read(npz_of(tmp_path / "a.npz", images__npy=many, labels__npy=npy_of("|u1", (4,), b"abcd")))
