@@ -31,7 +31,7 @@ MOST_CELLS = 20_000_000  # of a table in Excel or JSON, empty ones before the la
 EUROPEAN = frozenset({"cp1250", "cp1252", "cp1254", "iso8859_1", "latin_1"})
 PUNCTUATION = frozenset("‘’“”„–—…•°€§«»´·")
 LARGEST_PART = 10 * 2**20  # bytes of what is in an Excel file beside the cells
-EXCEL_CELLS = ("xl/worksheets/", "xl/sharedstrings.xml")
+UNBOUNDED_PARTS = ("xl/worksheets/", "xl/sharedstrings.xml", "xl/media/")  # cells are counted, pictures are not read
 MOST_BAD_LINES = 100  # that are told one by one
 MOST_TITLES = 5  # lines above the header
 NO_LABEL = frozenset({"", "nan", "na", "n/a", "#n/a", "none", "null", "<na>", "nat", "nil", "-", "?"})
@@ -201,7 +201,7 @@ def _excel_rows(path: Path, raw: bytes) -> tuple[list[list[str]], str]:
             members = packed.infolist()
         _check_size(path, sum(member.file_size for member in members))
         for member in members:  # styles, names and the like become objects, all at once and many times their size
-            if member.file_size > LARGEST_PART and not member.filename.lower().startswith(EXCEL_CELLS):
+            if member.file_size > LARGEST_PART and not member.filename.lower().startswith(UNBOUNDED_PARTS):
                 raise DatasetError(
                     f"{path}: its part {one_line(member.filename, 80)!r} has {member.file_size / 2**20:,.0f} MB, and no"
                     f" part but its sheets may have more than {LARGEST_PART // 2**20}. Save the sheet of file and label"

@@ -374,3 +374,10 @@ def test_what_becomes_a_pipe_after_it_was_looked_at_is_not_waited_for(
     monkeypatch.setattr(Path, "is_file", lambda _: True)
     with pytest.raises(DatasetError, match=r"labels.csv is a named pipe"):
         read_table(tmp_path / "labels.csv")
+
+
+def test_a_picture_in_an_excel_file_is_no_reason_to_refuse_it(tmp_path: Path) -> None:
+    path = excel(tmp_path / "a.xlsx", row(1, "A", "B") + row(2, "A", "B"))
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("xl/media/image1.png", bytes(label_table.LARGEST_PART + 1))
+    assert read_table(path).rows == [["a2", "b2"]]
