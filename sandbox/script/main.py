@@ -70,7 +70,7 @@ def read_class_folders(folder: Path) -> Data:
         except (OSError, ValueError) as error:
             skipped[path] = str(error)
     if skipped:
-        shown = "; ".join(f"{path} {reason}" for path, reason in list(skipped.items())[:3])
+        shown = as_one_line("; ".join(f"{path} {reason}" for path, reason in list(skipped.items())[:3]))
         print(f"skipped {len(skipped)} of {len(files)} files that cannot be read as images: {shown}", flush=True)
     if len(set(labels)) < 2:
         sys.exit(f"{folder}: expected a folder with at least two class folders of images")
@@ -213,12 +213,16 @@ def predict_files(weights: Path, files: list[Path], config: dict[str, Any]) -> I
         try:
             image = decode(file, info.channels, info.height, info.width, info.value_range)
         except (OSError, ValueError) as error:
-            yield f"{file}\tcannot be read: {error}"
+            yield f"{as_one_line(file)}\tcannot be read: {as_one_line(error)}"
             continue
         row = probabilities(model, transforms, image[None], info)[0]
         top = row.argsort()[::-1][:3]
-        names = ["".join(c for c in " ".join(info.classes[i].split()) if c.isprintable()) for i in top]
-        yield "\t".join([str(file), *(f"{name}: {row[i]:.3f}" for name, i in zip(names, top, strict=True))])
+        yield "\t".join([as_one_line(file), *(f"{as_one_line(info.classes[i])}: {row[i]:.3f}" for i in top)])
+
+
+def as_one_line(text: object) -> str:
+    """Show a name in one line, without control characters and bytes that are no text."""
+    return "".join(c for c in " ".join(str(text).split()) if c.isprintable())
 
 
 def main(arguments: list[str] | None = None) -> None:

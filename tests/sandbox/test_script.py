@@ -313,3 +313,7 @@ def test_it_trains_and_predicts_alone_and_the_same_twice(tmp_path: Path) -> None
     )
     assert "0.png\tleft" in done.stdout
     assert "cannot be read" in done.stdout
+
+
+def test_names_of_files_are_shown_and_obeyed_by_nobody(script: ModuleType, tmp_path: Path) -> None:
+    assert script.as_one_line("a\x1b[31m\nb\udce9 \u202ec") == "a[31m b c"
