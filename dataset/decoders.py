@@ -228,8 +228,15 @@ class Decoders:
             return self._idle.get_nowait()
         ours, theirs = socket.socketpair()
         log = tempfile.TemporaryFile()  # noqa: SIM115 - `end` closes it
-        with theirs:
-            process = _Process(self._start(theirs.fileno(), log), ours, log)
+        try:
+            with theirs:
+                process = _Process(self._start(theirs.fileno(), log), ours, log)
+        except OSError as error:
+            ours.close()
+            log.close()
+            raise ImproveError(
+                f"The process that decodes images does not start: {error}. Look: improve doctor"
+            ) from error
         self._all.append(process)
         if self._closed:
             _hang_up(ours)

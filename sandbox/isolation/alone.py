@@ -1,6 +1,6 @@
 """Run a program of ours that reads what strangers made, without the means to start another program or process.
 
-Inside the sandbox, as `python -P alone.py PROGRAM ...`, before anything of the environment is imported.
+Inside the sandbox, as `python -P -m sandbox.isolation.alone PROGRAM ...`, before anything of the environment is imported.
 """
 
 import runpy

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from sandbox.isolation.removal import remove
 
+LOCK = "lock"
+
 
 @contextmanager
 def own_folder(parent: Path, prefix: str) -> Iterator[Path]:
@@ -16,12 +18,12 @@ def own_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
     Raises OSError.
     """
-    with _locked(parent):  # nobody sweeps a folder that is not locked yet
+    with _locked(parent / f".{prefix}lock"):  # nobody sweeps a folder that is not locked yet
         for left in parent.glob(f"{prefix}*"):
-            with suppress(OSError), _locked(left, wait=False):
+            with suppress(OSError), _locked(left / LOCK, wait=False):
                 remove(left)
         made = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
-        lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        lock = _opened(made / LOCK)
         fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         yield made
@@ -32,11 +34,16 @@ def own_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+def _locked(file: Path, *, wait: bool = True) -> Iterator[None]:
     """Raises BlockingIOError if it is held and we do not wait."""
-    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    lock = _opened(file)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
     finally:
         os.close(lock)
+
+
+def _opened(file: Path) -> int:
+    """Open a lock for writing: NFS locks nothing that is opened to be read, as a directory has to be."""
+    return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -254,6 +254,14 @@ def test_a_process_that_does_not_start_is_told_with_its_last_words(tmp_path: Pat
         list(found.headers(pictures(tmp_path, 1)))
 
 
+def test_a_program_that_is_not_there_is_told_as_well(tmp_path: Path) -> None:
+    def start(_channel: int, _log: IO[bytes]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([str(tmp_path / "gone")])
+
+    with Decoders(start) as found, pytest.raises(ImproveError, match="does not start: .*No such file.*improve doctor"):
+        list(found.headers(pictures(tmp_path, 1)))
+
+
 def test_whoever_leaves_before_the_end_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoders, "CHUNK", 1)
     before = set(psutil.Process().children(recursive=True))

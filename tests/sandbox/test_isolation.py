@@ -293,14 +293,21 @@ def test_a_folder_of_ones_own_is_swept_by_nobody_else(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(has_it_all_the_time, range(200)))
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob("reader-*"))
 
 
 def test_a_folder_that_nobody_holds_is_swept_by_the_next(tmp_path: Path) -> None:
     (tmp_path / "reader-left" / "deep").mkdir(parents=True)
     (tmp_path / "other").mkdir()
     with own_folder(tmp_path, "reader-") as made:
-        assert sorted(tmp_path.iterdir()) == sorted([made, tmp_path / "other"])
+        assert sorted(path for path in tmp_path.iterdir() if path.is_dir()) == sorted([made, tmp_path / "other"])
+
+
+def test_a_home_that_is_a_link_is_one(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "home").symlink_to(tmp_path / "elsewhere")
+    with own_folder(tmp_path / "home", "reader-") as made:
+        assert (tmp_path / "elsewhere" / made.name).is_dir()
 
 
 @pytest.mark.parametrize("machine", ARCHITECTURE)
