@@ -1,21 +1,19 @@
 """Archives are unpacked once, beneath one folder, and nothing in them may leave it."""
 
 import bz2
-import fcntl
 import gzip
 import hashlib
 import io
 import lzma
-import os
 import shutil
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from dataset.file_lock import locked
 from schema.errors import DatasetError
 from schema.text import one_line
 
@@ -45,23 +43,12 @@ def unpack(path: Path, workdir: Path) -> Path:
     if target.is_dir():
         return target
     workdir.mkdir(parents=True, exist_ok=True)
-    with _locked(workdir / f".{key}.lock"):
+    with locked(workdir / f".{key}.lock"):
         if not target.is_dir():
             for left in workdir.glob(f"{key}.*"):  # of those that were killed: none is at work under this lock
                 shutil.rmtree(left, ignore_errors=True)
             _unpack_whole(path, target)
     return target
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Two runs that unpack the same archive do it once."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _unpack_whole(path: Path, target: Path) -> None:

@@ -1,9 +1,7 @@
 """A listing becomes arrays on disk: read once and judged, decoded once more into its splits, shared by all
 runs, keyed by content."""
 
-import fcntl
 import hmac
-import os
 import shutil
 import tempfile
 import time
@@ -15,6 +13,7 @@ import numpy as np
 
 from dataset.arrays import IMAGES, labels_file, write_arrays
 from dataset.decoders import Decoders
+from dataset.file_lock import locked
 from dataset.listing import Listing
 from dataset.manifest import FileRow, file_of, fingerprint, write_files
 from dataset.plan import Plan, make_plan
@@ -61,7 +60,7 @@ def prepare(
     seconds = 0.0
     try:
         datasets_dir.mkdir(parents=True, exist_ok=True)
-        with _locked(datasets_dir / f".{key}.lock"):
+        with locked(datasets_dir / f".{key}.lock"):
             if not is_whole(folder):
                 shutil.rmtree(folder, ignore_errors=True)
                 plan = make_plan(listing, read, secret, drop_rare_classes=drop_rare_classes)
@@ -114,17 +113,6 @@ def _key(secret: bytes, found: str, shape: tuple[int, int, int], read: Survey, *
     aside = "".join(sorted(f"\0{one.file}" for one in read.set_aside))
     told = f"{VERSION} {shape} {read.value_range} {found}{rest}{aside}"
     return hmac.new(secret, told.encode(errors="surrogateescape"), "sha256").hexdigest()[:24]
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Two runs that prepare the same data do it once."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
