@@ -201,6 +201,12 @@ def test_a_file_that_does_not_fit_into_memory_costs_no_other(tmp_path: Path) -> 
     assert reasons == ["read", "needs more memory to decode than there is", "read"]
 
 
+def test_what_the_interpreter_itself_holds_does_not_count(tmp_path: Path) -> None:
+    held = "import mmap; held = mmap.mmap(-1, 300 * 2**20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS); "
+    with decoding(held + "from dataset.decoding_process import main; main()", memory=100 * 2**20) as found:
+        assert [told(one) for one in found.headers(pictures(tmp_path, 3))] == ["read"] * 3
+
+
 def test_memory_that_is_shared_counts_too(tmp_path: Path) -> None:
     files = pictures(tmp_path, 3)
     files[1].write_bytes(b"SHARE")
