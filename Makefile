@@ -14,10 +14,10 @@ demo: $(STAMP)
 	$(BIN)/improve demo
 
 test: $(STAMP)
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(STAMP)
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow -n 2 --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -238,7 +238,7 @@ def test_a_person_runs_shows_predicts_and_takes_home(tmp_path: Path) -> None:
     assert "mine" in improve("runs").stdout
     predicted = improve("predict", "mine", str(photos / "left" / "0.png"), str(tmp_path / "absent.png"))
     assert re.search(r"0\.png  class left: \d+\.\d %", predicted.stdout)
-    assert "absent.png: no such file" in predicted.stderr
+    assert "absent.png: does not exist" in predicted.stderr
     home = tmp_path / "home-taken"
     assert improve("export", "mine", "--to", str(home)).returncode == 0
     alone = subprocess.run(

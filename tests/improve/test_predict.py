@@ -81,7 +81,7 @@ def test_the_model_says_the_same_of_a_path_a_picture_and_an_array_in_one_batch_o
     told = list(predict(winner_of("winner", open_store()), [tmp_path / "broken.png", file, tmp_path / "absent.png"]))
     assert [bool(one.problem) for one in told] == [True, False, True]
     for images, message in (
-        ([file, tmp_path / "absent.png"], r"Image 1 \(.*absent.png\): no such file"),
+        ([file, tmp_path / "absent.png"], r"Image 1 \(.*absent.png\): does not exist"),
         ([np.zeros((3, 12, 12), np.uint8)], r"Image 0 is uint8 \[3, 12, 12\].*transpose\(1, 2, 0\)"),
         ([np.zeros((12, 12), np.float32)], r"Image 0 is float32.*255"),
         ([7], "Image 0 is int"),
