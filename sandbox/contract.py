@@ -182,6 +182,19 @@ def _clashes(trees: Mapping[Component, ast.Module]) -> Fault | None:
     return None
 
 
+def script_bindings() -> dict[str, str]:
+    """Return the names that the script around the components has, and what each of them stands for."""
+    return {name: f"script:{name}" for name in toolbox_names()} | _script_imports()
+
+
+def bindings(owner: str, tree: ast.Module) -> dict[str, str]:
+    """Return the names that a component binds at its top level, and what each of them stands for: an import of the same is the same."""
+    found: dict[str, str] = {}
+    for node in tree.body:
+        found |= {name: f"{owner}:{name}" for name in _defined(node)} | dict(_import_targets(node))
+    return found
+
+
 @cache
 def _script_imports() -> dict[str, str]:
     """What the parts of the script import: a component that binds `time` or `F` to something else would break them."""
