@@ -79,7 +79,7 @@ def build_graph(services: Services, *, driven: bool = False) -> RunGraph:
         "decide",
         routes.after_decide,
         {
-            **dict.fromkeys(("first", "accepted", "rejected", "failed", "inconclusive", "skipped"), "summarize"),
+            **dict.fromkeys(("first", "accepted", "rejected", "failed", "inconclusive", "skipped", "cut"), "summarize"),
             "undecided: one more seed": "sandbox",
         },
     )

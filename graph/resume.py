@@ -9,7 +9,7 @@ from graph.rebuild import rebuild
 from graph.since import Ground, ground
 from nodes.context import profile_of
 from nodes.data import moved
-from nodes.summarize import best_score, reason_to_end, tried
+from nodes.summarize import best_score, is_too_busy, reason_to_end, tried
 from nodes.summarize import settled as at_rest
 from schema.errors import ImproveError, NothingToResume, UnknownRun
 from schema.run import RunRow
@@ -52,7 +52,9 @@ def point(  # noqa: PLR0917
     update: dict[str, Any] = {"settings": now.settings.model_dump(mode="json")}
     if now.machine:
         update["hardware"] = now.machine.model_dump(mode="json")
-    if changed and state.get("stop"):  # it was about to end, or has ended: there is another iteration now
+    if state.get("stop") and (
+        changed or is_too_busy(state, store)
+    ):  # it was about to end, or has ended: there is another iteration now
         store.clear_final(name)
         at_end = compiled.update_state(config, update | at_rest(state["iteration"], None), as_node="summarize")
         config = dict(at_end) | {"recursion_limit": config["recursion_limit"]}
@@ -98,7 +100,7 @@ def _check_more(name: str, row: RunRow, settings: Settings, state: State, *, cha
     if settings.strategy == "zero-shot":
         raise NothingToResume(f"{ended} Begin a new run with another --strategy to improve on it.")
     had = tried(state, open_store())
-    if not changed or settings.iterations <= had:
+    if settings.iterations <= had or not (changed or is_too_busy(state, open_store())):
         more = f"--iterations {max(settings.iterations, had) + 10}"
         if settings.budget_seconds is not None:
             more += f" --budget {math.ceil(2 * settings.budget_seconds / 60)}m"

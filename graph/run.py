@@ -21,6 +21,7 @@ from graph.build import build_graph
 from graph.endings import exists, told
 from graph.resume import Point, point
 from nodes.services import Services
+from nodes.summarize import MOST_CUT_IN_A_ROW
 from sandbox.device import find_device
 from sandbox.gpu import uuids
 from sandbox.isolation.tiers import choose
@@ -220,8 +221,8 @@ def _started(drive: Drive, notes: list[str]) -> RunStarted:
 
 def _step_limit(settings: Settings) -> int:
     """A guard against a wrong router: the most steps that a run of these settings can take."""
-    per_iteration = 9 + 5 * settings.max_attempts + 2 * settings.max_seeds
-    return (settings.iterations + 4) * per_iteration
+    per_iteration = 9 + 5 * settings.first_attempts + 2 * settings.max_seeds
+    return (MOST_CUT_IN_A_ROW * settings.iterations + 4) * per_iteration  # one that was cut does not count as tried
 
 
 @contextmanager

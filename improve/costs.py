@@ -11,6 +11,7 @@ from collections import defaultdict
 
 from pydantic import Field
 
+from nodes.score_notes import gain_shares
 from schema.pipeline import COMPONENTS
 from schema.record import Record
 from schema.run import CallRow, RunRow
@@ -54,7 +55,9 @@ class CostModel(Record):
     steps_ratio: float | None = Field(
         description="(c0 + x) / (c0 + p x): global steps for each local one at equal cost"
     )
-    beta: float | None = Field(description="Mean expected gain per iteration")
+    beta: float | None = Field(
+        description="Mean gain per iteration: what was gained on the sealed images in all, by their number"
+    )
     alpha: float | None = Field(description="Of alpha gamma^t, fitted to the run's own gains")
     gamma: float | None
     gap: list[float] = Field(description="f(1), f(2), ... up to the last iteration")
@@ -71,7 +74,7 @@ def cost_model(run: RunRow, ledger: list[LedgerRow], calls: list[CallRow]) -> Co
     steps = [(row.iteration, per_iteration[row.iteration] / updated) for row in tried if per_iteration[row.iteration]]
     c1, c2 = _line(steps)
     x = None if c1 is None or c2 is None else c1 + c2 * (steps[-1][0] - 1)
-    gains = [max(0.0, row.expected or 0.0) if row.verdict == "accepted" else 0.0 for row in tried]
+    gains = _gains(run, tried)
     beta = sum(gains) / len(gains) if gains else None
     alpha, gamma = decay(gains)
     known = beta is not None and alpha is not None and gamma is not None
@@ -94,6 +97,14 @@ def cost_model(run: RunRow, ledger: list[LedgerRow], calls: list[CallRow]) -> Co
         gap=[f(t, alpha, beta, gamma) for t in range(1, len(tried) + 1)] if known else [],  # type: ignore[arg-type]
         crossover=crossover(alpha, beta, gamma) if known else None,  # type: ignore[arg-type]
     )
+
+
+def _gains(run: RunRow, tried: list[LedgerRow]) -> list[float]:
+    """Of each iteration, in units of the metric: its share of what the winner has really gained over the first pipeline."""
+    found = run.best.over_first if run.best else None
+    shares = gain_shares(tried, run.best.iteration) if run.best else {}
+    total = max(0.0, found.delta) if found else 0.0
+    return [total * shares.get(row.iteration, 0.0) for row in tried]
 
 
 def f(steps: int, alpha: float, beta: float, gamma: float) -> float:

@@ -18,6 +18,7 @@ EnvFile = Annotated[
     str | None,
     typer.Option(metavar="FILE", help="File with keys of language models, in lines such as OPENAI_API_KEY=..."),
 ]
+RoleOrders = Annotated[str | None, typer.Option(metavar="TEXT", help="Orders for this role alone")]
 RoleModel = Annotated[str | None, typer.Option(help="Another language model for this role")]
 Gpus = Annotated[
     str | None, typer.Option(help="GPUs that this run may use, by nvidia-smi's numbers or UUIDs: 0,2 (default: all)")
@@ -36,6 +37,15 @@ def run(
         typer.Argument(metavar="DATA", help="Folder, archive, .npz or table of labelled images, or a torchvision name"),
     ],
     describe: Annotated[str, typer.Option(help="What the images show, in your own words")] = "",
+    instruct: Annotated[
+        str, typer.Option(metavar="TEXT", help="Orders that bind the team (language models): 'use a ViT-B/16'")
+    ] = "",
+    instruct_architect: RoleOrders = None,
+    instruct_data_engineer: RoleOrders = None,
+    instruct_model_engineer: RoleOrders = None,
+    instruct_training_engineer: RoleOrders = None,
+    instruct_analyst: RoleOrders = None,
+    instruct_summariser: RoleOrders = None,
     model: Annotated[
         str, typer.Option(help="Who writes the code: playbook, or a language model such as openai:gpt-5.4-mini")
     ] = "playbook",
@@ -66,6 +76,10 @@ def run(
     target: Annotated[float | None, typer.Option(help="Stop at this validation score")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the trainings")] = 0,
+    max_attempts: Annotated[
+        int | None,
+        typer.Option(help="Tries of an iteration before it counts as failed (default: 3; 1 with --strategy zero-shot)"),
+    ] = None,
     max_seeds: Annotated[int, typer.Option(help="Trainings per pipeline where a comparison is undecided")] = 2,
     labels: Annotated[
         str | None, typer.Option(help="Table of file and label: .csv, .tsv, .txt, .xlsx or .jsonl")
@@ -216,7 +230,7 @@ def _go_on(
 def _conclude(name: str, *, as_json: bool) -> None:
     from improve.show import as_json as in_json
     from improve.show import final_line, ledger_table
-    from nodes.score_notes import score_notes
+    from nodes.score_notes import claim, score_notes, what_happened
 
     store = open_store()
     row = store.run(name)
@@ -227,7 +241,8 @@ def _conclude(name: str, *, as_json: bool) -> None:
         return
     if sys.stdout.isatty():
         open_console().print(ledger_table(name, store))
-    for note in score_notes(row):
+    told = [what_happened(row, store.ledger(name)), claim(row), *score_notes(row)]
+    for note in filter(None, told):
         say(note)
     say(f"use it: improve predict {name} IMAGE...   take it home: improve export {name} --to DIR")
     say(final_line(row))

@@ -72,7 +72,7 @@ def show(
     from improve.show import as_json as in_json
     from improve.show import class_lines, final_line, ledger_table
     from nodes.environment import described
-    from nodes.score_notes import score_notes
+    from nodes.score_notes import claim, score_notes, what_happened
 
     store = open_store()
     if costs:
@@ -92,7 +92,8 @@ def show(
         say(line)
     for label in ("script", "weights", "report"):
         say(f"{label}: {facts['paths'][label] or 'not yet'}")
-    for line in [*class_lines(row), *score_notes(row)]:
+    told = [*class_lines(row), *score_notes(row), what_happened(row, store.ledger(name)), claim(row)]
+    for line in filter(None, told):
         say(line)
     say(final_line(row))
 

@@ -160,7 +160,7 @@ def _again(before: Trained, profile: DatasetProfile, weights: Pretrained, tier: 
         "weights": weights.files,
         "cached": weights.cached,
         "steps": ("train", "predict"),
-        "patience": 1.0 if before.result.cut else PATIENCE,
+        "patience": before.spec.patience if before.result.cut else PATIENCE,
         "tier": tier,
         "limits": limits.model_copy(update={"memory_bytes": memory}),
     }

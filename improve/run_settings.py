@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from schema.settings import Settings
 
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+ORDERS = {
+    "architect": "instruct_architect",
+    "data": "instruct_data_engineer",
+    "model": "instruct_model_engineer",
+    "training": "instruct_training_engineer",
+    "analyst": "instruct_analyst",
+    "summariser": "instruct_summariser",
+}
 ROLES = {
     "architect": "architect_model",
     "data": "data_engineer_model",
@@ -67,6 +75,7 @@ def settings_of(parameters: Mapping[str, Any]) -> "Settings":
     budget = parameters["budget"]
     other = {
         "role_models": {role: parameters[name] for role, name in ROLES.items() if parameters[name]},
+        "role_instructions": {role: parameters[name] for role, name in ORDERS.items() if parameters[name]},
         "budget_seconds": seconds_of(budget, "--budget") if budget else None,
         "train_seconds": seconds_of(parameters["train_limit"], "--train-limit"),
         "weights_dir": parameters["weights_dir"] or os.environ.get("IMPROVE_WEIGHTS"),

@@ -10,13 +10,17 @@ from checkpoints.lock import is_driven
 from checkpoints.store import Store
 from improve.api import load
 from nodes.score_notes import (
+    NORMAL_95,
     accuracy_misleads,
     baseline,
+    claim,
     class_recalls,
     confusion_text,
     recall_text,
     score_notes,
     shown_score,
+    verdict_text,
+    what_happened,
 )
 from schema.dataset import Split
 from schema.run import Final, RunRow
@@ -61,11 +65,15 @@ def as_json(name: str, store: Store) -> dict[str, Any]:
         "move",
         "verdict",
         "validation",
+        "against",
         "delta",
         "expected",
         "low",
         "high",
         "attempts",
+        "epochs",
+        "planned",
+        "cut",
         "seconds",
         "summary",
     )
@@ -79,6 +87,8 @@ def as_json(name: str, store: Store) -> dict[str, Any]:
         "higher_is_better": higher_is_better(row.settings.metric),
         "first": _final(row.first, row),
         "best": _final(row.best, row),
+        "outcome": what_happened(row, ledger),
+        "improvement": _improvement(row),
         "notes": score_notes(row),
         "iterations": [r.model_dump(mode="json", include=set(fields)) for r in ledger],
         "totals": totals.model_dump(mode="json"),
@@ -113,6 +123,18 @@ def _final(final: Final | None, row: RunRow) -> dict[str, Any] | None:
         "per_class": [asdict(one) for one in class_recalls(score, split, row.profile)],
         "confusions": [one.model_dump() for one in score.confusions],
     }
+
+
+def _improvement(row: RunRow) -> dict[str, Any] | None:
+    """The winner's paired difference to the first pipeline on the sealed images; None if they are the same."""
+    found = row.best.over_first if row.best else None
+    if found is None:
+        return None
+    margin = NORMAL_95 * found.standard_error
+    facts = found.model_dump(
+        mode="json", include={"n", "delta", "standard_error", "p_value", "seeds", "incumbent_seeds"}
+    )
+    return facts | {"low": found.delta - margin, "high": found.delta + margin, "text": claim(row)}
 
 
 def class_lines(row: RunRow) -> list[str]:
@@ -162,6 +184,7 @@ def ledger_table(name: str, store: Store) -> Table:
         "change",
         "verdict",
         "validation",
+        "against",
         "difference",
         "expected gain [95 %]",
         "tries",
@@ -176,8 +199,9 @@ def ledger_table(name: str, store: Store) -> Table:
             str(row.iteration),
             row.component,
             one_line(row.move, 200),
-            row.verdict,
+            verdict_text(row),
             "" if row.validation is None else f"{row.validation:.4f}",
+            "" if row.against is None else f"{row.against:.4f}",
             "" if row.delta is None else f"{row.delta:+.4f}",
             interval,
             str(row.attempts),

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from improve.data_summary import summary_lines
 from improve.terminal import open_console, say, say_json
+from nodes.score_notes import verdict_text
 from schema.events import (
     ComponentWritten,
     DatasetReady,
@@ -129,7 +130,7 @@ def plain_line(event: Event, settings: Settings) -> str | None:
         case FaultFound():
             return f"[{event.iteration}] attempt {event.attempt} failed: {clean(str(event.fault))}"
         case Settled():
-            return settled_line(event.row, event.reason, event.best_validation)
+            return settled_line(event)
         case Finished():
             return f"ended: {clean(event.reason)} · report {clean(event.report, 1000)}{_spent(event.spent)}"
     return None
@@ -188,10 +189,18 @@ def preparing_shown(settings: Settings) -> Iterator[Callable[[Preparing], None]]
         yield show
 
 
-def settled_line(row: LedgerRow, reason: str, best: float | None) -> str:
+def settled_line(event: Settled) -> str:
+    row = event.row
     score = "" if row.validation is None else f" · validation {row.validation:.4f}"
-    top = "" if best is None else f" · best {best:.4f}"
-    return f"[{row.iteration}] {row.verdict}: {clean(row.move)}{score}{top} · {row.seconds:.0f} s · {clean(reason)}"
+    against = "" if row.against is None else f" against {row.against:.4f}"
+    top = f" · best {best_text(event)}" if event.best_validation is not None else ""
+    return f"[{row.iteration}] {row.verdict}: {clean(row.move)}{score}{against}{top} · {row.seconds:.0f} s · {clean(event.reason)}"
+
+
+def best_text(event: Settled) -> str:
+    """The incumbent's shown score, and what it is believed to be: a winner of several tries owes part of its score to luck."""
+    believed = "" if event.best_believed is None else f" ({event.best_believed:.4f} without luck)"
+    return "" if event.best_validation is None else f"{event.best_validation:.4f}{believed}"
 
 
 class Screen:
@@ -204,7 +213,7 @@ class Screen:
         self._node, self._text, self._iteration = "profile", "", 0
         self._progress: JobProgress | None = None
         self._rows: list[LedgerRow] = []
-        self._best: float | None = None
+        self._best = ""
         self._spent = Spent()
 
     def take(self, event: Event) -> None:
@@ -233,7 +242,7 @@ class Screen:
                 self._text = f"fetching {clean(event.name)}: {event.bytes / 1e6:.1f}{share} MB"
             case Settled():
                 self._rows.append(event.row)
-                self._best, self._text = event.best_validation, ""
+                self._best, self._text = best_text(event), ""
             case DatasetReady():
                 self._text = ""
                 self._announce(event)
@@ -249,7 +258,7 @@ class Screen:
         seconds = time.monotonic() - self._began
         budget = self._settings.budget_seconds
         left = f", {max(0.0, budget - seconds) / 60:.0f} min left" if budget else ""
-        best = "" if self._best is None else f" · best validation {self._best:.4f}"
+        best = f" · best validation {self._best}" if self._best else ""
         head = Text(
             f"{self._node} · iteration {self._iteration}/{self._settings.iterations} · {seconds / 60:.1f} min{left}{best}{self._tokens()}",
             style="bold",
@@ -274,7 +283,9 @@ class Screen:
             value = "" if row.validation is None else f"{row.validation:.4f}"
             gain = "" if row.expected is None else f"{row.expected:+.4f}"
             style = {"accepted": "green", "first": "cyan", "failed": "red"}.get(row.verdict, "dim")
-            table.add_row(str(row.iteration), row.component, clean(row.move, 70), row.verdict, value, gain, style=style)
+            table.add_row(
+                str(row.iteration), row.component, clean(row.move, 70), verdict_text(row), value, gain, style=style
+            )
         return table
 
     def _job(self) -> str:
@@ -284,6 +295,9 @@ class Screen:
         if p is None or p.step is None:
             return ""
         epochs = f" epoch {p.epoch}/{p.epochs}" if p.epochs else f" epoch {p.epoch}" if p.epoch else ""
-        shown = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
-        numbers = " ".join(f"{name.replace('_', ' ')} {p.metrics[name]:.3f}" for name in shown if name in p.metrics)
-        return f"{p.step}{epochs} · {p.seconds:.0f} s of at most {p.limit_seconds:.0f} s · {numbers}"
+        # These validation images are a part of the training images: the ones that decide, no training sees.
+        shown = {"train_loss": "train loss", "train_accuracy": "train accuracy"}
+        shown |= {"validation_loss": "inner validation loss", "validation_accuracy": "inner validation accuracy"}
+        numbers = " ".join(f"{title} {p.metrics[name]:.3f}" for name, title in shown.items() if name in p.metrics)
+        late = "; other programs take part of the machine" if p.step == "train" and p.seconds > p.limit_seconds else ""
+        return f"{p.step}{epochs} · {p.seconds:.0f} s of {p.limit_seconds:.0f} s{late} · {numbers}"

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from dataset.decode import SOURCE as DECODE_SOURCE
-from nodes.context import candidate_of, fault_of, pretrained_of
+from nodes.context import candidate_of, fault_of, pretrained_of, settings_of
 from nodes.events import tell
 from nodes.pretrained import obtained
 from nodes.services import Services
 from sandbox.assemble import assemble as assembled
 from sandbox.check import check
+from sandbox.orders import order_fault
 from sandbox.pretrained.broker import missing_in
 from schema.events import NodeEntered
 from schema.pipeline import COMPONENTS, Fault, Pipeline
@@ -28,6 +29,7 @@ def assemble(state: State, services: Services) -> dict[str, Any]:
         return _failed(Fault(stage="contract", kind="missing", component=missing[0], message=NOT_THERE))
     pipeline = candidate_of(state, services.store())
     fault = _empty(state) or _unchanged(state, services, pipeline) or check(pipeline, script_of(pipeline, state))
+    fault = fault or order_fault(pipeline, settings_of(state).orders_for("model"))
     if fault:
         return _failed(fault)
     weights = pretrained_of(state)

@@ -1,10 +1,15 @@
-"""What a run may spend on language models, and whether another iteration fits: no call begins that the budget does not hold."""
+"""What a run may spend, and whether another iteration fits: none begins that the rest of a budget does not hold in full."""
 
 from collections import defaultdict
+from statistics import median
 
 from checkpoints.store import Store
 from schema.pipeline import Fault
 from schema.settings import Settings
+from schema.text import duration
+
+ENOUGH = 0.9  # of what an iteration has lately taken: they differ
+RECENT = 5  # iterations
 
 
 def fault_of_budget(reason: str) -> Fault:
@@ -12,8 +17,30 @@ def fault_of_budget(reason: str) -> Fault:
     return Fault(stage="contract", kind="budget", cause="spent", message=reason)
 
 
-def reason_to_stop(settings: Settings, store: Store, run: str) -> str | None:
-    """Set where less is left than the cheapest of the run's iterations has taken."""
+def reason_to_stop(settings: Settings, store: Store, run: str, clock: float) -> str | None:
+    """Say what is left of a budget if it is less than an iteration takes. `clock`: seconds that the run has taken so far."""
+    return _short_of_time(settings, store, run, clock) or _short_of_money(settings, store, run)
+
+
+def _short_of_time(settings: Settings, store: Store, run: str, clock: float) -> str | None:
+    if settings.budget_seconds is None:
+        return None
+    left, need = settings.budget_seconds - clock, ENOUGH * iteration_seconds(store, run)
+    if left <= 0:
+        return f"the budget of {duration(settings.budget_seconds)} is spent"
+    if left < need:
+        return f"{duration(left)} of the budget are left, and an iteration takes about {duration(need / ENOUGH)}"
+    return None
+
+
+def iteration_seconds(store: Store, run: str) -> float:
+    """Return how long an iteration with a training has lately taken; 0 if there was none."""
+    trained = [row.seconds for row in store.ledger(run) if row.training_seconds > 0]
+    return median(trained[-RECENT:]) if trained else 0.0
+
+
+def _short_of_money(settings: Settings, store: Store, run: str) -> str | None:
+    """Set if less is left than the cheapest of the run's iterations has taken."""
     spent, cheapest = store.spent(run), _cheapest(store, run)
     if settings.max_tokens is not None and (left := settings.max_tokens - spent.tokens) < max(1, cheapest[0]):
         return _text(f"{max(0, left):,} of the {settings.max_tokens:,} tokens are left", f"{cheapest[0]:,}")

@@ -1,7 +1,7 @@
 """Views of the state that several nodes share: the records inside it, and where an iteration's files lie."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from checkpoints.home import run_dir
 from checkpoints.store import Store
@@ -11,7 +11,7 @@ from schema.dataset import DatasetProfile
 from schema.job import JobSpec
 from schema.pipeline import COMPONENTS, Component, Fault, Pipeline
 from schema.pretrained import Pretrained
-from schema.settings import Settings
+from schema.settings import Role, Settings
 from schema.state import State
 from schema.team import Brief, Hardware, LedgerRow, Proposal
 
@@ -67,6 +67,7 @@ def brief_of(state: State, store: Store) -> Brief:
     return Brief(
         profile=profile_of(state, store),
         description=settings.describe,
+        orders={role: orders for role in get_args(Role) if (orders := settings.orders_for(role))},
         hardware=Hardware.model_validate(state["hardware"]),
         weights=weights.files,
         hub=weights.hub,

@@ -13,7 +13,11 @@ from nodes.services import Services
 from sandbox import acceptance, artifacts
 from schema.events import NodeEntered
 from schema.score import Comparison
+from schema.settings import Settings
 from schema.state import State
+from schema.team import TrainingEvidence
+
+BUSY = 1.25  # times as long as it would have taken alone
 
 
 def decide(state: State, services: Services) -> dict[str, Any]:
@@ -35,7 +39,10 @@ def decide(state: State, services: Services) -> dict[str, Any]:
             "best": state["iteration"],
         }
     settings, store = settings_of(state), services.store()
-    incumbent, candidate = _paired(state, store)
+    evidence = evidence_of(state, services)
+    if evidence.cut:
+        return {"verdict": "cut", "reason": _cut(evidence, settings), "comparison": None}
+    incumbent, candidate = _paired(state, services)
     comparison = _compared(state, store, incumbent, candidate)
     asked_enough = (
         state["seeds"] >= settings.max_seeds or len(candidate) < state["seeds"] or _short_of_time(state, services)
@@ -48,32 +55,41 @@ def decide(state: State, services: Services) -> dict[str, Any]:
     return {**update, "verdict": decision.verdict, **kept}
 
 
+def _cut(evidence: TrainingEvidence, settings: Settings) -> str:
+    done = evidence.curve[-1].epoch if evidence.curve else 0
+    of = f" of {evidence.planned}" if evidence.planned else ""
+    busy = evidence.alone and evidence.seconds > BUSY * evidence.alone
+    why = "other programs took most of the machine" if busy else "it is slower than its first steps were"
+    return (
+        f"cut: {done}{of} epochs in {evidence.seconds:.0f} s, planned for {settings.longest_training:.0f} s ({why}), "
+        "so its score says nothing about the change"
+    )
+
+
 def _short_of_time(state: State, services: Services) -> bool:
     """The rest of the budget does not hold one more training of each of the two."""
     budget = settings_of(state).budget_seconds
     return budget is not None and budget - state["clock"] < 2 * evidence_of(state, services).seconds
 
 
-def _paired(state: State, store: Store) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Class probabilities [images, classes] of both pipelines for every seed that both have finished."""
-    run, base = state["run"], state["base"]
+def _paired(state: State, services: Services) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Class probabilities [images, classes] of both pipelines for every seed that they have finished."""
+    run, base, store = state["run"], state["base"], services.store()
     assert base is not None
-    attempt = trained_attempt(run, base, store)
-    incumbent, candidate = [], []
-    for seed in range(state["seeds"]):
-        theirs = _read(state, store, base, attempt, seed)
-        ours = _read(state, store, state["iteration"], state["attempt"], seed)
-        if theirs is not None and ours is not None:
-            incumbent.append(theirs)
-            candidate.append(ours)
-    return incumbent, candidate
+    attempt, most = trained_attempt(run, base, store), settings_of(state).max_seeds
+    theirs = [_read(state, services, (base, attempt, seed)) for seed in range(most)]
+    ours = [_read(state, services, (state["iteration"], state["attempt"], seed)) for seed in range(state["seeds"])]
+    return [one for one in theirs if one is not None], [one for one in ours if one is not None]
 
 
-def _read(state: State, store: Store, iteration: int, attempt: int, seed: int) -> np.ndarray | None:
-    if store.score(state["run"], iteration, seed, "validation") is None:
+def _read(state: State, services: Services, job: tuple[int, int, int]) -> np.ndarray | None:
+    """Of a job (iteration, attempt, seed); None where it has none, or a further seed was cut."""
+    store, (iteration, attempt, seed) = services.store(), job
+    directory = job_dir(state["run"], iteration, attempt, seed)
+    result = services.jobs.result(directory)
+    if store.score(state["run"], iteration, seed, "validation") is None or (seed and result and result.cut):
         return None
     profile, split = profile_of(state, store), settings_of(state).select_on
-    directory = job_dir(state["run"], iteration, attempt, seed)
     found = artifacts.probabilities(directory, split, profile.size(split), profile.num_classes)
     return found if isinstance(found, np.ndarray) else None
 

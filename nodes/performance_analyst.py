@@ -1,5 +1,6 @@
 """The Performance Analyst opens an iteration: one component, a diagnosis, a hypothesis, an instruction; or the end of the run."""
 
+from statistics import median
 from typing import Any
 
 from nodes.budget import reason_to_stop
@@ -7,25 +8,34 @@ from nodes.calls import team_of
 from nodes.context import brief_of, engineers_of, ledger_of, settings_of
 from nodes.events import tell
 from nodes.services import Services
+from sandbox.acceptance import prior_from, smallest_kept
 from schema.errors import BudgetSpent
 from schema.events import NodeEntered, Proposed
+from schema.settings import Settings
 from schema.state import State
-from schema.team import Evidence
+from schema.team import LONGER, Evidence, LedgerRow, Proposal, TrainingEvidence
+from schema.text import duration
+
+USUALLY_LOST = 0.02  # of the images, before a comparison has shown how many
 
 
 def performance_analyst(state: State, services: Services) -> dict[str, Any]:
     iteration = services.store().next_iteration(state["run"])
     tell(NodeEntered(node="performance_analyst", iteration=iteration))
-    if spent := reason_to_stop(settings_of(state), services.store(), state["run"]):
+    if spent := reason_to_stop(settings_of(state), services.store(), state["run"], state["clock"]):
         return {"stop": spent, "proposal": None}
     team = team_of(state, services, "performance_analyst", iteration)
+    evidence = _evidence(state, services, iteration)
     try:
-        proposal = team.analyse(_evidence(state, services, iteration))
+        proposal = team.analyse(evidence)
     except BudgetSpent as budget:
         return {"stop": str(budget), "proposal": None}
     tell(Proposed(iteration=iteration, proposal=proposal))
     if proposal.action == "stop":
         return {"stop": f"the analyst has nothing left to try: {proposal.diagnosis}", "proposal": None}
+    proposal = _completed(proposal, services, state["run"])
+    if short := _too_short(proposal, evidence):
+        return {"stop": short, "proposal": None}
     return {
         "iteration": iteration,
         "iteration_clock": state["clock"],
@@ -43,18 +53,56 @@ def performance_analyst(state: State, services: Services) -> dict[str, Any]:
     }
 
 
+def _detectable(settings: Settings, training: TrainingEvidence, ledger: list[LedgerRow]) -> tuple[int | None, bool]:
+    """From how many images net on a change would be kept, and whether none would be; (None, False) if that is not known."""
+    if settings.metric != "accuracy":
+        return None, False
+    n, mistakes = training.score.n, round((1 - training.score.accuracy) * training.score.n)
+    lost = [row.lost for row in ledger if row.lost is not None]
+    usual = round(median(lost)) if lost else round(USUALLY_LOST * n)
+    prior = prior_from(ledger, settings.metric)
+    at_ceiling = smallest_kept(settings.accept, n, mistakes, 0, prior) is None
+    return smallest_kept(settings.accept, n, mistakes, usual, prior), at_ceiling
+
+
+def _completed(proposal: Proposal, services: Services, run: str) -> Proposal:
+    """A change that is given another chance is asked for as it was then, where the analyst does not say otherwise."""
+    if proposal.action != "revisit" or proposal.revisit is None:
+        return proposal
+    then = services.store().proposal(run, proposal.revisit)
+    if then is None:
+        return proposal
+    texts = {
+        name: getattr(then, name) for name in ("diagnosis", "hypothesis", "instruction") if not getattr(proposal, name)
+    }
+    return proposal.model_copy(update=texts | {"longer": then.longer})
+
+
+def _too_short(proposal: Proposal, evidence: Evidence) -> str | None:
+    """A change that is to train longer needs the time for it."""
+    need = min(evidence.brief.train_seconds, LONGER * evidence.training.seconds)
+    if not proposal.longer or evidence.seconds_left is None or evidence.seconds_left >= need:
+        return None
+    left = duration(evidence.seconds_left)
+    return f"{left} of the budget are left, and the next change ({proposal.move}) may train for {duration(need)}"
+
+
 def _evidence(state: State, services: Services, iteration: int) -> Evidence:
     store, run, best = services.store(), state["run"], state["best"]
     training = None if best is None else store.training(run, best)
     if best is None or training is None:
         raise RuntimeError(f"run {run} has no scored incumbent to improve")
-    budget = settings_of(state).budget_seconds
+    settings, ledger = settings_of(state), ledger_of(state, store)
+    smallest, ceiling = _detectable(settings, training, ledger)
+    budget = settings.budget_seconds
     return Evidence(
         brief=brief_of(state, store),
         iteration=iteration,
         best_iteration=best,
         pipeline=store.pipeline(run, best),
         training=training,
-        ledger=ledger_of(state, store),
+        ledger=ledger,
+        smallest_kept=smallest,
+        at_ceiling=ceiling,
         seconds_left=None if budget is None else max(0.0, budget - state["clock"]),
     )

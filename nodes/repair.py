@@ -9,16 +9,14 @@ from schema.events import FaultFound
 from schema.pipeline import COMPONENTS, Component
 from schema.state import State
 
-# Without a first pipeline there is no run, so it gets more tries than a change does.
-FIRST_PIPELINE_ATTEMPTS = 3
-
 
 def repair(state: State, _services: Services) -> dict[str, Any]:
     fault = fault_of(state)
     if fault is None:
         raise RuntimeError("the repair node was entered without a fault")
     tell(FaultFound(iteration=state["iteration"], attempt=state["attempt"], fault=fault))
-    allowed = settings_of(state).max_attempts * (FIRST_PIPELINE_ATTEMPTS if state["base"] is None else 1)
+    settings = settings_of(state)
+    allowed = settings.first_attempts if state["base"] is None else settings.attempts
     faults = [*state["faults"], fault.model_dump(mode="json")][-5:]
     if state["attempt"] >= allowed or fault.cause == "spent":
         return {"faults": faults, "queue": []}

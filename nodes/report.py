@@ -12,11 +12,14 @@ from nodes.events import tell
 from nodes.report_text import report_text
 from nodes.services import Services
 from sandbox import artifacts
+from sandbox.acceptance import chosen, compare, prior_from, standings
 from sandbox.scoring import score
+from schema.dataset import Split
 from schema.events import Finished, NodeEntered
 from schema.run import Final
-from schema.score import Score
+from schema.score import Comparison, Score
 from schema.state import State
+from schema.team import LedgerRow
 
 
 def report(state: State, services: Services) -> dict[str, Any]:
@@ -25,13 +28,40 @@ def report(state: State, services: Services) -> dict[str, Any]:
     store, run, reason = services.store(), state["run"], state["stop"] or ""
     path = run_dir(run) / "report.md"
     if state["best"] is not None:
-        first = next(row.iteration for row in ledger_of(state, store) if row.verdict == "first")
-        store.set_final(run, _final(state, store, first), _final(state, store, state["best"]))
+        ledger = ledger_of(state, store)
+        first = next(row.iteration for row in ledger if row.verdict == "first")
+        winner, believed = _winner(state, ledger)
+        best = _final(state, store, winner)
+        over_first = _over_first(state, store, first, winner)
+        best = best.model_copy(update={"over_first": over_first, "believed": believed})
+        store.set_final(run, _final(state, store, first), best)
     store.set_seconds(run, state["clock"])
     store.set_status(run, "finished" if state["best"] is not None else "failed", reason)
     path.write_text(report_text(store.run(run), ledger_of(state, store), store.totals(run)), encoding="utf-8")
     tell(Finished(run=run, reason=reason, report=str(path), spent=store.spent(run)))
     return {}
+
+
+def _winner(state: State, ledger: list[LedgerRow]) -> tuple[int, float | None]:
+    """Who is taken home, and what it is believed to score. The rules `better` and `paired` take the last incumbent."""
+    settings = settings_of(state)
+    found = {one.iteration: one for one in standings(ledger, settings.metric)}
+    best = state["best"]
+    assert best is not None
+    if settings.accept == "expected" and found:
+        best = chosen(ledger, settings.metric).iteration
+    compared = best in found and found[best].standard_error > 0
+    return best, found[best].believed(settings.metric) if compared else None
+
+
+def _over_first(state: State, store: Store, first: int, winner: int) -> Comparison | None:
+    """The difference that the run has made, on images that decided nothing, over all trainings of the two. None if they are the same."""
+    settings, profile = settings_of(state), profile_of(state, store)
+    split: Split = "test" if profile.size("test") else settings.select_on
+    before, after = (_probabilities(state, store, iteration, split) for iteration in (first, winner))
+    if first == winner or not before or not after:
+        return None
+    return compare(settings.metric, load_labels(profile, split), before, after, prior_from([], settings.metric))
 
 
 def _final(state: State, store: Store, iteration: int) -> Final:
@@ -47,8 +77,21 @@ def _final(state: State, store: Store, iteration: int) -> Final:
 def _test_score(state: State, store: Store, iteration: int) -> Score | None:
     """The predictions were made when the pipeline was trained; only now are they compared with the labels."""
     settings, profile = settings_of(state), profile_of(state, store)
-    directory = job_dir(state["run"], iteration, trained_attempt(state["run"], iteration, store), 0)
-    probabilities = artifacts.probabilities(directory, "test", profile.size("test"), profile.num_classes)
-    if not isinstance(probabilities, np.ndarray):
-        return None
-    return score(settings.metric, probabilities, load_labels(profile, "test"), profile.classes)
+    found = _probabilities(state, store, iteration, "test")
+    return score(settings.metric, found[0], load_labels(profile, "test"), profile.classes) if found else None
+
+
+def _probabilities(state: State, store: Store, iteration: int, split: Split) -> list[np.ndarray]:
+    """Class probabilities [images, classes] of all its trainings, the first of them first; none if that one has left none."""
+    run, profile = state["run"], profile_of(state, store)
+    attempt = trained_attempt(run, iteration, store)
+    jobs = {row.seed: row.result for row in store.jobs(run, iteration) if row.attempt == attempt}
+    found: list[np.ndarray] = []
+    for seed in sorted(seed for seed, result in jobs.items() if result.ok and not (seed and result.cut)):
+        directory = job_dir(run, iteration, attempt, seed)
+        rows = artifacts.probabilities(directory, split, profile.size(split), profile.num_classes)
+        if isinstance(rows, np.ndarray):
+            found.append(rows)
+        elif seed == 0:
+            return []
+    return found

@@ -1,7 +1,17 @@
 """What `report.md` says: plain Markdown from the store's numbers."""
 
 from nodes.environment import described
-from nodes.score_notes import baseline, class_recalls, score_notes, shown_score
+from nodes.score_notes import (
+    baseline,
+    claim,
+    class_recalls,
+    difference_text,
+    gain_shares,
+    score_notes,
+    shown_score,
+    verdict_text,
+    what_happened,
+)
 from schema.dataset import DatasetProfile
 from schema.run import Environment, Final, RunRow, Totals
 from schema.score import Score
@@ -14,17 +24,24 @@ NAME, SENTENCE = 60, 1000  # most characters of a name, and of a text
 
 
 def report_text(run: RunRow, ledger: list[LedgerRow], totals: Totals) -> str:
-    parts = [f"# {markdown_text(run.name, NAME)}", _headline(run), *([_dataset(run.profile)] if run.profile else [])]
+    parts = [
+        f"# {markdown_text(run.name, NAME)}",
+        _headline(run, ledger),
+        *([_dataset(run.profile)] if run.profile else []),
+    ]
     parts += [part for part in [_classes(run)] if part]
-    parts += [_ledger(ledger), _gains(ledger), _costs(run, totals)]
+    parts += [_ledger(ledger), _gains(run, ledger), _costs(run, totals)]
     parts += [_environment(run.environment)] if run.environment else []
     return "\n\n".join(parts) + "\n"
 
 
-def _headline(run: RunRow) -> str:
+def _headline(run: RunRow, ledger: list[LedgerRow]) -> str:
     if run.first is None or run.best is None:
         return f"No pipeline ran to its end.\n\n    {one_line(run.reason, SENTENCE)}"  # as code: to be read as it is
+    told = [markdown_text(text, SENTENCE) for text in (what_happened(run, ledger), claim(run)) if text]
     lines = [
+        "\n\n".join(told),
+        "",
         f"Metric: {run.settings.metric}{'' if higher_is_better(run.settings.metric) else ' (lower is better)'}. "
         f"Written by: {markdown_text(run.settings.model, NAME)}. Sandbox: {run.sandbox}. "
         f"Ended because {markdown_text(run.reason, SENTENCE)}.",
@@ -107,31 +124,29 @@ def _ledger(ledger: list[LedgerRow]) -> str:
     lines = [
         "## What was tried",
         "",
-        "| # | component | change | verdict | validation | difference | expected true gain [95 %] | attempts | minutes |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "Validation: mean over the trainings of a pipeline; against: the incumbent's in the same comparison. Expected: what the change was thought to bring when it was decided on; these figures cannot be added up.",
+        "",
+        "| # | component | change | verdict | validation | against | difference | expected true gain [95 %] | attempts | minutes |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row.iteration} | {row.component} | {markdown_text(row.move, 200)} | {row.verdict} | {_number(row.validation)} | {_signed(row.delta)} "
+        f"| {row.iteration} | {row.component} | {markdown_text(row.move, 200)} | {verdict_text(row)} | {_number(row.validation)} | {_number(row.against)} | {_signed(row.delta)} "
         f"| {_expected(row)} | {row.attempts} | {row.seconds / 60:.1f} |"
         for row in ledger
     ]
     return "\n".join(lines)
 
 
-def _gains(ledger: list[LedgerRow]) -> str:
-    """The ledger of gains by component: shrunken estimates of the accepted changes, never the raw differences."""
-    lines = [
-        "## Gains by component",
-        "",
-        "| component | tried | kept | expected true gain of the kept |",
-        "|---|---|---|---|",
-    ]
+def _gains(run: RunRow, ledger: list[LedgerRow]) -> str:
+    """Who had which part in the difference between winner and first pipeline: that was measured once, and is not a sum of steps."""
+    found = run.best.over_first if run.best else None
+    shares = gain_shares(ledger, run.best.iteration) if run.best and found and found.delta > 0 else {}
+    lines = ["## Gains by component", "", "| component | tried | kept | share of the gain |", "|---|---|---|---|"]
     for component in sorted({row.component for row in ledger if row.verdict != "first"}):
-        rows = [row for row in ledger if row.component == component and row.verdict != "first"]
-        kept = [row for row in rows if row.verdict == "accepted"]
-        lines.append(
-            f"| {component} | {len(rows)} | {len(kept)} | {_signed(sum(row.expected or 0.0 for row in kept))} |"
-        )
+        rows = [row for row in ledger if row.component == component and row.verdict not in {"first", "cut", "skipped"}]
+        share = sum(shares.get(row.iteration, 0.0) for row in rows)
+        part = f"{100 * share:.0f} % ({difference_text(found.metric, share * found.delta)})" if found and share else ""
+        lines.append(f"| {component} | {len(rows)} | {sum(row.verdict == 'accepted' for row in rows)} | {part} |")
     return "\n".join(lines)
 
 

@@ -36,6 +36,8 @@ from schema.state import State
 from schema.team import Hardware, TrainingEvidence
 
 FASTEST = {"precision", "channels_last"}
+QUIET = 0.9  # of a training's seconds were its own: other programs took hardly any
+MOST_CUTS = 2  # so often a training that was cut is given its whole time once more
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +91,16 @@ def evidence_of(state: State, services: Services) -> TrainingEvidence:
     result, scored = services.jobs.result(directory), store.score(state["run"], state["iteration"], 0, "validation")
     if result is None or scored is None:
         raise RuntimeError(f"job {directory} has not been scored")
-    seconds = sum(outcome.seconds for outcome in result.steps if outcome.step == "train")
+    trained = [outcome for outcome in result.steps if outcome.step == "train"]
+    curve = artifacts.curve(directory)
     return TrainingEvidence(
-        curve=artifacts.curve(directory), seconds=seconds, cut=result.cut, plan=artifacts.plan(directory), score=scored
+        curve=curve,
+        seconds=sum(outcome.seconds for outcome in trained),
+        alone=sum(outcome.alone for outcome in trained),
+        cut=result.cut,
+        planned=artifacts.planned_epochs(curve),
+        plan=artifacts.plan(directory),
+        score=scored,
     )
 
 
@@ -121,9 +130,25 @@ def _train(training: Training, state: State, services: Services) -> Trained:
             result = result.model_copy(update={"fault": problem.model_copy(update={"stage": fault.stage})})
             break
         result = _run_job(training, state, services, weights)
+    while result.cut and _holds_the_rest(training, result, state, services, time.monotonic() - began):
+        services.jobs.go_on(training.directory(state["run"]))
+        result = _run_job(training, state, services, weights)
     store.put_job(state["run"], training.iteration, training.attempt, training.seed, result)
     unseen = 0.0 if (training.attempt, training.seed) in known else result.seconds - (time.monotonic() - began)
     return Trained(result.fault or _score(training, result, state, store), max(0.0, unseen), weights)
+
+
+def _holds_the_rest(training: Training, result: JobResult, state: State, services: Services, used: float) -> bool:
+    """Whether a training that was cut is given more time: not for ever, and only if the budget holds what is left of its work."""
+    directory = training.directory(state["run"])
+    if services.jobs.times_cut(directory) >= MOST_CUTS:
+        return False
+    budget = settings_of(state).budget_seconds
+    curve = artifacts.curve(directory)
+    done, planned = (curve[-1].epoch if curve else 0), artifacts.planned_epochs(curve)
+    spent = sum(step.seconds for step in result.steps if step.step == "train")
+    rest = spent * (planned - done) / done if done and planned else spent
+    return budget is None or budget - state["clock"] - used >= rest
 
 
 def _run_job(training: Training, state: State, services: Services, weights: Pretrained) -> JobResult:
@@ -164,17 +189,29 @@ def _inherited(training: Training, state: State, store: Store) -> dict[str, Any]
     run, cores = state["run"], Hardware.model_validate(state["hardware"]).cores
     if training.seed > 0:
         plan = artifacts.plan(job_dir(run, training.iteration, training.attempt, 0))
-        return _taken(plan, {"epochs", "threads", *FASTEST}, cores) | {"settled": True} if plan else {}
+        seen = store.training(run, training.iteration)
+        plan = _achieved(plan, seen) if plan and seen else plan
+        return _taken(plan, {"epochs", "threads", *FASTEST}, cores) | {"settled": True, "repeats": True} if plan else {}
     base = state["base"]
     evidence = None if base is None else store.training(run, base)
     if base is None or evidence is None or evidence.plan is None:
         return {}
     proposal = proposal_of(state)
     kept = FASTEST if proposal and proposal.longer else {"epochs", *FASTEST}
-    measured = {} if proposal and proposal.longer else {"least_seconds": evidence.seconds}
+    # On a busy machine nobody knows exactly how long it really trained.
+    quiet = evidence.alone > QUIET * evidence.seconds
+    measured = {"least_seconds": evidence.alone} if quiet and not (proposal and proposal.longer) else {}
+    plan = _achieved(evidence.plan, evidence)
     if store.pipeline(run, base).model == training.pipeline.model:
-        return _taken(evidence.plan, {"threads", *kept}, cores) | measured | {"settled": True}
-    return _taken(evidence.plan, kept, cores) | measured
+        return _taken(plan, {"threads", *kept}, cores) | measured | {"settled": True}
+    return _taken(plan, kept, cores) | measured
+
+
+def _achieved(plan: Plan, evidence: TrainingEvidence) -> Plan:
+    """Who is compared with a first pipeline that was cut gets as many epochs as it got."""
+    if not evidence.cut or not evidence.curve:
+        return plan
+    return plan.model_copy(update={"epochs": max(1, min(plan.epochs, evidence.curve[-1].epoch))})
 
 
 def _taken(plan: Plan, fields: set[str], cores: int) -> dict[str, Any]:

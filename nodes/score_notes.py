@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from schema.dataset import DatasetProfile, Split
 from schema.run import Final, RunRow
 from schema.score import Score
+from schema.settings import Metric
+from schema.team import LedgerRow
 from schema.text import one_line
 
 IMBALANCED = 3.0  # largest class over smallest, from where on accuracy alone misleads
 BY_CHANCE = 0.01  # validation and test that differ less often than this by chance are said to differ
 NORMAL_95 = 1.96
+SUPPORTED = 0.05  # p below which an improvement is said to be supported
 LONGEST_NAME = 40  # of a class in a line of text
 
 
@@ -60,6 +63,73 @@ def score_notes(run: RunRow) -> list[str]:
             "A score that weighs all classes alike: --metric balanced_accuracy"
         )
     return notes + ([] if run.settings.select_on == "test" else _gap(run.best, run.profile))
+
+
+def what_happened(run: RunRow, ledger: list[LedgerRow]) -> str:
+    """Say in one sentence what became of the changes; empty where no pipeline ran."""
+    if run.first is None or run.best is None:
+        return ""
+    tried = [row for row in ledger if row.verdict not in {"first", "cut", "skipped"}]
+    cut = sum(row.verdict == "cut" for row in ledger)
+    kept = [row.iteration for row in tried if row.verdict == "accepted"]
+    changes = f"{len(tried)} {'change' if len(tried) == 1 else 'changes'} tried"
+    if not tried:
+        found = "No change was tried: you have the first pipeline"
+    elif run.best.iteration == run.first.iteration:
+        none = "none better" if not kept else f"{len(kept)} kept, and none of them is believed better in the end"
+        found = f"{changes}, {none}: you have the first pipeline"
+    else:
+        found = f"{changes}, {len(kept)} kept: you have that of iteration {run.best.iteration}"
+        if run.best.iteration != max(kept):
+            found += f", which is believed better than the last one kept (iteration {max(kept)})"
+    lost = "" if not cut else f". {cut} more {'was' if cut == 1 else 'were'} cut by the time and not judged"
+    return f"{found}{lost}."
+
+
+def verdict_text(row: LedgerRow) -> str:
+    """Spell the verdict of a change; of one that was cut, with how far it came."""
+    return f"cut: {row.epochs or 0} of {row.planned or '?'} epochs" if row.verdict == "cut" else row.verdict
+
+
+def claim(run: RunRow) -> str:
+    """Say what the winner is better than the first pipeline by, and whether that is supported; empty if it is the first."""
+    found = run.best.over_first if run.best else None
+    if found is None or run.profile is None:
+        return ""
+    images = (
+        "test images"
+        if run.profile.size("test") and run.settings.select_on != "test"
+        else f"{run.settings.select_on} images that decided"
+    )
+    low, high = (
+        difference_text(found.metric, found.delta + side * NORMAL_95 * found.standard_error) for side in (-1, 1)
+    )
+    told = f"{difference_text(found.metric, found.delta)} [{low}, {high}] (95 %, p = {found.p_value:.2g})"
+    verdict = "supported" if found.p_value < SUPPORTED and found.delta > 0 else "not supported"
+    return (
+        f"Winner over first pipeline on the same {found.n:,} {images}: {told}. "
+        f"The improvement is {verdict} by these images."
+    )
+
+
+def difference_text(metric: Metric, value: float) -> str:
+    """Spell a difference of scores, positive is better: `+1.20 points`, or nats."""
+    return f"{value:+.4f} nats" if metric == "log_loss" else f"{100 * value:+.2f} points"
+
+
+def gain_shares(ledger: list[LedgerRow], winner: int) -> dict[int, float]:
+    """Return for each change on the way to the winner the share of the gain that it is thought to have brought, together 1; empty if none.
+
+    Single steps are never added up: each was measured against an incumbent that was thought lucky later.
+    """
+    rows = {row.iteration: row for row in ledger}
+    path, at = [], rows.get(winner)
+    while at is not None and at.base is not None:
+        path.append(at)
+        at = rows.get(at.base)
+    weights = {row.iteration: max(0.0, row.expected or 0.0) for row in path}
+    total = sum(weights.values())
+    return {iteration: weight / total for iteration, weight in weights.items()} if total else {}
 
 
 def recall_text(recalls: list[ClassRecall], most: int) -> str:

@@ -12,6 +12,7 @@ from nodes.events import tell
 from nodes.sandbox import evidence_of
 from nodes.services import Services
 from sandbox import artifacts
+from sandbox.acceptance import standings
 from schema.errors import BudgetSpent
 from schema.events import Settled
 from schema.pipeline import COMPONENTS, Pipeline
@@ -20,6 +21,7 @@ from schema.settings import Metric, higher_is_better
 from schema.state import State
 from schema.team import LedgerRow, Outcome, TrainingEvidence
 
+MOST_CUT_IN_A_ROW = 3
 DAY = 86_400.0  # at home the number of epochs ends a training, not the clock
 
 
@@ -43,15 +45,20 @@ def summarize(state: State, services: Services) -> dict[str, Any]:
     if pipeline:
         _write_files(state, pipeline, row, _defaults(state, store, training))
     best = best_score(state, store)
-    tell(
-        Settled(
-            row=row,
-            reason=state.get("reason", ""),
-            best_iteration=state.get("best"),
-            best_validation=best.value if best else None,
-        )
-    )
+    tell(_told(row, state, store))
     return settled(state["iteration"], reason_to_end(state, store, best))
+
+
+def _told(row: LedgerRow, state: State, store: Store) -> Settled:
+    ledger, metric = store.ledger(state["run"], state["iteration"]), settings_of(state).metric
+    incumbent = next((one for one in standings(ledger, metric) if one.iteration == state.get("best")), None)
+    return Settled(
+        row=row,
+        reason=state.get("reason", ""),
+        best_iteration=state.get("best"),
+        best_validation=incumbent.shown if incumbent else None,
+        best_believed=incumbent.believed(metric) if incumbent and incumbent.standard_error else None,
+    )
 
 
 def settled(iteration: int, stop: str | None) -> dict[str, Any]:
@@ -89,26 +96,40 @@ def _row(state: State, store: Store, training: TrainingEvidence | None) -> Ledge
     comparison = Comparison.model_validate(raw) if raw else None
     verdict: Verdict = state["verdict"]  # type: ignore[assignment]
     jobs = store.jobs(state["run"], state["iteration"])
+    last = training.curve[-1].metrics if training and training.curve else {}
     return LedgerRow(
         iteration=state["iteration"],
         base=state["base"],
         component=proposal.component if proposal and proposal.component else "all",
         move=proposal.move if proposal else "first pipeline",
         verdict=verdict,
-        validation=training.score.value if training else None,
+        validation=_validation(training, comparison),
+        against=comparison.incumbent if comparison else None,
         delta=comparison.delta if comparison else None,
+        gained=comparison.gained if comparison else None,
+        lost=comparison.lost if comparison else None,
         standard_error=comparison.standard_error if comparison else None,
         expected=comparison.expected if comparison else None,
         low=comparison.low if comparison else None,
         high=comparison.high if comparison else None,
         attempts=state["attempt"],
         epochs=training.curve[-1].epoch if training and training.curve else None,
+        planned=training.planned if training else None,
         cut=training.cut if training else False,
+        images_per_second=training.plan.images_per_second if training and training.plan else None,
+        train_loss=last.get("train_loss"),
+        train_accuracy=last.get("train_accuracy"),
         seconds=round(state["clock"] - state["iteration_clock"], 2),
         training_seconds=round(
             sum(step.seconds for job in jobs for step in job.result.steps if step.step == "train"), 2
         ),
     )
+
+
+def _validation(training: TrainingEvidence | None, comparison: Comparison | None) -> float | None:
+    if comparison and comparison.candidate is not None:
+        return comparison.candidate
+    return training.score.value if training else None
 
 
 def _defaults(state: State, store: Store, training: TrainingEvidence | None) -> dict[str, Any]:
@@ -142,8 +163,14 @@ def best_score(state: State, store: Store) -> Score | None:
 
 
 def tried(state: State, store: Store) -> int:
-    """Changes that were settled in this branch of the run."""
-    return len(store.ledger(state["run"], state["iteration"])) - 1
+    """Changes that were settled in this branch of the run. One whose training was cut was not."""
+    return sum(row.verdict not in {"first", "cut"} for row in store.ledger(state["run"], state["iteration"]))
+
+
+def is_too_busy(state: State, store: Store) -> bool:
+    """Whether the last trainings were all cut before their work was done."""
+    verdicts = [row.verdict for row in store.ledger(state["run"], state["iteration"])]
+    return verdicts[-MOST_CUT_IN_A_ROW:] == ["cut"] * MOST_CUT_IN_A_ROW
 
 
 def reason_to_end(state: State, store: Store, best: Score | None) -> str | None:
@@ -154,11 +181,14 @@ def reason_to_end(state: State, store: Store, best: Score | None) -> str | None:
         return "zero-shot: one training, no refinement"
     if tried(state, store) >= settings.iterations:
         return f"all {settings.iterations} iterations done"
-    if settings.budget_seconds is not None and state["clock"] >= settings.budget_seconds:
-        return f"the budget of {settings.budget_seconds:.0f} s is spent"
     if settings.target is not None and _reached(best.value, settings.target, settings.metric):
         return f"the target of {settings.target} is reached"
-    return reason_to_stop(settings, store, state["run"])
+    if is_too_busy(state, store):
+        return (
+            f"{MOST_CUT_IN_A_ROW} trainings in a row were cut before their work was done: the machine is too busy, or --train-limit too short. "
+            f"Go on when it is quieter: improve resume {state['run']}"
+        )
+    return reason_to_stop(settings, store, state["run"], state["clock"])
 
 
 def _reached(value: float, target: float, metric: Metric) -> bool:

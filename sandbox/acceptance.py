@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sandbox.bootstrap import Floats, Ints, Statistic, Weights, decided, resamples, statistic
-from sandbox.gains import Prior, headroom, posterior, prior_from
+from sandbox.gains import Prior, Standing, chosen, headroom, posterior, prior_from, standings
 from sandbox.scoring import NORMAL_95
 from schema.score import Comparison, Decision
 from schema.settings import Metric, Rule, higher_is_better
 
-__all__ = ["Prior", "compare", "decide", "prior_from"]
+__all__ = ["Prior", "Standing", "chosen", "compare", "decide", "prior_from", "smallest_kept", "standings"]
 
 # Two trainings of one recipe differ by more than the images explain: their true scores scatter by about 2 % of the error
 # (0.5 points at 75 %, 0.1 at 95 %). It counts like the evidence of four pairs of seeds against what the pairs at hand show.
@@ -30,6 +30,12 @@ ASK_SHARE, ASK_FROM = 0.1, 1.5
 # `expected` keeps a change that scored lower only by less than this share of a standard error, however lucky the incumbent is thought.
 LOWEST_KEPT = 0.5
 
+OF_ANSWERS = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "quadratic_kappa",
+)  # metrics of what is answered, not of how surely
 _EXACT_UP_TO = 1000  # discordant images; beyond, the exact test and the normal one agree to three digits
 
 
@@ -50,16 +56,16 @@ def compare(
     sides = _Sides(
         metric, labels.astype(np.int64), *([p.astype(np.float64) for p in s] for s in (incumbent, candidate))
     )
-    if _same_answers(sides):
-        return _comparison(sides, 0.0, 0.0, 1.0, (0.0, 0.0))
     delta, level, image_variance = _measured(sides)
+    if _same_answers(sides):
+        return _comparison(sides, level, _Found(0.0, 0.0, 1.0, 0.0, 0.0))
     left = float(headroom(metric, np.array([level]), np.array([1 / len(labels)]))[0])
     error = math.sqrt(image_variance + _seed_variance(sides, left) * (1 / len(incumbent) + 1 / len(candidate)))
     gain = _shrunken(prior, delta, error, float(headroom(metric, np.array([level]), np.array([error]))[0]))
     p_value = math.erfc(abs(delta) / error / math.sqrt(2))
     if metric == "accuracy":
         p_value = max(p_value, _mcnemar(sides))
-    return _comparison(sides, delta, error, p_value, gain)
+    return _comparison(sides, level, _Found(delta, error, p_value, *gain))
 
 
 def decide(rule: Rule, comparison: Comparison, *, can_repeat: bool) -> Decision:
@@ -73,6 +79,14 @@ class _Sides(NamedTuple):
     labels: Ints
     incumbent: list[Floats]
     candidate: list[Floats]
+
+
+class _Found(NamedTuple):
+    delta: float
+    error: float  # standard error of it
+    p_value: float
+    gain: float  # expected
+    gain_sd: float
 
 
 class _Verdict(NamedTuple):
@@ -114,31 +128,38 @@ def _numbers(c: Comparison) -> str:
     delta, error, expected, low, high = (
         f"{scale * value:+.{digits}f}" for value in (c.delta, c.standard_error, c.expected, c.low, c.high)
     )
-    seeds = f", {c.seeds} seeds" if c.seeds > 1 else ""
+    both = f"{c.seeds} and {c.incumbent_seeds}" if c.seeds != c.incumbent_seeds else f"{c.seeds}"
+    seeds = f", {both} seeds" if max(c.seeds, c.incumbent_seeds) > 1 else ""
     return (
         f"measured {delta} ± {error[1:]}{unit}, expected {expected} [{low}, {high}], p={c.p_value:.2g}, n={c.n}{seeds}"
     )
 
 
-def _comparison(sides: _Sides, delta: float, error: float, p_value: float, gain: tuple[float, float]) -> Comparison:
-    expected, sd = gain
+def _comparison(sides: _Sides, level: float, found: _Found) -> Comparison:
+    sign = 1.0 if higher_is_better(sides.metric) else -1.0
+    gained, lost = _gained_and_lost(sides) if sides.metric in OF_ANSWERS else (None, None)
     return Comparison(
         metric=sides.metric,
         n=len(sides.labels),
-        seeds=min(len(sides.incumbent), len(sides.candidate)),
-        delta=delta,
-        standard_error=error,
-        p_value=p_value,
-        expected=expected,
-        low=expected - NORMAL_95 * sd,
-        high=expected + NORMAL_95 * sd,
+        seeds=len(sides.candidate),
+        incumbent_seeds=len(sides.incumbent),
+        incumbent=level,
+        candidate=level + sign * found.delta,
+        gained=gained,
+        lost=lost,
+        delta=found.delta,
+        standard_error=found.error,
+        p_value=found.p_value,
+        expected=found.gain,
+        low=found.gain - NORMAL_95 * found.gain_sd,
+        high=found.gain + NORMAL_95 * found.gain_sd,
     )
 
 
 def _same_answers(sides: _Sides) -> bool:
     """Whether no image tells the pipelines apart: then nothing was gained, whatever the prior hopes for."""
     every = [*sides.incumbent, *sides.candidate]
-    if sides.metric in ("auroc", "log_loss"):
+    if sides.metric not in OF_ANSWERS:
         return all(np.array_equal(every[0], other) for other in every[1:])
     return all(np.array_equal(decided(every[0]), decided(other)) for other in every[1:])
 
@@ -203,10 +224,42 @@ def _seed_variance(sides: _Sides, left: float) -> float:
 
 def _mcnemar(sides: _Sides) -> float:
     """Exact two-sided McNemar test: of the images that only one pipeline has right (averaged over seeds), does each have half?"""
-    ours, theirs = (_share_right(side, sides.labels) for side in (sides.candidate, sides.incumbent))
-    gained, lost = round(float(np.sum(ours * (1 - theirs)))), round(float(np.sum(theirs * (1 - ours))))
+    gained, lost = _gained_and_lost(sides)
+    return _exact_p(gained, lost)
+
+
+def _exact_p(gained: int, lost: int) -> float:
     discordant = gained + lost
     if not 0 < discordant <= _EXACT_UP_TO:
         return 1.0 if discordant == 0 else 0.0
     tail: int = sum(math.comb(discordant, k) for k in range(min(gained, lost) + 1))
     return min(1.0, float(2 * tail / 2**discordant))
+
+
+def _gained_and_lost(sides: _Sides) -> tuple[int, int]:
+    """How many images only the candidate has right, and how many only the incumbent, averaged over seeds."""
+    ours, theirs = (_share_right(side, sides.labels) for side in (sides.candidate, sides.incumbent))
+    return round(float(np.sum(ours * (1 - theirs)))), round(float(np.sum(theirs * (1 - ours))))
+
+
+def smallest_kept(rule: Rule, n: int, mistakes: int, lost: int, prior: Prior) -> int | None:
+    """Return how many images net of `n` a change has to gain to be kept, by accuracy and with one training each; None if none would be.
+
+    `mistakes` are the incumbent's, `lost` the images that a change usually loses while it gains others.
+    """
+
+    def kept(net: int) -> bool:
+        losses = min(lost, mistakes - net)
+        delta, level = net / n, 1 - mistakes / n
+        images = (net + 2 * losses + 1) / n**2 - delta**2 / n
+        left = max(1 - level, 1 / n)
+        error = math.sqrt(images + 2 * (SEED_SHARE * left) ** 2)
+        gain, sd = _shrunken(prior, delta, error, max(1 - level, error))
+        p_value = max(math.erfc(delta / error / math.sqrt(2)), _exact_p(net + losses, losses))
+        found = Comparison(
+            metric="accuracy", n=n, seeds=1, delta=delta, standard_error=error, p_value=p_value, expected=gain,
+            low=gain - NORMAL_95 * sd, high=gain + NORMAL_95 * sd,
+        )  # fmt: skip
+        return decide(rule, found, can_repeat=False).verdict == "accepted"
+
+    return next((net for net in range(1, mistakes + 1) if kept(net)), None)

@@ -130,6 +130,12 @@ def curve(job_dir: Path, rows: int = CURVE_ROWS) -> list[EpochRow]:
     return [found[round(i * (len(found) - 1) / (rows - 1))] for i in range(rows)]
 
 
+def planned_epochs(curve: list[EpochRow]) -> int | None:
+    """Return how many epochs a training has set out to run, as it said last; None if it did not."""
+    said = curve[-1].metrics.get("epochs", 0.0) if curve else 0.0
+    return int(said) if 1 <= said <= MOST_EPOCHS else None
+
+
 def last_epoch(work: Path) -> EpochRow | None:
     """The last row of the curve, while the training goes on in this work directory."""
     try:

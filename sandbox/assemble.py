@@ -12,7 +12,7 @@ from schema.source import parse_source
 
 PARTS = Path(__file__).with_name("script")
 TOOLBOX = ("augment", "toolbox")  # a script has of these only what its components use
-PART_NAMES = ("info", *TOOLBOX, "clock", "loaders", "checkpoint", "logbook", "measure", "main")
+PART_NAMES = ("info", *TOOLBOX, "clock", "allowance", "loaders", "checkpoint", "logbook", "measure", "main")
 QUALIFIED = re.compile(r"\b(?:torch\.|nn\.|optim\.|lr_scheduler\.)+(?=[A-Z])")  # what stands before the name of a type
 MARK = "# ===== {} ====="
 
@@ -46,7 +46,11 @@ def assemble(pipeline: Pipeline, decode_source: str, title: str, defaults: Mappi
 
 def _last_pieces() -> list["Piece"]:
     """What follows the components, before the command line."""
-    return [piece for part in ("clock", "loaders", "checkpoint", "logbook", "measure") for piece in _pieces(part)]
+    return [
+        piece
+        for part in ("clock", "allowance", "loaders", "checkpoint", "logbook", "measure")
+        for piece in _pieces(part)
+    ]
 
 
 def sections(script: str) -> dict[Component, range]:

@@ -1,6 +1,7 @@
 # ruff: noqa: TID251 - runs inside a job, in a child of the warm process
 """One step of a job, in its own process: smoke, train or predict with the script, and an exact account of what broke."""
 
+import contextlib
 import importlib.util
 import itertools
 import json
@@ -8,7 +9,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 SMOKE_EPOCHS = 2  # a smoke training runs to its end, so that what comes after the last epoch is tried too
 SMOKE_CALLS = 3  # log() ends a training that does not keep to info.epochs at this call
@@ -64,17 +65,22 @@ def smoke(script: ModuleType, config: dict[str, Any]) -> None:
         _probe_model(script, model, prepared, info)
         _probe_eval_size(script, model, transforms, small, info)
     script.set_up(info)
+    allowance, size = script.Allowance(calls=SMOKE_CALLS), len(prepared)
     loaders = script.make_loaders(
-        small.images, small.labels, small.inner, transforms, info, batch_size=len(prepared), limit=2
+        small.images,
+        small.labels,
+        small.inner,
+        transforms,
+        info,
+        allowance=allowance,
+        batch_size=size,
+        limit=2,
+        largest=size,
     )
     _probe_batches(script, loaders, info)
     model = script.place(script.build_model(info), info)
-    log = script.Log(
-        out,
-        script.metadata_of(data.facts | {"precision": info.precision, "channels_last": info.channels_last}),
-        lambda: False,
-        SMOKE_CALLS,
-    )
+    facts = data.facts | {"precision": info.precision, "channels_last": info.channels_last}
+    log = script.Log(out, script.metadata_of(facts), allowance)
     with blamed("training"):
         _probe_training(script, model, loaders, info, log)
     _write_plan(script, data, config)
@@ -217,12 +223,14 @@ def _probe_eval_size(script: ModuleType, model: Any, transforms: Any, small: Any
 
 def _probe_training(script: ModuleType, model: Any, loaders: Any, info: Any, log: Any) -> None:
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    form = _form(model)
     try:
         trained = script.train(model, loaders, info, log)
         if not isinstance(trained, torch.nn.Module):
             raise script.ContractError(
                 "training", f"train returned {type(trained).__name__}, expected the trained model"
             )
+        _check_form(script, form, _form(trained))
         log.keep(trained)
     except script.OutOfTime:
         trained = model
@@ -236,6 +244,30 @@ def _probe_training(script: ModuleType, model: Any, loaders: Any, info: Any, log
         )
 
 
+def _form(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of what is saved of a model; torch.compile puts something into the names."""
+    return {name.replace("_orig_mod.", ""): tuple(value.shape) for name, value in model.state_dict().items()}
+
+
+def _check_form(script: ModuleType, built: dict[str, tuple[int, ...]], trained: dict[str, tuple[int, ...]]) -> None:
+    """Raises ContractError where the weights of what train returns could not be loaded into what build_model builds."""
+    lacking = [name for name in built if name not in trained]
+    more = [name for name in trained if name not in built]
+    other = [name for name in built if name in trained and built[name] != trained[name]]
+    told = [
+        f"{what} {', '.join(names[:3])}"
+        for what, names in (("lacks", lacking), ("has besides", more), ("has in another shape", other))
+        if names
+    ]
+    if told:
+        raise script.ContractError(
+            "training",
+            f"train returned a model of another form than build_model's: it {'; it '.join(told)}. Predictions are made with build_model and the "
+            "weights alone: return a model of its form (an average, a student of the same architecture, LoRA merged into its layers), or let "
+            "build_model build what is returned (an ensemble of its members)",
+        )
+
+
 def _write_plan(script: ModuleType, data: Any, config: dict[str, Any]) -> None:
     info = replace(script.make_info(data.facts, config), epochs=config.get("epochs") or script.PLANNED_EPOCHS[-1])
     script.set_up(info)
@@ -243,7 +275,20 @@ def _write_plan(script: ModuleType, data: Any, config: dict[str, Any]) -> None:
     plan = {
         name: asdict(info)[name] for name in ("epochs", "precision", "channels_last", "threads", "images_per_second")
     }
-    Path("smoke.json").write_text(json.dumps(plan), encoding="utf-8")
+    Path("smoke.json").write_text(json.dumps(plan | _size(script, data, info)), encoding="utf-8")
+
+
+def _size(script: ModuleType, data: Any, info: Any) -> dict[str, int]:
+    """Parameters, and multiplications for one image. What cannot be counted is left out: it decides nothing."""
+    found: dict[str, int] = {}
+    with contextlib.suppress(Exception):
+        model, transforms = script.place(script.build_model(info), info).eval(), script.build_transforms(info)
+        found["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+        image = script.transformed(transforms.eval, data.images[:1].to(info.device), per_image=transforms.per_image)
+        with torch.no_grad(), FlopCounterMode(display=False) as counted:
+            model(script.place(image, info))
+        found["multiplications"] = counted.get_total_flops() // 2
+    return found
 
 
 def _check_probabilities(script: ModuleType, rows: np.ndarray) -> None:
@@ -251,7 +296,7 @@ def _check_probabilities(script: ModuleType, rows: np.ndarray) -> None:
         raise script.ContractError("model", "after two training steps the predicted probabilities are not finite")
 
 
-@contextmanager
+@contextlib.contextmanager
 def blamed(component: str | None) -> Iterator[None]:
     """Marks what is raised inside as this component's, where the traceback shows nothing better."""
     try:

@@ -62,6 +62,19 @@ def start(directory: Path, spec: JobSpec, /) -> None:
         _request(directory)
 
 
+def go_on(directory: Path, /) -> None:
+    """Give a training that was cut its whole time once more, from its next start on.
+
+    It then goes on from the last epoch that it has kept, or begins anew.
+    """
+    (directory / "result.json").rename(directory / f"cut-{times_cut(directory) + 1}.json")
+
+
+def times_cut(directory: Path, /) -> int:
+    """Count how often this training went on after it had been cut."""
+    return len(list(directory.glob("cut-*.json")))
+
+
 def wait(
     directory: Path,
     /,
@@ -273,7 +286,7 @@ def _progress(directory: Path) -> JobProgress:
     step, waits_for, seconds = _step(directory)
     asked = spec(directory)
     limits = asked.limits
-    allowed = {"smoke": limits.smoke_seconds, "train": asked.longest_training, "predict": limits.predict_seconds}
+    allowed = {"smoke": limits.smoke_seconds, "train": limits.train_seconds, "predict": limits.predict_seconds}
     over = step == "predict" or result(directory)
     work = directory / "work" if over else work_of(_folder(directory) / "room")
     row = artifacts.last_epoch(work) if step in {"train", "predict"} else None

@@ -31,6 +31,7 @@ CONFIG = {
     "precision",
     "channels_last",
     "settled",
+    "repeats",
     "patience",
     "weights_file",
 }  # fmt: skip

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,12 +19,12 @@ import psutil
 
 from sandbox import artifacts, device, durable, gpu, interrupted, line, room
 from sandbox.attribution import fault_from
-from sandbox.interrupted import Training
+from sandbox.interrupted import Spent, Training
 from sandbox.isolation import cgroup
 from sandbox.isolation.kernel import PR_SET_CHILD_SUBREAPER, prctl
 from sandbox.isolation.removal import clear
 from sandbox.isolation.users import end_survivors, own_user
-from sandbox.job import disk_is_full, undone
+from sandbox.job import disk_is_full, times_cut, undone
 from sandbox.out_of_memory import Use, explained, shape_of
 from sandbox.output import Log
 from sandbox.turns import IDLE, Wait, cards_of
@@ -101,7 +101,7 @@ def _run_job(job_dir: Path, zygote: Zygote) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if (job_dir / "result.json").exists():
             return
-        spec = JobSpec.model_validate_json((job_dir / "job.json").read_bytes())
+        spec = _with_its_time(job_dir, JobSpec.model_validate_json((job_dir / "job.json").read_bytes()))
         training = interrupted.training(job_dir, spec)
         with (job_dir / "starts").open("a", encoding="utf-8") as file:
             file.write(f"{time.time()}\n")
@@ -115,12 +115,17 @@ def _run_job(job_dir: Path, zygote: Zygote) -> None:
         if result.fault and disk_is_full(job_dir):
             zygote.close()  # what it has written to /tmp goes with it
         _hand_in(job_dir, result)
-        if not undone(result):
+        if not undone(result) and not result.cut:  # it may be given more time
             training.forget()
     except BlockingIOError:
         return
     finally:
         os.close(lock)
+
+
+def _with_its_time(job_dir: Path, spec: JobSpec) -> JobSpec:
+    """A training that was cut gets its whole time once more each time that it goes on."""
+    return spec.model_copy(update={"patience": spec.patience * (1 + times_cut(job_dir))})
 
 
 def _hand_in(job_dir: Path, result: JobResult) -> None:
@@ -184,7 +189,8 @@ def _run_steps(job_dir: Path, spec: JobSpec, zygote: Zygote, card: Card | None, 
         durable.write(job_dir / "status.json", json.dumps({"step": step, "since": since}))
         training.before = tuple(outcomes)
         run = _run_step(training, spec, step, zygote, log)
-        outcomes.append(StepOutcome(step=step, seconds=round(run.seconds, 3), exit=run.exit))
+        alone = round(run.alone, 3) if step == "train" else 0.0
+        outcomes.append(StepOutcome(step=step, seconds=round(run.seconds, 3), alone=alone, exit=run.exit))
         peaks = peaks.or_more(run.peaks)
         if step == "train" and run.limit == "time" and (room.work_of(zygote.room) / room.WEIGHTS).is_file():
             cut = True  # it did not stop when asked; its best weights so far are scored
@@ -243,6 +249,7 @@ class Peaks:
 class StepRun:
     seconds: float = 0.0
     exit: int | None = None
+    alone: float = 0.0  # seconds without those that other programs took
     limit: Limit | None = None  # the limit that ended it
     peaks: Peaks = field(default_factory=Peaks)
     scarce: int | None = None  # bytes that the machine had left, where this ended it
@@ -254,7 +261,7 @@ def _run_step(training: Training, spec: JobSpec, step: Step, zygote: Zygote, log
     if step == "smoke" and run.exit == 0 and run.limit is None:
         again = _run_child(training, spec, "reload", zygote, log)
         peaks = run.peaks.or_more(again.peaks)
-        return StepRun(run.seconds + again.seconds, again.exit, again.limit, peaks, again.scarce)
+        return replace(again, seconds=run.seconds + again.seconds, peaks=peaks)
     return run
 
 
@@ -286,7 +293,9 @@ def _run_child(training: Training, spec: JobSpec, step: str, zygote: Zygote, log
             run.limit = zygote.refused()
     _sweep(zygote)
     room.reopen(zygote.room)
-    run.exit, run.seconds = status, watch.seconds + (training.earlier.seconds if step == "train" else 0.0)
+    earlier = training.earlier if step == "train" else Spent()
+    run.exit, run.seconds = status, watch.seconds + earlier.seconds
+    run.alone = watch.seconds - watch.taken + earlier.alone
     run.scarce = watch.scarce
     run.peaks = Peaks(watch.peak, watch.gpu_peak, watch.disk_peak)
     return run

@@ -13,13 +13,13 @@ import psutil
 from sandbox import gpu
 from sandbox.output import Log
 from sandbox.room import usage
-from sandbox.script.clock import queued_seconds
+from sandbox.script.clock import cores, own_seconds, queued_seconds
 from sandbox.zygote import Zygote
 from schema.job import Card, Limit, Limits
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES = cores()
 PAGE = os.sysconf("SC_PAGE_SIZE")
-BETWEEN_GPU_LOOKS = 1.0  # seconds
+BETWEEN_GPU_LOOKS = BETWEEN_SHARE_LOOKS = 1.0  # seconds
 BETWEEN_WALKS = 0.5  # seconds between two looks at the disk, or 20 times as long as one takes
 LEAST_FREE_SHARE = 0.02  # of the machine's memory: below it the largest job goes before the kernel chooses
 
@@ -43,6 +43,8 @@ class Watch:
     next_sum: float = 0.0
     scratch: int = 0  # bytes of memory in /tmp and /dev/shm
     scarce: int | None = None  # bytes that the machine had left, where this is why the job has to go
+    taken: float = 0.0  # seconds that other programs took from it, when last looked at
+    next_share_look: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -51,6 +53,9 @@ class Watch:
     def exceeded(self, processes: list[psutil.Process], log: Log) -> Limit | None:
         """The name of the first limit that is passed; what is quick to look at comes first."""
         self._look_at_gpu(processes)
+        if time.monotonic() >= self.next_share_look:
+            self.alone(processes)
+            self.next_share_look = time.monotonic() + BETWEEN_SHARE_LOOKS
         looks: dict[Limit, Callable[[], bool]] = {
             "processes": lambda: len(processes) > self.limits.processes,
             "output": lambda: log.received > self.limits.output_bytes,
@@ -68,14 +73,13 @@ class Watch:
             self.next_gpu_look = time.monotonic() + BETWEEN_GPU_LOOKS
 
     def alone(self, processes: list[psutil.Process]) -> float:
-        """Without the time that they stood in line for a core which others held; at least half of the wall clock (sandbox/script/clock.py).
-
-        What they take from each other is no theft: a job could get twice its time by starting more threads than there are cores.
-        """
-        wall = self.seconds
+        """Return the seconds without those that other programs took from all of them together (sandbox/script/clock.py)."""
         queued = sum(queued_seconds(process.pid) for process in processes)
-        left_over = CORES * wall - sum(_on_a_core(process) for process in processes)
-        return wall - max(0.0, min(queued, left_over, wall / 2))
+        used = sum(_on_a_core(process) for process in processes)
+        wall = self.seconds
+        alone = own_seconds(wall, queued, used, CORES)
+        self.taken = wall - alone
+        return alone
 
     def _memory_passed(self, processes: list[psutil.Process]) -> bool:
         used = self._quick_sum(processes)

@@ -120,7 +120,10 @@ class Settled(Record):
     row: LedgerRow
     reason: str
     best_iteration: int | None
-    best_validation: float | None
+    best_validation: float | None = Field(description="The incumbent's, mean over its trainings")
+    best_believed: float | None = Field(
+        default=None, description="Without what is thought to be luck; None before a comparison"
+    )
 
 
 class Finished(Record):

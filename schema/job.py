@@ -12,11 +12,13 @@ Step = Literal["smoke", "train", "predict"]
 Limit = Literal["time", "memory", "output", "disk", "processes", "stopped"]
 Place = Literal["CPU", "GPU"]
 
+PATIENCE = 1.5  # times its planned time a training may take
+
 
 class Limits(Record):
-    """Caps that the supervisor enforces; the script is asked to stop at `train_seconds` before it is made to."""
+    """Caps that the supervisor enforces; a training is asked to stop before it is made to."""
 
-    train_seconds: float
+    train_seconds: float = Field(description="What a training is planned for, on a machine that does nothing else")
     smoke_seconds: float = 120.0
     predict_seconds: float = 900.0
     grace_seconds: float = 20.0
@@ -36,7 +38,13 @@ class Plan(Record):
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = False
     threads: int = Field(ge=1, le=4096)
-    images_per_second: float = Field(gt=0)
+    images_per_second: float = Field(
+        gt=0, description="Of the first steps of the training itself, had nothing else run"
+    )
+    parameters: int | None = Field(default=None, ge=0, le=10**13, description="Of the model")
+    multiplications: int | None = Field(
+        default=None, ge=0, le=10**18, description="For one image, as the model sees it in evaluation"
+    )
 
 
 class Card(Record):
@@ -89,7 +97,7 @@ class JobSpec(Record):
     )
     least_seconds: float = Field(
         default=0.0,
-        description="How long the incumbent trained, as we measured it: `epochs` is its own word, and is raised where it buys less than half of this",
+        description="How long the incumbent trained, as we measured it without what other programs took: `epochs` is its own word, and is raised where it buys less than half of this",
     )
     precision: Literal["float32", "bfloat16", "float16"] | None = Field(
         default=None, description="What the incumbent runs with: timed first; None: plain first"
@@ -98,13 +106,16 @@ class JobSpec(Record):
     settled: bool = Field(
         default=False, description="The model is the incumbent's: precision, layout and threads stand, nothing is timed"
     )
+    repeats: bool = Field(
+        default=False, description="A further seed of a pipeline: its epochs stand, however fast it seems this time"
+    )
     plan: Plan | None = Field(
         default=None, description="Of an earlier job that this one repeats: its training goes by it, and times nothing"
     )
     patience: float = Field(
-        default=1.0,
+        default=PATIENCE,
         ge=1,
-        description="How many times its limit of time the training may take. The script does not plan with it",
+        description="How many times the seconds that it is planned for a training may take before it is cut",
     )
     weights_file: str | None = Field(default=None, description="Trained weights, for a job that only predicts")
     tier: Tier
@@ -131,6 +142,7 @@ class JobSpec(Record):
 class StepOutcome(Record):
     step: Step
     seconds: float
+    alone: float = Field(default=0.0, description="Of a training: the seconds without those that other programs took")
     exit: int | None = Field(description="Exit status; negative: signal; None: never ended by itself")
 
 
@@ -142,7 +154,9 @@ class JobResult(Record):
     steps: list[StepOutcome]
     seconds: float
     waited: float = Field(default=0.0, description="Seconds in line for the CPU or a GPU before; `seconds` are without")
-    cut: bool = Field(default=False, description="The training ended at its time limit, on its best weights so far")
+    cut: bool = Field(
+        default=False, description="The training ended at its time limit, before its planned work was done"
+    )
     peak_memory_bytes: int = 0
     peak_gpu_bytes: int = 0
     peak_disk_bytes: int = 0

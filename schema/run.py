@@ -7,7 +7,7 @@ from pydantic import Field
 from schema.dataset import DatasetProfile
 from schema.job import JobResult
 from schema.record import Record
-from schema.score import Score
+from schema.score import Comparison, Score
 from schema.settings import Settings
 from schema.team import Usage
 
@@ -20,6 +20,14 @@ class Final(Record):
     iteration: int
     validation: Score
     test: Score | None = None
+    over_first: Comparison | None = Field(
+        default=None,
+        description="Of the winner: the paired difference to the first pipeline on the sealed images (those that decided, if there are none)",
+    )
+    believed: float | None = Field(
+        default=None,
+        description="Its validation score without what is thought to be luck; None if nothing was compared",
+    )
 
 
 class Environment(Record):

@@ -7,7 +7,7 @@ from pydantic import Field
 from schema.record import Record
 from schema.settings import Metric, Rule
 
-Verdict = Literal["first", "accepted", "rejected", "failed", "inconclusive", "skipped"]
+Verdict = Literal["first", "accepted", "rejected", "failed", "inconclusive", "skipped", "cut"]
 
 
 class Confusion(Record):
@@ -32,7 +32,15 @@ class Comparison(Record):
 
     metric: Metric
     n: int
-    seeds: int
+    seeds: int = Field(description="Trainings of the candidate")
+    incumbent_seeds: int = Field(default=1, description="Trainings of the incumbent")
+    incumbent: float | None = Field(default=None, description="Its score, the mean over its trainings")
+    candidate: float | None = Field(default=None, description="Likewise; they differ by `delta`")
+    gained: int | None = Field(
+        default=None,
+        description="Images that only the candidate has right, mean over trainings; None for metrics of probabilities",
+    )
+    lost: int | None = Field(default=None, description="Images that only the incumbent has right")
     delta: float
     standard_error: float
     p_value: float = Field(

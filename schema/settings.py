@@ -28,12 +28,15 @@ OPTIONS = {
     "train_seconds": "--train-limit",
     "tier": "--sandbox",
     "role_models": "--ROLE-model",
+    "role_instructions": "--instruct-ROLE",
 }
 # What other tools call a choice of ours.
 ALSO_CALLED = {"f1": "macro_f1", "acc": "accuracy", "auc": "auroc", "roc_auc": "auroc", "kappa": "quadratic_kappa",
                "loss": "log_loss", "cross_entropy": "log_loss", "gpu": "cuda", "csv": "table"}  # fmt: skip
 NUMBERS = {int: "a whole number", float: "a number"}
 LIMITS = ("gt", "ge", "lt", "le", "max_length")  # as pydantic keeps them
+ATTEMPTS, FIRST_PIPELINE_ATTEMPTS = 3, 3
+MOST_ORDERS = 4000  # characters
 MOST_SHOWN = 60  # characters of a wrong value in a message
 
 TRAININGS_IN_BUDGET = 4  # a run that trains less often has nothing to compare
@@ -81,6 +84,14 @@ class Settings(Record):
         max_length=4000,
         description="What the images show, in your own words: domain, colour, quality, what the classes mean",
     )
+    instruct: str = Field(
+        default="",
+        max_length=4000,
+        description="Orders to the whole team, which bind it, e.g. use a ViT-B/16; for language models",
+    )
+    role_instructions: dict[Role, str] = Field(
+        default_factory=dict, description="Orders to one role, e.g. training -> no more than 30 epochs"
+    )
     model: str = Field(
         default="playbook",
         description="Who writes the code: playbook (embedded, no key, no network), or a language model: openai:NAME, anthropic:NAME, google:NAME",
@@ -102,7 +113,7 @@ class Settings(Record):
     train_seconds: float = Field(
         default=1200.0,
         gt=0,
-        description="Of one training, without what other processes take of it (at most as much again)",
+        description="What one training is planned for, on a machine that does nothing else",
     )
     strategy: Strategy = Field(
         default="iterative", description="One component per iteration, all three, or one naive prompt"
@@ -117,7 +128,12 @@ class Settings(Record):
     review: bool = Field(
         default=False, description="Ask before each training: approve it, edit the proposal, or skip it"
     )
-    max_attempts: int = Field(default=3, ge=1, le=20, description="Tries per iteration before it counts as failed")
+    max_attempts: int | None = Field(
+        default=None,
+        ge=1,
+        le=20,
+        description="Tries per iteration before it counts as failed: 3, or 1 with strategy zero-shot, as in the paper",
+    )
     max_seeds: int = Field(default=2, ge=1, le=10, description="Trainings per pipeline when a comparison is undecided")
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of training")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to train")
@@ -133,10 +149,15 @@ class Settings(Record):
     )
     weights_dir: str | None = Field(default=None, description="Folder of safetensors files named after timm models")
 
-    @field_validator("describe")
+    @field_validator("describe", "instruct")
     @classmethod
     def _printable(cls, text: str) -> str:
         return plain(text)
+
+    @field_validator("role_instructions")
+    @classmethod
+    def _printable_orders(cls, orders: dict[Role, str]) -> dict[Role, str]:
+        return {role: plain(text)[:MOST_ORDERS] for role, text in orders.items()}
 
     @field_validator("base_url")
     @classmethod
@@ -158,6 +179,20 @@ class Settings(Record):
         return self.role_models.get(role, self.model)
 
     @property
+    def attempts(self) -> int:
+        """Tries of a change."""
+        return self.max_attempts or (1 if self.strategy == "zero-shot" else ATTEMPTS)
+
+    @property
+    def first_attempts(self) -> int:
+        """Tries of the first pipeline: without one there is no run, so it gets more than a change, if anything is tried twice."""
+        return self.attempts * (FIRST_PIPELINE_ATTEMPTS if self.attempts > 1 else 1)
+
+    def orders_for(self, role: Role) -> str:
+        """Return what the person orders a role to do: what holds for all of them, then what is meant for it alone."""
+        return "\n".join(filter(None, (self.instruct.strip(), self.role_instructions.get(role, "").strip())))
+
+    @property
     def longest_training(self) -> float:
         """What one training gets: `train_seconds`, or a quarter of a budget that is shorter than four of those."""
         if self.budget_seconds is None:
@@ -176,6 +211,7 @@ def make_settings(values: dict[str, Any]) -> Settings:
     except ValidationError as error:
         raise _refused(error.errors()[0]) from None
     _check_target(settings)
+    _check_orders(settings)
     return settings
 
 
@@ -207,6 +243,17 @@ def _check_target(settings: Settings) -> None:
     expected = f"is never below {low:g}" if high == inf else f"lies between {low:g} and {high:g}"
     meant = f" Did you mean {target / 100:g}?" if 2 < target <= 100 and high == 1 else ""
     raise SettingRefused("target", f"{target:g}", f"{metric} {expected}.{meant}")
+
+
+def _check_orders(settings: Settings) -> None:
+    """Orders that nobody reads would be passed over in silence. Raises SettingRefused."""
+    for role, text in [*settings.role_instructions.items(), *((one, settings.instruct) for one in get_args(Role))]:
+        if text.strip() and settings.model_for(role) != "playbook":
+            return
+    if settings.instruct.strip() or any(text.strip() for text in settings.role_instructions.values()):
+        field = "instruct" if settings.instruct.strip() else "role_instructions"
+        told = "the playbook follows its own moves and reads no orders. Name a language model, e.g. --model openai:NAME, or leave them out."
+        raise SettingRefused(field, "", told)
 
 
 def _expected(field: str) -> str:

@@ -25,6 +25,7 @@ class Brief(Record):
 
     profile: DatasetProfile
     description: str
+    orders: dict[Role, str] = Field(default_factory=dict, description="What the person orders each role to do")
     hardware: Hardware
     weights: dict[str, str] = Field(description="Pretrained weights on disk: timm name -> file")
     hub: bool = Field(default=False, description="Others of timm's can be fetched")
@@ -106,7 +107,9 @@ class TrainingEvidence(Record):
 
     curve: list[EpochRow] = Field(description="Thinned to at most 40 rows, first and last kept")
     seconds: float
-    cut: bool
+    alone: float = Field(default=0.0, description="Of these, without what other programs took; 0: not known")
+    cut: bool = Field(description="It ended at its time limit, before its planned work was done")
+    planned: int | None = Field(default=None, description="Epochs that the training set out to run, in its own words")
     plan: Plan | None = None
     score: Score
 
@@ -119,18 +122,30 @@ class LedgerRow(Record):
     component: Component | Literal["all"]
     move: str
     verdict: Verdict
-    validation: float | None = None
-    delta: float | None = Field(default=None, description="Paired difference to the incumbent, positive is better")
+    validation: float | None = Field(default=None, description="Mean over its trainings")
+    against: float | None = Field(
+        default=None, description="The incumbent's in this comparison, mean over its trainings"
+    )
+    delta: float | None = Field(default=None, description="Paired difference of the two, positive is better")
+    gained: int | None = Field(default=None, description="Held-out images that only the candidate has right")
+    lost: int | None = Field(default=None, description="Held-out images that only the incumbent has right")
     standard_error: float | None = Field(default=None, description="Of `delta`")
     expected: float | None = Field(default=None, description="Shrunken estimate of the true gain")
     low: float | None = None
     high: float | None = None
     attempts: int = 1
     epochs: int | None = Field(default=None, description="That its first training ran")
-    cut: bool = Field(default=False, description="The time limit ended that training")
+    planned: int | None = Field(default=None, description="That it set out to run")
+    cut: bool = Field(default=False, description="The time limit ended that training before its work was done")
+    images_per_second: float | None = Field(default=None, description="Of that training, as planned")
+    train_loss: float | None = Field(default=None, description="At its end")
+    train_accuracy: float | None = None
     seconds: float = 0.0
     training_seconds: float = 0.0
     summary: str = ""
+
+
+LONGER = 2.0  # times as long as the incumbent a training may take that is to be longer
 
 
 class Evidence(Record):
@@ -143,6 +158,11 @@ class Evidence(Record):
     training: TrainingEvidence
     ledger: list[LedgerRow]
     seconds_left: float | None = None
+    smallest_kept: int | None = Field(
+        default=None,
+        description="Held-out images, net, from which a change would be kept; None: not known, or none would be",
+    )
+    at_ceiling: bool = Field(default=False, description="Not even a candidate without a mistake would be kept")
 
 
 class WriteTask(Record):
@@ -154,6 +174,10 @@ class WriteTask(Record):
     )
     proposal: Proposal | None = Field(default=None, description="None while the first pipeline is written")
     training: TrainingEvidence | None = Field(default=None, description="The incumbent's, where there is one")
+    earlier: dict[int, str] = Field(
+        default_factory=dict,
+        description="This component as earlier iterations had it, those that the instruction names",
+    )
 
 
 class RepairTask(Record):

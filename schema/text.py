@@ -67,3 +67,8 @@ def name_list(names: Iterable[str], most: int = 8) -> str:
     listed = [one_line(name, 40) for name in names]
     more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more
+
+
+def duration(seconds: float) -> str:
+    """Spell a time as a person would: `90 s`, `12 minutes`."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"

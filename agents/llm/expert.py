@@ -23,7 +23,7 @@ T = TypeVar("T")
 TURNS = 2  # an answer, and another one where that cannot be used
 PIPELINE = "three blocks of ```python, one for each component, each whole"
 ECHO = 3000  # characters of an unusable answer that its model is shown again
-DESIGN, NOTE, SUMMARY = 4000, 200, 160  # characters
+DESIGN, NOTE, SUMMARY = 4000, 200, 200  # characters
 
 
 @dataclass(frozen=True, slots=True)

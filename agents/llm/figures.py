@@ -1,10 +1,9 @@
 """A training in figures, as an expert would look at it: gap, time, what bounded it, where it errs."""
 
-from agents.llm.words import duration
 from schema.dataset import DatasetProfile
 from schema.score import Score
 from schema.team import EpochRow, Evidence, TrainingEvidence
-from schema.text import one_line
+from schema.text import duration, one_line
 
 CURVE_ROWS, CLASSES = 12, 12
 COLUMNS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "learning_rate")
@@ -14,21 +13,36 @@ DATA_BOUND = 0.4  # share of an epoch
 def figures(evidence: Evidence) -> str:
     training, brief = evidence.training, evidence.brief
     score = training.score
+    mistakes = round((1 - score.accuracy) * score.n)
     lines = [
-        f"- Held-out validation {score.metric} {score.value:.4f} (95 % [{score.low:.4f}, {score.high:.4f}], n={score.n}), accuracy {score.accuracy:.4f}."
+        f"- Held-out validation {score.metric} {score.value:.4f} (95 % [{score.low:.4f}, {score.high:.4f}]), accuracy {score.accuracy:.4f}: "
+        f"{mistakes} mistakes of {score.n} images. This is its first training; a comparison takes the mean over all of its trainings."
     ]
+    if evidence.at_ceiling:
+        lines.append(
+            '- No change could be kept any more: even one without a mistake could not be told from luck on these images. "stop" is the honest answer.'
+        )
+    elif evidence.smallest_kept:
+        points = 100 * evidence.smallest_kept / score.n
+        lines.append(
+            f"- A change is kept from about {evidence.smallest_kept} images net on ({points:.2f} points), if it loses as many as usual."
+        )
     last = training.curve[-1].metrics if training.curve else {}
     if "train_accuracy" in last:
         gap = last["train_accuracy"] - score.accuracy
         lines.append(
             f"- Training accuracy at the end {last['train_accuracy']:.4f}: {gap:+.4f} against held-out (augmentation and mixing of batches pull it down)."
         )
+    own = training.alone or training.seconds
     late = (
-        " by the clock, because other programs took part of it" if training.seconds > 1.05 * brief.train_seconds else ""
+        f" ({duration(training.seconds)} on the wall, since other programs took part of the machine)"
+        if training.seconds > 1.1 * own
+        else ""
     )
-    lines.append(f"- Time: {duration(training.seconds)}{late}, of {duration(brief.train_seconds)}; {_bound(training)}.")
+    lines.append(f"- Time: {duration(own)} of {duration(brief.train_seconds)} planned{late}; {_bound(training)}.")
     if plan := plan_of(training):
-        lines.append(f"- It ran {epochs_of(training)} epochs; measured before the training: {plan}.")
+        of = f" of {training.planned}" if training.planned else ""
+        lines.append(f"- It ran {epochs_of(training)}{of} epochs; measured before the training: {plan}.")
     return "\n".join(lines)
 
 
@@ -41,12 +55,21 @@ def plan_of(training: TrainingEvidence) -> str:
     if plan is None:
         return ""
     layout = ", channels last" if plan.channels_last else ""
-    return f"info.epochs {plan.epochs}, {plan.images_per_second:.0f} images/s, {plan.precision}{layout}"
+    size = f", {_count(plan.parameters)} parameters" if plan.parameters else ""
+    size += f", {_count(plan.multiplications)} multiplications per image" if plan.multiplications else ""
+    return f"info.epochs {plan.epochs}, {plan.images_per_second:.0f} images/s, {plan.precision}{layout}{size}"
+
+
+def _count(number: int) -> str:
+    for unit, name in ((10**9, "billion"), (10**6, "million"), (10**3, "thousand")):
+        if number >= unit:
+            return f"{number / unit:.3g} {name}"
+    return str(number)
 
 
 def _bound(training: TrainingEvidence) -> str:
     if training.cut:
-        return "the time limit cut it"
+        return "the clock ended it before its work was done"
     rows = [row.metrics for row in training.curve if row.metrics.get("epoch_seconds")]
     if not rows:
         return "it did not log the time of its epochs, so that what bounded it is not known"

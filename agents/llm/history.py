@@ -8,7 +8,8 @@ from schema.text import one_line
 
 LATEST, KEPT, OPEN = 10, 3, 2  # rows in full: the last, before them the accepted, before them the inconclusive
 MOVES = 6  # names of rejected changes per component
-NAME, SUMMARY = 50, 160  # characters
+NAME, SUMMARY = 50, 200  # characters
+UNDECIDED = ("inconclusive", "cut")  # verdicts that say nothing against the change
 
 
 def history(ledger: list[LedgerRow]) -> str:
@@ -17,8 +18,11 @@ def history(ledger: list[LedgerRow]) -> str:
         return "Nothing yet."
     rows = shown(ledger)
     lines = [
-        "| # | component | change | verdict | epochs | validation | difference | expected true gain | learned |",
-        "|" + "---|" * 9,
+        "Validation and the incumbent's in the same comparison are means over their trainings; their difference has its standard error. Gained and lost: held-out images that only the one "
+        "or only the other has right. Expected: what was thought to be gained in truth.",
+        "",
+        "| # | component | change | verdict | epochs | images/s | train loss, accuracy | validation | against | difference | gained, lost | expected | learned |",
+        "|" + "---|" * 13,
     ]
     lines += [_row(row) for row in rows]
     folded = [row for row in ledger if row not in rows]
@@ -36,13 +40,13 @@ def shown(ledger: list[LedgerRow]) -> list[LedgerRow]:
     latest = ledger[-LATEST:]
     before = ledger[:-LATEST]
     kept = [row for row in before if row.verdict in {"accepted", "first"}][-KEPT:]
-    open_ = [row for row in before if row.verdict == "inconclusive"][-OPEN:]
+    open_ = [row for row in before if row.verdict in UNDECIDED][-OPEN:]
     return [row for row in ledger if row in kept or row in open_ or row in latest]
 
 
-def inconclusive(ledger: list[LedgerRow]) -> list[int]:
+def undecided(ledger: list[LedgerRow]) -> list[int]:
     """Iterations that may be tried once more: of one component, shown in the table."""
-    return [row.iteration for row in shown(ledger) if row.verdict == "inconclusive" and row.component != "all"]
+    return [row.iteration for row in shown(ledger) if row.verdict in UNDECIDED and row.component != "all"]
 
 
 def _row(row: LedgerRow) -> str:
@@ -52,8 +56,12 @@ def _row(row: LedgerRow) -> str:
         one_line(row.move, NAME),
         row.verdict,
         epochs(row),
+        "" if row.images_per_second is None else f"{row.images_per_second:.0f}",
+        ", ".join(f"{one:.3f}" for one in (row.train_loss, row.train_accuracy) if one is not None),
         "" if row.validation is None else f"{row.validation:.4f}",
+        "" if row.against is None else f"{row.against:.4f}",
         "" if row.delta is None else f"{row.delta:+.4f} ± {row.standard_error or 0:.4f}",
+        "" if row.gained is None else f"+{row.gained}, -{row.lost}",
         "" if row.expected is None else f"{row.expected:+.4f}",
         one_line(row.summary, SUMMARY),
     )
@@ -61,22 +69,23 @@ def _row(row: LedgerRow) -> str:
 
 
 def epochs(row: LedgerRow) -> str:
-    """A candidate that got fewer passes than its incumbent may be good all the same."""
-    return "" if row.epochs is None else f"{row.epochs}{', cut by time' if row.cut else ''}"
+    """`10 of 22 epochs`, if it did not get to its end: it may be good all the same."""
+    if row.epochs is None:
+        return ""
+    return f"cut: {row.epochs} of {row.planned or 'more'}" if row.cut else str(row.epochs)
 
 
 def _learned(component: str, ledger: list[LedgerRow], rows: list[LedgerRow]) -> str:
-    """How often, with what yield, what helped most, and what is not worth another try."""
+    """How often, how many were kept, what helped most, and what is not worth another try. Gains of single steps are not added up."""
     own = _of(component, ledger)
     kept = [row for row in own if row.verdict == "accepted"]
     best = sorted(kept, key=lambda row: -(row.expected or 0.0))[:3]
     rejected = [row for row in own if row.verdict in {"rejected", "failed"} and row not in rows]
-    gain = sum(row.expected or 0.0 for row in kept)
     helped = f"; most by {_names(best)}" if best else ""
     useless = f"; without success {_names(reversed(rejected), MOVES)}" if rejected else ""
     failed = sum(row.verdict == "failed" for row in own)
     broken = f", {failed} failed" if failed else ""
-    return f"- {component}: {len(own)} tried, {len(kept)} kept{broken}, expected gain of the kept {gain:+.4f}{helped}{useless}"
+    return f"- {component}: {len(own)} tried, {len(kept)} kept{broken}{helped}{useless}"
 
 
 def _of(component: str, ledger: list[LedgerRow]) -> list[LedgerRow]:

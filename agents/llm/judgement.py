@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from agents.llm.answers import Unusable, judgement_of
-from agents.llm.history import inconclusive
+from agents.llm.history import undecided
 from schema.pipeline import COMPONENTS, Component
 from schema.team import Evidence, Proposal
 from schema.text import one_line, plain
@@ -115,11 +115,11 @@ def from_prose(text: str, evidence: Evidence) -> Proposal:
 
 
 def _revisited(judged: Judgement, evidence: Evidence, texts: dict[str, str]) -> Proposal:
-    open_ = {row.iteration: row for row in evidence.ledger if row.iteration in inconclusive(evidence.ledger)}
+    open_ = {row.iteration: row for row in evidence.ledger if row.iteration in undecided(evidence.ledger)}
     row = open_.get(judged.revisit or -1)
     if row is None:
         known = ", ".join(map(str, open_)) or "none"
-        raise Unusable(f"Iteration {judged.revisit} cannot be revisited. Inconclusive ones: {known}.")
+        raise Unusable(f"Iteration {judged.revisit} cannot be revisited. Those that may be: {known}.")
     return Proposal(
         action="revisit",
         component=row.component,

@@ -11,11 +11,11 @@ from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from agents.llm import words
 from agents.llm.answers import components_of
 from agents.llm.figures import curve_table, epochs_of, figures, mistakes, plan_of
-from agents.llm.history import epochs, history, inconclusive
+from agents.llm.history import epochs, history, undecided
 from schema.pipeline import COMPONENTS, Component, Fault
 from schema.settings import Role, higher_is_better
 from schema.team import Brief, Evidence, Outcome, RepairTask, WriteTask
-from schema.text import one_line, plain
+from schema.text import duration, one_line, plain
 
 FOLDER = Path(__file__).resolve().parent.parent / "prompts"
 DESCRIPTION, ERROR, LINE = 4000, 3000, 1500  # characters
@@ -26,11 +26,8 @@ def design_prompt(brief: Brief) -> list[BaseMessage]:
     if brief.strategy == "zero-shot":
         profile = brief.profile
         facts = {"classes": len(profile.classes), "channels": profile.channels, "height": profile.height}
-        return [
-            HumanMessage(
-                _render("zero_shot.md", **facts, width=profile.width, minutes=words.duration(brief.train_seconds))
-            )
-        ]
+        asked = _render("zero_shot.md", **facts, width=profile.width, minutes=duration(brief.train_seconds))
+        return [HumanMessage(asked + _orders("architect", brief))]
     return [_system("architect", brief), HumanMessage(_render("design.md", components=brief.init == "unified"))]
 
 
@@ -41,7 +38,7 @@ def write_prompt(task: WriteTask) -> list[BaseMessage]:
     else:
         everyone = task.proposal.component == "all"
         asked = task.proposal.model_dump(include={"diagnosis", "hypothesis", "instruction"})
-        text = _render("write.md", **_current(task), **asked, all=everyone)
+        text = _render("write.md", **_current(task), **asked, all=everyone, earlier=task.earlier)
     return [_system(task.component, task.brief), HumanMessage(text)]
 
 
@@ -71,9 +68,7 @@ def analyse_prompt(evidence: Evidence) -> list[BaseMessage]:
         "analyse.md",
         iteration=evidence.iteration,
         iterations=brief.iterations,
-        left=""
-        if evidence.seconds_left is None
-        else f"{words.duration(evidence.seconds_left)} of the run's time are left",
+        left="" if evidence.seconds_left is None else f"{duration(evidence.seconds_left)} of the run's time are left",
         best=evidence.best_iteration,
         pipeline={component: evidence.pipeline.code(component) for component in COMPONENTS},
         figures=figures(evidence),
@@ -81,7 +76,7 @@ def analyse_prompt(evidence: Evidence) -> list[BaseMessage]:
         n=training.score.n,
         mistakes=mistakes(training.score, brief.profile),
         history=history(evidence.ledger),
-        inconclusive=", ".join(map(str, inconclusive(evidence.ledger))),
+        undecided=", ".join(map(str, undecided(evidence.ledger))),
         all=brief.strategy == "global",
     )
     return [_system("analyst", brief), HumanMessage(text)]
@@ -98,7 +93,7 @@ def summarise_prompt(outcome: Outcome) -> list[BaseMessage]:
         instruction=proposal.instruction if proposal else "",
         verdict=row.verdict,
         score="" if row.validation is None else f"{row.validation:.4f}",
-        delta="" if row.delta is None else f"{row.delta:+.4f}",
+        against="" if row.against is None else f"{row.against:.4f}",
         attempts=row.attempts,
         epochs=epochs(row),
         reason=outcome.reason,
@@ -119,7 +114,13 @@ def example() -> dict[Component, str]:
 
 def _system(role: Role, brief: Brief) -> SystemMessage:
     """The same for all roles up to its last part, and the same for the whole run: providers cache such a prefix."""
-    return SystemMessage(_team(brief) + _render(f"{role}.md"))
+    return SystemMessage(_team(brief) + _render(f"{role}.md") + _orders(role, brief))
+
+
+def _orders(role: Role, brief: Brief) -> str:
+    """At the very end: the text before it is the same for all roles."""
+    orders = brief.orders.get(role, "")
+    return _render("orders.md", orders=orders) if orders else ""
 
 
 def _team(brief: Brief) -> str:
@@ -128,7 +129,7 @@ def _team(brief: Brief) -> str:
         "team.md",
         metric=brief.metric.replace("_", " "),
         lower=not higher_is_better(brief.metric),
-        minutes=words.duration(brief.train_seconds),
+        minutes=duration(brief.train_seconds),
         strategy=brief.strategy,
         name=profile.name,
         classes=profile.classes,

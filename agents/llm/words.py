@@ -11,10 +11,6 @@ MOST_CLASSES, MOST_WEIGHTS, MOST_WARNINGS = 100, 60, 8
 NAME = 60  # characters of a class's name
 
 
-def duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
-
-
 def machine(hardware: Hardware) -> str:
     memory = f"{hardware.memory_bytes / 2**30:.0f} GB of memory"
     if hardware.device == "cuda":

@@ -4,7 +4,6 @@ It keeps no memory of its own: the pipeline's source and the ledger tell it wher
 """
 
 from dataclasses import dataclass
-from statistics import median
 
 from agents.playbook.labels import symmetry
 from agents.playbook.moves import MOVES, Move
@@ -13,7 +12,7 @@ from agents.playbook.render import render
 from agents.playbook.tried import flat, trained_recipes
 from agents.playbook.view import View, view_of
 from schema.pipeline import COMPONENTS, Component
-from schema.team import Brief, Design, Evidence, LedgerRow, Outcome, Proposal, RepairTask, WriteTask, Written
+from schema.team import LONGER, Brief, Design, Evidence, LedgerRow, Outcome, Proposal, RepairTask, WriteTask, Written
 
 SHRINK = {"time", "memory"}
 
@@ -62,9 +61,6 @@ class Playbook:
         return Written(code=code, note=note)
 
     def analyse(self, evidence: Evidence) -> Proposal:
-        short = _out_of_time(evidence)
-        if short:
-            return Proposal(action="stop", diagnosis=short)
         view = view_of(evidence)
         ranked = sorted(_admissible(view), key=lambda m: (-_value(m, view), m.name))
         if evidence.brief.strategy == "global":
@@ -99,12 +95,10 @@ def _design_text(brief: Brief) -> str:
     )
 
 
-def _out_of_time(evidence: Evidence) -> str:
-    """Not empty where the rest of the budget is too short for one more iteration."""
-    trained = [row.seconds for row in evidence.ledger if row.training_seconds > 0]
-    if evidence.seconds_left is None or not trained or evidence.seconds_left >= 0.8 * median(trained):
-        return ""
-    return f"{evidence.seconds_left:.0f} s of the budget are left, and an iteration takes about {median(trained):.0f} s"
+def _holds_a_training(evidence: Evidence) -> bool:
+    """What is to use the whole time of a training is not proposed where the budget does not hold it."""
+    need = min(evidence.brief.train_seconds, LONGER * evidence.training.seconds)
+    return evidence.seconds_left is None or evidence.seconds_left >= need
 
 
 def _admissible(view: View) -> list[Move]:
@@ -115,6 +109,7 @@ def _admissible(view: View) -> list[Move]:
         move
         for move in MOVES
         if move.applies(view)
+        and (not move.longer or _holds_a_training(evidence))
         and flat(view.recipes) | move.change(view) not in trained
         and not any(_settles(row, move.title(view), view) for row in evidence.ledger)
     ]
@@ -123,6 +118,8 @@ def _admissible(view: View) -> list[Move]:
 def _settles(row: LedgerRow, title: str, view: View) -> bool:
     """A change that was tried is not tried again; an inconclusive one may be, once the incumbent is another."""
     if title not in row.move.split(" + "):
+        return False
+    if row.verdict == "cut":
         return False
     return row.verdict != "inconclusive" or row.base == view.evidence.best_iteration
 

@@ -18,7 +18,7 @@ def trained_recipes(ledger: list[LedgerRow], best: int, incumbent: Recipes) -> l
     for row in reversed(ledger):
         if row.verdict == "accepted" and row.iteration in known and row.base is not None:
             known[row.base] = known[row.iteration] | {key: old for key, old, _ in steps(row.move)}
-    settled = [row for row in ledger if row.base in known and row.verdict != "inconclusive"]
+    settled = [row for row in ledger if row.base in known and row.verdict not in {"inconclusive", "cut"}]
     candidates = [
         known[row.base] | {key: new for key, _, new in steps(row.move)} for row in settled if row.base is not None
     ]

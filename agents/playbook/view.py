@@ -78,7 +78,7 @@ def view_of(evidence: Evidence) -> View:
         inner_accuracy=judged,
         gap=(train[-1] if train else 0.0) - judged,
         rising=(tail[-1] - tail[0]) if len(tail) > 1 else 0.0,
-        spare=max(0.0, 1 - training.seconds / max(1e-9, brief.train_seconds)),
+        spare=max(0.0, 1 - (training.alone or training.seconds) / max(1e-9, brief.train_seconds)),
         epochs=training.curve[-1].epoch if training.curve else 1,
         cut=training.cut,
         size=brief.profile.size("train"),

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.acceptance` writes RESULTS.md beside this file (about five minutes on two cores); `--quick` prints a rough table instead."""
+"""`python -m benchmarks.acceptance` writes RESULTS.md beside this file (about a quarter of an hour on two cores); `--quick` prints a rough table instead."""
 
 import argparse
 import sys
@@ -12,9 +12,21 @@ import numpy as np
 
 from benchmarks.acceptance.race import RULES, Setting, race
 from benchmarks.acceptance.table import report, summary
-from benchmarks.acceptance.world import BASES, MIXES, SEED_SHARES, SIZES, Floats, draw, images
+from benchmarks.acceptance.world import (
+    BASES,
+    LONG,
+    LONG_SIZES,
+    MIXES,
+    SEED_SHARES,
+    SIZES,
+    TRAININGS,
+    Floats,
+    draw,
+    images,
+)
 
 BATCH = 40  # runs side by side: their images fill 270 MB
+LONG_BASE, LONG_SEEDS = 0.9, 0.025  # of the long runs
 RESULTS = Path(__file__).with_name("RESULTS.md")
 Outcomes = dict[str, dict[Setting, dict[str, Floats]]]
 
@@ -23,6 +35,7 @@ class Task(NamedTuple):
     seed: int
     runs: int
     sizes: tuple[int, ...]
+    trainings: int = TRAININGS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,9 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(summary(batch(Task(seed=0, runs=20, sizes=(200, 1000)))))
         return 0
     tasks = [Task(seed, BATCH, SIZES) for seed in range(chosen.batches)]
+    long = [Task(seed, BATCH, LONG_SIZES, LONG) for seed in range(chosen.batches)]
     with ProcessPoolExecutor(chosen.processes) as pool:
         outcomes = joined(list(pool.map(batch, tasks)))
-    RESULTS.write_text(report(outcomes, chosen.batches, BATCH), encoding="utf-8")
+        long_outcomes = joined(list(pool.map(batch, long)))
+    RESULTS.write_text(report(outcomes, long_outcomes, chosen.batches, BATCH), encoding="utf-8")
     print(summary(outcomes))
     return 0
 
@@ -45,9 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def batch(task: Task) -> Outcomes:
     """All rules in all cells of the grid, on the same images, candidates and seeds."""
     rng = np.random.default_rng([task.seed, 20])
-    difficulty = images(rng, task.runs, max(task.sizes))
-    worlds = {mix.name: draw(rng, mix, task.runs) for mix in MIXES}
-    grid = [Setting(*cell) for cell in product(worlds, BASES, SEED_SHARES, task.sizes)]
+    difficulty = images(rng, task.runs, max(task.sizes), task.trainings)
+    worlds = {mix.name: draw(rng, mix, task.runs, task.trainings) for mix in MIXES}
+    usual = task.trainings == TRAININGS
+    bases, shares = (BASES, SEED_SHARES) if usual else ((LONG_BASE,), (LONG_SEEDS,))
+    grid = [Setting(*cell) for cell in product(worlds, bases, shares, task.sizes)]
     return {rule.name: {cell: race(rule, cell, difficulty, worlds[cell.mix]) for cell in grid} for rule in RULES}
 
 

@@ -23,8 +23,8 @@ import torch
 
 from sandbox import artifacts, job
 from sandbox.room import work_of
+from sandbox.script.allowance import Allowance
 from sandbox.script.checkpoint import CHECKPOINT_SECONDS, CHECKPOINT_SHARE, Checkpoint
-from sandbox.script.clock import Clock
 from sandbox.script.toolbox import EMA
 from schema.job import JobSpec
 
@@ -135,7 +135,7 @@ def writing(name: str, folder: Path) -> str:
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
-    checkpoint = Checkpoint(folder / "checkpoint.pt", Clock(), 2**40)
+    checkpoint = Checkpoint(folder / "checkpoint.pt", Allowance(), 2**40)
     parts = [model, optimizer, EMA(model), Counted(model)]
     times = []
     for epoch in range(1, 4):

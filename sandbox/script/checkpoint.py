@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sandbox.script.clock import Clock
+from sandbox.script.allowance import Allowance
 from sandbox.script.info import ContractError
 
 CHECKPOINT_SECONDS = 30.0  # at least, between two
@@ -46,9 +46,9 @@ class RandomNumbers:
 class Checkpoint:
     """The loops of a training over its epochs: those that are over, and where the present one is. More than `largest` bytes are not written."""
 
-    def __init__(self, file: Path, clock: Clock, largest: int) -> None:
+    def __init__(self, file: Path, allowance: Allowance, largest: int) -> None:
         self.precision: str | None = None  # that the training runs in, or ran in when it was interrupted
-        self._file, self._clock, self._largest = file, clock, largest
+        self._file, self._allowance, self._largest = file, allowance, largest
         self._found: list[dict[str, Any]] = []  # of the earlier start, and not yet taken up
         self._over: list[dict[str, Any]] = []
         self._present: Callable[[], dict[str, Any]] | None = None
@@ -88,7 +88,7 @@ class Checkpoint:
             return 0
         loop = self._found.pop(0)
         try:
-            for part, state in zip([*parts, self._clock, RandomNumbers()], loop["states"], strict=True):
+            for part, state in zip([*parts, self._allowance, RandomNumbers()], loop["states"], strict=True):
                 _put_back(part, state)
             done = int(loop["epoch"])
         except Exception as error:
@@ -97,7 +97,7 @@ class Checkpoint:
         return done
 
     def _states(self, parts: list[Any]) -> list[Any]:
-        return [_state_of(part) for part in [*parts, self._clock, RandomNumbers()]]
+        return [_state_of(part) for part in [*parts, self._allowance, RandomNumbers()]]
 
     def write(self, epoch: int, parts: list[Any]) -> None:
         """The file, if it is time: whole or not at all. A training is worth more than its checkpoint, so it goes on without one."""

@@ -4,15 +4,13 @@ import os
 import time
 from pathlib import Path
 
+SLOWEST = 8.0  # other programs may make a training take so many times as long by the clock on the wall, and no longer
+
 
 class Clock:
-    """Measures from its making. What other processes took is left out, but at most half of the time (Linux; elsewhere nothing is).
+    """Measures from its making, in seconds and in seconds without those that other programs took (Linux; elsewhere both are the same)."""
 
-    `patience` times a limit have to pass before it has: a training that is repeated ends after its epochs, and not by the clock.
-    """
-
-    def __init__(self, patience: float = 1.0) -> None:
-        self._patience = patience
+    def __init__(self) -> None:
         self._start({"wall": 0.0, "seconds": 0.0})
 
     def _start(self, before: dict[str, float]) -> None:
@@ -30,17 +28,27 @@ class Clock:
         return self._before["wall"] + time.monotonic() - self._began
 
     def seconds(self) -> float:
-        """Wall clock without the time that our threads stood in line for cores that other processes held."""
+        """Return the seconds without those in which our threads stood in line for cores that other programs held."""
         wall = time.monotonic() - self._began
-        left_over = (os.cpu_count() or 1) * wall - (
-            time.process_time() - self._cpu
-        )  # too many threads of our own are no theft
-        others = max(0.0, min(queued_seconds() - self._queued, left_over, wall / 2))
-        return self._before["seconds"] + wall - others
+        return self._before["seconds"] + own_seconds(
+            wall, queued_seconds() - self._queued, time.process_time() - self._cpu, cores()
+        )
 
-    def passed(self, limit: float) -> bool:
-        allowed = self._patience * limit
-        return self.wall() > allowed and self.seconds() > allowed
+
+def own_seconds(wall: float, queued: float, used: float, cores: int) -> float:
+    """Return what is left of `wall` seconds without the time that other programs took, at least a share of 1 / SLOWEST.
+
+    `queued` are the seconds that all threads together stood in line for a core: if one of them does, the others wait for
+    it. `used` are those that they were on one: cores that they had to themselves nobody took from them, and more threads
+    than cores stand in each other's way.
+    """
+    taken = min(queued, cores * wall - used, wall * (1 - 1 / SLOWEST))
+    return wall - max(0.0, taken)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def queued_seconds(process: int | str = "self") -> float:

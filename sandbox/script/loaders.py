@@ -5,11 +5,15 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
-from sandbox.script.info import ContractError, ImageFunction, Info, OutOfTime, Transforms
+from sandbox.script.allowance import Allowance
+from sandbox.script.info import ContractError, ImageFunction, Info, Transforms
+
+TIMED_BATCHES = 10  # on a GPU one of so many is timed
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Data:
 
 @dataclass
 class Loader:
-    """Iterating it is one epoch of (images float [B, C, H, W], targets) on the device. Raises OutOfTime where `out_of_time` says so."""
+    """Iterating it is one epoch of (images float [B, C, H, W], targets) on the device. Raises OutOfTime if the allowance is used up."""
 
     images: torch.Tensor  # uint8 [N, C, H, W], in memory, memory-mapped, or on the device
     labels: torch.Tensor  # int64 [N]
@@ -33,12 +37,12 @@ class Loader:
     transform: ImageFunction
     per_image: bool
     device: torch.device
-    out_of_time: Callable[[], bool]
+    allowance: Allowance
     mix: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None = None
     shuffle: bool = False
     generator: torch.Generator | None = None
     balanced: bool = False  # draw every class equally often, with replacement
-    limit: int | None = None  # batches per epoch, for the smoke step
+    limit: int | None = None  # batches per epoch, where a training is only tried
     seconds: float = 0.0  # time spent making batches
 
     def state_dict(self) -> dict[str, torch.Tensor]:
@@ -57,13 +61,27 @@ class Loader:
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         order = self._order()
         chunks = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
-        for images, labels in self._gathered(chunks):
-            if self.out_of_time():
-                raise OutOfTime
-            began = time.perf_counter()
-            batch = self._finished(images, labels)
-            self.seconds += time.perf_counter() - began
-            yield batch
+        for number, (images, labels) in enumerate(self._gathered(chunks)):
+            if self.shuffle:
+                self.allowance.take(len(images), first=number == 0)
+            else:
+                self.allowance.check()
+            yield self._timed(number, partial(self._finished, images, labels))
+
+    def _timed(self, number: int, work: Callable[[], Any]) -> Any:
+        """Do part of the making of a batch, and count its seconds. On a GPU only that of some batches is timed, with nothing else under way:
+        the clock of the CPU would count the wait for the network, too."""
+        on_gpu = self.device.type == "cuda"
+        if on_gpu and number % TIMED_BATCHES:
+            return work()
+        if on_gpu:
+            torch.cuda.synchronize()
+        began = time.perf_counter()
+        made = work()
+        if on_gpu:
+            torch.cuda.synchronize()
+        self.seconds += (time.perf_counter() - began) * (TIMED_BATCHES if on_gpu else 1)
+        return made
 
     def _order(self) -> torch.Tensor:
         if self.balanced:
@@ -77,11 +95,8 @@ class Loader:
     def _gathered(self, chunks: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """On a GPU whose memory does not hold the array, the next batches are gathered while this one is used."""
         if self.device.type != "cuda" or self.images.device.type == "cuda":
-            for chunk in chunks:
-                began = time.perf_counter()
-                batch = self._gather(chunk)
-                self.seconds += time.perf_counter() - began
-                yield batch
+            for number, chunk in enumerate(chunks):
+                yield self._timed(number, partial(self._gather, chunk))
             return
         with ThreadPoolExecutor(1) as pool:
             ahead = [pool.submit(self._gather, chunk) for chunk in chunks[:3]]
@@ -146,12 +161,17 @@ def make_loaders(
     transforms: Transforms,
     info: Info,
     *,
-    out_of_time: Callable[[], bool] = lambda: False,
+    allowance: Allowance | None = None,
     batch_size: int | None = None,
     balanced: bool = False,
     limit: int | None = None,
+    largest: int | None = None,
 ) -> Loaders:
-    """Loaders over uint8 [N, C, H, W], int64 [N]; `inner` bool [N] marks the inner validation images."""
+    """Loaders over uint8 [N, C, H, W], int64 [N]; `inner` bool [N] marks the inner validation images.
+
+    With `limit` an epoch has so many batches at most, with `largest` a batch so many images.
+    """
+    allowed = allowance or Allowance()
     size = batch_size or max(8, min(128, int((~inner).sum()) // 16))
 
     def loader(indices: torch.Tensor, *, train: bool) -> Loader:
@@ -163,7 +183,7 @@ def make_loaders(
             transform=transforms.train if train else transforms.eval,
             per_image=transforms.per_image,
             device=info.device,
-            out_of_time=out_of_time,
+            allowance=allowed,
             mix=transforms.batch if train else None,
             shuffle=train,
             balanced=balanced and train,
@@ -178,10 +198,11 @@ def make_loaders(
             inner,
             transforms,
             info,
-            out_of_time=out_of_time,
-            batch_size=min(size, new_size) if limit else new_size,
+            allowance=allowed,
+            batch_size=min(largest, new_size) if largest else new_size,
             balanced=new_balanced,
             limit=limit,
+            largest=largest,
         )
 
     everything = torch.arange(len(labels))

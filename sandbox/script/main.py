@@ -14,20 +14,21 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import nn
 
+from sandbox.script.allowance import Allowance
 from sandbox.script.checkpoint import BeginAnew, Checkpoint
-from sandbox.script.clock import Clock
 from sandbox.script.components import build_model, build_transforms, decode, file_extent, shared_range, train
 from sandbox.script.info import ContractError, Info, OutOfTime, Transforms
 from sandbox.script.loaders import Data, make_loaders, on_device, transformed
-from sandbox.script.logbook import Log, metadata_of
+from sandbox.script.logbook import Log, load_weights, metadata_of
 from sandbox.script.measure import PLANNED_EPOCHS, measured
 from sandbox.script.toolbox import autocast, place
 
 DEFAULTS: dict[str, Any] = {}
 IN_MEMORY = 4 * 2**30
+PATIENCE = 1.5  # times its planned time a training may take; it is cut then
+WORK_MARGIN = 1.02  # of the planned images: the last one of a training must not be refused for a rounding
 
 
 def read_data(folder: Path) -> Data:
@@ -129,12 +130,15 @@ def run_training(data: Data, config: dict[str, Any], out: Path) -> Path:
     set_up(info)
     if config.get("epochs") is None or config.get("precision") is None:
         info = measured(data, info, config)
-    clock = Clock(config.get("patience") or 1.0)
-    checkpoint = Checkpoint(out / "checkpoint.pt", clock, config.get("checkpoint_bytes", 0))
+    allowance = Allowance(
+        seconds=(config.get("patience") or PATIENCE) * info.seconds,
+        images=WORK_MARGIN * info.epochs * len(data.labels),
+    )
+    checkpoint = Checkpoint(out / "checkpoint.pt", allowance, config.get("checkpoint_bytes", 0))
     info = replace(info, precision=checkpoint.precision or info.precision)
     while True:
         try:
-            return one_training(data, info, clock, out, checkpoint)
+            return one_training(data, info, allowance, out, checkpoint)
         except BeginAnew as reason:
             print(f"what the interrupted training kept does not fit: it begins anew ({reason})", flush=True)
         except FloatingPointError as error:
@@ -145,7 +149,7 @@ def run_training(data: Data, config: dict[str, Any], out: Path) -> Path:
         checkpoint.forget()
 
 
-def one_training(data: Data, info: Info, clock: Clock, out: Path, checkpoint: Checkpoint) -> Path:
+def one_training(data: Data, info: Info, allowance: Allowance, out: Path, checkpoint: Checkpoint) -> Path:
     """From the seed, or from where it was interrupted, to the weights, in the precision of `info`.
 
     Raises FloatingPointError where loss or weights are not finite, BeginAnew where what was kept does not fit.
@@ -153,17 +157,12 @@ def one_training(data: Data, info: Info, clock: Clock, out: Path, checkpoint: Ch
     set_up(info)
     checkpoint.precision = info.precision
     (out / "metrics.jsonl").unlink(missing_ok=True)
+    allowance.seen, Allowance.present = 0, allowance
     transforms = build_transforms(info)
-    loaders = make_loaders(
-        on_device(data, info), data.labels, data.inner, transforms, info, out_of_time=lambda: clock.passed(info.seconds)
-    )
+    loaders = make_loaders(on_device(data, info), data.labels, data.inner, transforms, info, allowance=allowance)
     model = place(build_model(info), info)
-    log = Log(
-        out,
-        metadata_of(data.facts | {"precision": info.precision, "channels_last": info.channels_last}),
-        lambda: clock.passed(info.seconds),
-        checkpoint=checkpoint,
-    )
+    facts = data.facts | {"precision": info.precision, "channels_last": info.channels_last}
+    log = Log(out, metadata_of(facts), allowance, checkpoint)
     try:
         trained = train(model, loaders, info, log)
         if not isinstance(trained, nn.Module):
@@ -172,7 +171,10 @@ def one_training(data: Data, info: Info, clock: Clock, out: Path, checkpoint: Ch
     except OutOfTime:
         if not log.kept:
             log.keep(model)
-        log.cut()
+        if allowance.cut:
+            log.cut()
+        else:
+            print(f"the training ends here: it has had its {info.epochs} passes over the images", flush=True)
     return log.weights
 
 
@@ -203,7 +205,7 @@ def restored(weights: Path, config: dict[str, Any]) -> tuple[nn.Module, Transfor
         info = replace(info, precision="float32")
     set_up(info)
     model = build_model(info)
-    model.load_state_dict(load_file(weights))
+    load_weights(model, weights)
     return model, build_transforms(info), info
 
 

@@ -2,58 +2,65 @@
 """How fast this machine trains: a few timed steps decide precision, memory layout and threads, and how many epochs the time buys."""
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from torch import nn
 
+from sandbox.script.allowance import Allowance
 from sandbox.script.clock import Clock
-from sandbox.script.components import build_model, build_transforms
-from sandbox.script.info import Info
-from sandbox.script.loaders import Data, Loaders, make_loaders, on_device
-from sandbox.script.toolbox import autocast, place, soft_cross_entropy
+from sandbox.script.components import build_model, build_transforms, train
+from sandbox.script.info import ContractError, Info, OutOfTime
+from sandbox.script.loaders import Data, make_loaders, on_device
+from sandbox.script.logbook import Log
+from sandbox.script.toolbox import place
 
 PLANNED_EPOCHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 27, 33, 40, 50, 60, 75, 90, 110, 135, 165, 200, 250, 300)
 
-QUIET_SECONDS = 20.0
+QUIET_SECONDS = 20.0  # a quieter moment is waited for, at most
+LEAST_SECONDS = 4.0  # the best setting is looked for, at least
+BUSY = 0.8  # of the speed that it would have alone: below, other programs are in the way
+MOST_STEPS, TIMED_SECONDS = 24, 0.7  # what one setting is timed by
 
 
 def measured(data: Data, info: Info, config: dict[str, Any]) -> Info:
-    """Find the fastest precision, memory layout and number of threads by timing a few steps, and how many epochs the time buys."""
-    loaders = make_loaders(on_device(data, info), data.labels, data.inner, build_transforms(info), info)
-    batch = next(iter(loaders.train))
-    clock, limit = Clock(), min(15.0, 0.05 * info.seconds)
+    """Find the fastest precision, memory layout and number of threads by timing the first steps of the training, and how many epochs the time buys."""
+    images = on_device(data, info)
+    clock, limit = Clock(), min(15.0, max(LEAST_SECONDS, 0.05 * info.seconds))
     settled, best, speed = bool(config.get("settled")), info, Speed()
     broken: Exception | None = None
     for trial in precisions(info):
-        if speed.now and (settled or clock.passed(limit)):
+        if speed.now and (settled or clock.seconds() > limit):
             break
-        found = images_per_second(trial, *batch, speed.now)
+        found = training_speed(trial, images, data, speed.now)
         broken = broken or found.error
         if found.now > speed.now * 1.1:  # the first win a near tie
             best, speed = trial, found
     if broken and not speed.now:
         raise broken
     # Small nets waste many threads, and where a neighbour holds a core each step waits for its slowest thread.
-    while not settled and info.device.type == "cpu" and best.threads > 1 and not clock.passed(limit):
+    asked = not settled or speed.now < BUSY * speed.alone
+    while asked and info.device.type == "cpu" and best.threads > 1 and not clock.seconds() > limit:
         trial = replace(best, threads=best.threads // 2)
-        found = images_per_second(trial, *batch, speed.now)
+        found = training_speed(trial, images, data, speed.now)
         if found.now < speed.now * 1.1:
             break
         best, speed = trial, found
     torch.set_num_threads(best.threads)
-    images = max(1, info.train_size + int(data.inner.sum()) // 3)
-    epochs = config.get("epochs")
-    alone = 1 / (1 / speed.alone + data_cost(loaders))
+    once = max(1, info.train_size + int(data.inner.sum()) // 3)  # a pass, and a look at the inner validation
+    epochs, alone = config.get("epochs"), speed.alone
+    if epochs and config.get("repeats"):
+        return replace(best, epochs=epochs, images_per_second=alone)
     # A neighbour makes a machine slower and never faster: a quieter moment is waited for before a candidate gets fewer epochs than its rival.
     until = time.monotonic() + min(QUIET_SECONDS, 0.1 * info.seconds)
-    while epochs and epochs > 0.95 * info.seconds * alone / images and time.monotonic() < until:
+    while epochs and epochs > info.seconds * alone / once and time.monotonic() < until:
         time.sleep(0.5)
-        again = images_per_second(best, *batch, 0.0).alone
-        alone = max(alone, 1 / (1 / again + data_cost(loaders)) if again else 0.0)
-    passes = info.seconds * alone / images
-    if epochs is None or epochs > 0.95 * passes:
+        alone = max(alone, training_speed(best, images, data, 0.0).alone)
+    passes = info.seconds * alone / once
+    if epochs is None or epochs > passes:
         epochs = max((count for count in PLANNED_EPOCHS if count <= min(0.85 * passes, epochs or 10**9)), default=1)
     # An incumbent that trains longer than it planned would win against all that keep to its plan.
     fair = 0.5 * passes * config.get("least_seconds", 0.0) / info.seconds
@@ -67,8 +74,8 @@ def precisions(info: Info) -> list[Info]:
     reduced = "bfloat16" if native else "float16"
     others = [
         replace(info, precision=precision, channels_last=channels_last)
-        for precision in ("float32", reduced)
-        for channels_last in (False, True)
+        for precision in (reduced, "float32")
+        for channels_last in (True, False)
     ]
     return [info, *(other for other in others if other != info)]
 
@@ -82,48 +89,79 @@ class Speed:
     error: Exception | None = None
 
 
-def images_per_second(info: Info, images: torch.Tensor, targets: torch.Tensor, rival: float) -> Speed:
-    """Forward, backward, update; the median of some steps after a warm-up.
+class Stopwatch(Allowance):
+    """Times what lies between two batches of a training, and ends it when that is known well enough, or is much slower than `rival`."""
+
+    def __init__(self, info: Info, rival: float) -> None:
+        super().__init__(calls=MOST_STEPS)
+        self._info, self._rival = info, rival
+        self._since, self._images, self.batches = Clock(), 0, 0
+        self._steps: list[tuple[int, float, float]] = []  # images; seconds, and seconds without neighbours
+        self._between: list[tuple[int, float, float]] = []  # the same where a pass ended meanwhile
+
+    def take(self, images: int, *, first: bool = False) -> None:
+        """Raises OutOfTime when enough is known."""
+        if not torch.is_grad_enabled():
+            return
+        self.batches += 1
+        if self.batches > 2:  # the first step warms up
+            last = self._last_step()
+            (self._between if first else self._steps).append(last)
+            timed = [*self._steps, *self._between]
+            hopeless = last[1] * self._rival > 1.5 * last[0]
+            if hopeless or len(timed) >= MOST_STEPS or sum(wall for _, wall, _ in timed) > TIMED_SECONDS:
+                raise OutOfTime
+        self._images, self._since = images, Clock()
+
+    def speed(self) -> Speed:
+        """Of the steps within a pass; of a training that had hardly any, of the last one."""
+        timed = self._steps or self._between or [self._last_step()]
+        images, wall, alone = (sum(step[i] for step in timed) for i in range(3))
+        return Speed(images / wall, images / alone)
+
+    def _last_step(self) -> tuple[int, float, float]:
+        if self._info.device.type == "cuda":
+            torch.cuda.synchronize()
+        return self._images, self._since.wall(), self._since.seconds()
+
+
+class Rehearsal(Log):
+    """What `log` is while the first steps are timed: nothing is written, and nothing kept."""
+
+    def __init__(self, allowance: Allowance) -> None:
+        super().__init__(Path(), {}, allowance)
+
+    def __call__(self, epoch: int, **metrics: float) -> None:  # noqa: ARG002 - as its parent's
+        self._allowance.called()
+
+    def keep(self, model: nn.Module) -> None:
+        pass  # so that load_kept finds nothing, too
+
+
+def training_speed(info: Info, images: torch.Tensor, data: Data, rival: float) -> Speed:
+    """Run the first steps of the training as the components have written it: its batches, augmentation, optimiser and averaging.
 
     A setting that is much slower than its rival is given up after one step. One that makes weights that are not finite does not work:
     bfloat16 does that now and then where a convolution with stride meets a single pixel (seen with torch 2.15 on a CPU).
     """
     state = torch.get_rng_state()
     torch.set_num_threads(info.threads)
+    watch = Stopwatch(info, rival)
     try:
-        model = place(build_model(info), info).train()
-        optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
-        steps: list[tuple[float, float]] = []  # seconds, and seconds without neighbours; the first is the warm-up
-        while len(steps) < 2 or (
-            len(steps) < 20 and sum(wall for wall, _ in steps[1:]) < 0.7 and steps[-1][0] * rival < 1.5 * len(images)
-        ):
-            clock = Clock()
-            with autocast(info):
-                logits = model(place(images, info))
-            soft_cross_entropy(logits, targets).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            if info.device.type == "cuda":
-                torch.cuda.synchronize()
-            steps.append((clock.wall(), clock.seconds()))
+        loaders = make_loaders(
+            images, data.labels, data.inner, build_transforms(info), info, allowance=watch, limit=MOST_STEPS
+        )
+        model = place(build_model(info), info)
+        with suppress(OutOfTime):
+            train(model, loaders, info, Rehearsal(watch))
         if not all(torch.isfinite(value).all() for value in model.parameters()):
-            return Speed(
-                error=FloatingPointError(f"training steps in {info.precision} make weights that are not finite")
+            raise FloatingPointError(f"training steps in {info.precision} make weights that are not finite")
+        if not watch.batches:
+            raise ContractError(
+                "training", "train has taken no batch from its loaders: iterate loaders.train or loaders.everything"
             )
-        wall, alone = np.median(steps[1:], axis=0)
-        return Speed(len(images) / float(wall), len(images) / float(alone))
-    except RuntimeError as error:
+        return watch.speed()
+    except (RuntimeError, FloatingPointError) as error:
         return Speed(error=error)
     finally:
         torch.set_rng_state(state)
-
-
-def data_cost(loaders: Loaders) -> float:
-    """Seconds per image of gathering and augmenting."""
-    loader = replace(loaders.train, limit=3)
-    began = time.perf_counter()
-    for _ in loader:
-        pass
-    if loader.device.type == "cuda":
-        torch.cuda.synchronize()
-    return (time.perf_counter() - began) / max(1, len(loader) * loader.batch_size)

@@ -13,7 +13,8 @@ import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from safetensors.torch import load_file
 from torch import nn
 
-from sandbox.script.info import Info, NonFiniteLoss
+from sandbox.script.allowance import Allowance
+from sandbox.script.info import Info, NonFiniteLoss, OutOfTime
 
 # Models
 
@@ -98,7 +99,7 @@ def fit_head(model: nn.Module, batches: Any, info: Info, weight_decay: float = 1
 
 
 class EMA:
-    """An exponential moving average of a model's weights: `ema.model` is what to evaluate and to keep."""
+    """An exponential moving average of a model's weights: `ema.update(model)` after each step, `ema.model` is what to evaluate and to keep."""
 
     def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
@@ -146,28 +147,38 @@ def layerwise_decay(model: nn.Module, lr: float, decay: float, weight_decay: flo
     return groups
 
 
+def progress(done: float) -> float:
+    """The share of the training that is over, 0..1: `done`, the share of its steps, or more if it is so late that its time ends sooner: for a schedule of your own that always lands."""
+    return Allowance.present.progress(done) if Allowance.present else done
+
+
 def warmup_cosine(
     optimizer: torch.optim.Optimizer, steps: int, warmup: float = 0.1
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """Per step: linear rise over the first share of the steps, then a cosine down to zero."""
-    rise = max(1, int(warmup * steps))
+    """Per step: linear rise over the first share of the steps, then a cosine down to zero; it gets there in time also if the training is late."""
 
-    def factor(step: int) -> float:
-        if step < rise:
-            return (step + 1) / rise
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
+    def down(over: float) -> float:
+        return 0.5 * (1 + math.cos(math.pi * over))
 
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return _warmed_up(optimizer, steps, warmup, down)
 
 
 def warmup_linear(
     optimizer: torch.optim.Optimizer, steps: int, warmup: float = 0.2
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """Per step: linear rise, then linearly down to zero: best for very short trainings."""
+    """Per step: linear rise, then linearly down to zero, in time also if the training is late: best for very short trainings."""
+    return _warmed_up(optimizer, steps, warmup, lambda over: 1 - over)
+
+
+def _warmed_up(
+    optimizer: torch.optim.Optimizer, steps: int, warmup: float, down: Callable[[float], float]
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """`down` is the factor after the rise, by the share 0..1 of what follows it."""
     rise = max(1, int(warmup * steps))
 
     def factor(step: int) -> float:
-        return (step + 1) / rise if step < rise else max(0.0, (steps - step) / max(1, steps - rise))
+        over = (progress(step / max(1, steps)) * steps - rise) / max(1, steps - rise)
+        return min((step + 1) / rise, down(min(1.0, max(0.0, over))))
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
@@ -257,14 +268,19 @@ def fit(
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "ema": ema, "scaler": scaler, "best": best}
     others = {"order": batches, "loss": loss}  # kept where they can be
     for epoch in log.epochs(epochs, **parts, **{k: v for k, v in others.items() if hasattr(v, "load_state_dict")}):
-        metrics = _epoch(model, batches, info, optimizer, schedule, loss, clip, ema, scaler)
+        try:
+            metrics = _epoch(model, batches, info, optimizer, schedule, loss, clip, ema, scaler)
+        except OutOfTime:
+            if keep == "last":  # the schedule has landed by now, within this epoch
+                log.keep(judged)
+            raise
         metrics |= evaluate(judged, loaders.validation, info)
         better = metrics["validation_accuracy"] > best["accuracy"]
         best["accuracy"] = max(best["accuracy"], metrics["validation_accuracy"])
         if better or keep == "last":
             log.keep(judged)
         log(epoch, epochs=epochs, **metrics)
-    return log.best(judged) if keep == "best" else judged
+    return log.load_kept(judged) if keep == "best" else judged
 
 
 def _epoch(  # noqa: PLR0917 - one loop, taken out of fit for its length

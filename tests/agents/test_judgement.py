@@ -48,7 +48,7 @@ def test_what_is_meant_is_understood(own: dict[str, Any], component: str) -> Non
         ({"component": None}, "Expected one of: data, model, training"),
         ({"component": "the optimiser"}, "'component' is 'the optimiser'"),
         ({"instruction": ""}, "'instruction' is empty"),
-        ({"action": "revisit", "revisit": 2}, "Iteration 2 cannot be revisited. Inconclusive ones: 4"),
+        ({"action": "revisit", "revisit": 2}, "Iteration 2 cannot be revisited. Those that may be: 4"),
         ({"action": "dance"}, "'action' is 'dance'"),
         ({"longer": "perhaps"}, "'longer'"),
     ],

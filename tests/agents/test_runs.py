@@ -149,14 +149,40 @@ def test_bottom_up_leaves_the_writing_to_the_engineers() -> None:
     assert TEAM.design(make_brief(init="bottom-up")).components == {}
 
 
-def test_a_budget_too_short_for_another_iteration_ends_the_run() -> None:
-    row = LedgerRow(
-        iteration=0, base=None, component="all", move="first", verdict="first", seconds=100, training_seconds=90
-    )
+def test_what_takes_longer_is_not_proposed_if_the_budget_does_not_hold_it() -> None:
     brief = TASKS["photographs"]
-    proposal = TEAM.analyse(make_evidence(brief, first_pipeline(brief), ledger=[row], seconds_left=30.0))
-    assert proposal.action == "stop"
-    assert "30 s" in proposal.diagnosis
+    pipeline = first_pipeline(brief)
+
+    def proposals(seconds_left: float) -> list[Proposal]:
+        """One after the other, each tried and rejected."""
+        found: list[Proposal] = []
+        ledger: list[LedgerRow] = []
+        while (
+            proposal := TEAM.analyse(make_evidence(brief, pipeline, ledger=ledger, seconds_left=seconds_left))
+        ).action != "stop":
+            found.append(proposal)
+            ledger.append(make_row(proposal, len(ledger) + 1, 0, "rejected"))
+        return found
+
+    assert any(proposal.longer for proposal in proposals(1e6))
+    assert not any(proposal.longer for proposal in proposals(30.0))
+
+
+def test_a_change_that_was_cut_is_proposed_again() -> None:
+    brief = TASKS["photographs"]
+    pipeline = first_pipeline(brief)
+    first = TEAM.analyse(make_evidence(brief, pipeline))
+    after_cut, after_rejected = ([make_row(first, 1, 0, verdict)] for verdict in ("cut", "rejected"))
+
+    def moves(ledger: list[LedgerRow]) -> list[str]:
+        found: list[str] = []
+        while (proposal := TEAM.analyse(make_evidence(brief, pipeline, ledger=ledger))).action != "stop":
+            found.append(proposal.move)
+            ledger = [*ledger, make_row(proposal, len(ledger) + 1, 0, "rejected")]
+        return found
+
+    assert first.move in moves(after_cut)
+    assert first.move not in moves(after_rejected)
 
 
 @pytest.mark.parametrize("component", COMPONENTS)

@@ -5,14 +5,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from improve.costs import PAPER, cost_model, costs_text, crossover, decay, f
-from schema.run import CallRow, RunRow
+from schema.run import CallRow, Final, RunRow
+from schema.score import Comparison, Score, Verdict
 from schema.settings import Settings, Strategy
 from schema.team import LedgerRow, Usage
 
 
-def run_row(strategy: Strategy = "iterative") -> RunRow:
+def run_row(strategy: Strategy = "iterative", winner: int = 0, gained: float = 0.0) -> RunRow:
+    """A run whose winner is better than its first pipeline by so much on the sealed images."""
     settings = Settings(dataset="photos", strategy=strategy)
-    return RunRow(name="demo", status="finished", sandbox="bwrap", settings=settings, created="2026-01-01T00:00:00")
+    score = Score(metric="accuracy", value=0.9, n=10, low=0.8, high=1, accuracy=0.9, per_class=[0.9], confusions=[])
+    over = Comparison(
+        metric="accuracy", n=10, seeds=1, delta=gained, standard_error=0.1, p_value=1, expected=0, low=0, high=0
+    )
+    return RunRow(
+        name="demo",
+        status="finished",
+        sandbox="bwrap",
+        settings=settings,
+        created="2026-01-01T00:00:00",
+        best=Final(iteration=winner, validation=score, over_first=over if winner else None),
+    )
 
 
 def call(iteration: int, tokens: int, role: str = "analyst") -> CallRow:
@@ -22,13 +35,12 @@ def call(iteration: int, tokens: int, role: str = "analyst") -> CallRow:
 
 def ledger(gains: list[float]) -> list[LedgerRow]:
     first = LedgerRow(iteration=0, base=None, component="all", move="first pipeline", verdict="first")
-    kept = [
-        LedgerRow(
-            iteration=i, base=0, component="data", move="m", verdict="accepted" if gain else "rejected", expected=gain
-        )
-        for i, gain in enumerate(gains, start=1)
-    ]
-    return [first, *kept]
+    rows, base = [first], 0
+    for i, gain in enumerate(gains, start=1):
+        verdict: Verdict = "accepted" if gain else "rejected"
+        rows.append(LedgerRow(iteration=i, base=base, component="data", move="m", verdict=verdict, expected=gain))
+        base = i if gain else base
+    return rows
 
 
 def test_the_start_and_the_steps_are_told_apart() -> None:
@@ -78,7 +90,7 @@ def test_the_crossover_is_the_first_step_at_which_local_has_caught_up(alpha: flo
 
 def test_what_a_person_reads() -> None:
     calls = [call(0, 5000, "architect"), call(1, 1000), call(2, 1000), call(3, 1000, "data")]
-    text = costs_text(cost_model(run_row(), ledger([0.02, 0.0, 0.01]), calls))
+    text = costs_text(cost_model(run_row(winner=3, gained=0.03), ledger([0.2, 0.0, 0.1]), calls))
     for part in (
         "8,000 tokens",
         "cost not known",
@@ -91,6 +103,13 @@ def test_what_a_person_reads() -> None:
         "upside down",
     ):
         assert part in text
+
+
+def test_gains_are_those_of_the_sealed_images_and_not_what_steps_add_up_to() -> None:
+    """Steps that expected 0.3 in all have gained 0.03, or nothing."""
+    calls = [call(k, 1000) for k in range(4)]
+    assert cost_model(run_row(winner=3, gained=0.03), ledger([0.2, 0.0, 0.1]), calls).beta == pytest.approx(0.01)
+    assert cost_model(run_row(winner=3, gained=-0.01), ledger([0.2, 0.0, 0.1]), calls).beta == 0.0
 
 
 def test_a_run_of_the_playbook_costs_nothing() -> None:

@@ -12,8 +12,9 @@ from scipy import stats
 
 from benchmarks.acceptance import __main__ as benchmark
 from benchmarks.acceptance import race, world
-from sandbox.acceptance import PAIRED_LEVEL, Prior, compare, decide, prior_from
-from schema.score import Comparison
+from sandbox.acceptance import PAIRED_LEVEL, Prior, chosen, compare, decide, prior_from, smallest_kept, standings
+from sandbox.gains import MARGIN
+from schema.score import Comparison, Verdict
 from schema.settings import Metric, Rule, Settings
 from schema.team import LedgerRow
 
@@ -286,6 +287,71 @@ def test_log_loss_counts_its_own_value_as_headroom() -> None:
     assert prior_from(rows, "log_loss").mean > 0.02
 
 
+def at(row_: LedgerRow, validation: float) -> LedgerRow:
+    return row_.model_copy(update={"validation": validation})
+
+
+def test_of_the_incumbents_the_last_one_is_taken_home() -> None:
+    ledger = [FIRST, row(1, 0.03, "accepted"), row(2, 0.03, "accepted", base=1)]
+    assert [one.iteration for one in standings(ledger, "accuracy")] == [0, 1, 2]
+    assert chosen(at_scores(ledger), "accuracy").iteration == 2
+
+
+def at_scores(ledger: list[LedgerRow]) -> list[LedgerRow]:
+    """With the score that follows from each difference."""
+    scores = {0: 0.8}
+    for one in ledger[1:]:
+        assert one.base is not None
+        scores[one.iteration] = scores[one.base] + (one.delta or 0.0)
+    return [at(one, scores[one.iteration]) for one in ledger]
+
+
+def test_who_has_walked_downhill_goes_back_to_the_best() -> None:
+    """Each step was allowed: a little lower than an incumbent that was thought lucky."""
+    steps = [row(1, 0.03, "accepted")] + [row(k, -0.006, "accepted", base=k - 1) for k in range(2, 9)]
+    assert chosen(at_scores([FIRST, *steps]), "accuracy").iteration < 4
+
+
+def test_a_small_lead_of_an_earlier_one_is_not_believed() -> None:
+    ledger = at_scores([FIRST, row(1, 0.03, "accepted"), row(2, -0.001, "accepted", base=1)])
+    assert chosen(ledger, "accuracy").iteration == 2
+
+
+def test_an_incumbent_whose_rivals_all_disappoint_is_believed_less() -> None:
+    kept = at_scores([FIRST, row(1, 0.03, "accepted")])
+    after = [*kept, *at_scores([FIRST, *(row(k, -0.02, base=0) for k in range(2, 8))])[1:]]
+    after = [one.model_copy(update={"base": 1}) if one.iteration > 1 else one for one in after]
+    assert standings(after, "accuracy")[1].believed("accuracy") < standings(kept, "accuracy")[1].believed("accuracy")
+
+
+def test_of_a_loss_the_believed_one_is_higher_than_the_lucky_one_that_is_shown() -> None:
+    ledger = [at(FIRST, 0.5), at(row(1, 0.05, "accepted", error=0.02), 0.45)]
+    last = standings(ledger, "log_loss")[1]
+    assert last.luck > 0
+    assert last.believed("log_loss") > last.shown
+    assert chosen(ledger, "log_loss").iteration == 1
+
+
+def test_without_a_score_there_is_nobody_to_choose() -> None:
+    with pytest.raises(ValueError, match="no pipeline of this ledger has a score"):
+        chosen([], "accuracy")
+
+
+@given(st.lists(st.tuples(st.floats(-0.1, 0.1), st.sampled_from(["accepted", "rejected"])), max_size=12))
+def test_who_is_chosen_was_an_incumbent_and_is_never_believed_far_below_another(
+    steps: list[tuple[float, Verdict]],
+) -> None:
+    ledger, incumbent = [FIRST], 0
+    for number, (delta, verdict) in enumerate(steps, start=1):
+        ledger.append(row(number, delta, verdict, base=incumbent))
+        incumbent = number if verdict == "accepted" else incumbent
+    ledger = at_scores(ledger)
+    winner, all_ = chosen(ledger, "accuracy"), standings(ledger, "accuracy")
+    assert winner in all_
+    best = max(one.believed("accuracy") for one in all_)
+    assert winner.believed("accuracy") >= best - MARGIN * all_[-1].standard_error - 1e-12
+
+
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_the_benchmark_decides_with_the_numbers_that_a_run_would_have(seeds: int) -> None:
     """`benchmarks/acceptance` compares many runs at once; here one of them goes through `compare` as well."""
@@ -320,3 +386,25 @@ def test_the_quick_benchmark_prints_a_row_per_rule(capsys: pytest.CaptureFixture
     assert benchmark.main(["--quick"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + len(race.RULES)
+
+
+@pytest.mark.parametrize("rule", ["better", "paired", "expected"])
+def test_the_smallest_change_that_is_kept_is_kept_and_one_less_is_not(rule: Rule) -> None:
+    prior = believed([])
+    net = smallest_kept(rule, 500, mistakes=60, lost=8, prior=prior)
+    assert net is not None
+
+    def verdict(gained: int) -> str:
+        labels, incumbent, candidate = pair(440 - 8, gained, 8, 60 - gained)
+        return decide(rule, compare("accuracy", labels, [incumbent], [candidate], prior), can_repeat=False).verdict
+
+    assert verdict(8 + net) == "accepted"
+    assert verdict(8 + net - 1) != "accepted"
+
+
+@pytest.mark.parametrize(
+    ("mistakes", "rule", "ceiling"),
+    [(0, "expected", True), (0, "better", True), (4, "paired", True), (9, "paired", False)],
+)
+def test_near_a_perfect_score_no_change_can_be_told_any_more(mistakes: int, rule: Rule, ceiling: bool) -> None:
+    assert (smallest_kept(rule, 870, mistakes, 0, believed([])) is None) == ceiling

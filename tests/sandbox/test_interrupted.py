@@ -299,7 +299,7 @@ def test_what_is_held_is_a_copy_that_the_job_cannot_reach(training: Training, tm
 
 
 def test_a_training_that_goes_on_has_what_was_left_of_its_time(run_dir: Path) -> None:
-    asked = spec(run_dir, train_seconds=600, grace_seconds=20)
+    asked = spec(run_dir, train_seconds=400, grace_seconds=20)  # and half as long again
     assert supervisor._seconds(asked, "train", 0.0) == 620
     assert supervisor._seconds(asked, "train", 400.0) == 240  # the grace twice: it loads its data anew
 

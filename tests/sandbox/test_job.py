@@ -81,6 +81,12 @@ def test_a_finished_job_is_read_and_not_run_again(run: Run) -> None:
         ("exits", training("raise SystemExit(0)"), "SystemExit", "training"),
         ("no weights", training("return None"), "ContractError", "training"),
         (
+            "another form",
+            training("model = torch.nn.Sequential(model, torch.nn.Linear(info.num_classes, info.num_classes))"),
+            "ContractError",
+            "training",
+        ),
+        (
             "nan",
             training("import math\nloaders.train.transform = lambda x: x.float() * math.nan"),
             "NonFiniteLoss",
@@ -155,15 +161,46 @@ def test_nothing_of_a_job_outlives_it(run: Run) -> None:
 
 
 def test_out_of_time_the_best_weights_so_far_are_scored(run: Run) -> None:
-    slow = training("import time").training.replace("epochs=1", "epochs=100000")
-    directory, result = run(PIPELINE.with_code("training", slow), train_seconds=3)
+    directory, result = run(ENDLESS, train_seconds=2)
     assert result.ok, result.fault
     assert result.cut
     assert isinstance(artifacts.probabilities(directory, "test", 20, 2), np.ndarray)
 
 
+WAITS_FOR_MORE_TIME = """
+import time
+
+import torch
+
+
+def train(model, loaders, info, log):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for epoch in log.epochs(6, model=model, optimizer=optimizer):
+        for images, targets in loaders.train:
+            soft_cross_entropy(model(images), targets).backward()
+            optimizer.step()
+        log.keep(model)
+        log(epoch, train_loss=0.5)
+        while epoch == 3 and log.time_left() < 1.6 * info.seconds:
+            time.sleep(0.05)
+            log(epoch, train_loss=0.5)
+    return model
+"""
+
+
+def test_a_training_that_was_cut_goes_on_with_more_time(run: Run) -> None:
+    pipeline = PIPELINE.with_code("training", WAITS_FOR_MORE_TIME)
+    directory, first = run(pipeline, train_seconds=2)
+    curve = artifacts.curve(directory)
+    assert (first.cut, curve[-1].epoch, artifacts.planned_epochs(curve)) == (True, 3, 6)
+    job.go_on(directory)
+    _, second = run(pipeline, train_seconds=2)
+    assert (second.ok, second.cut, artifacts.curve(directory)[-1].epoch) == (True, False, 6), second.fault
+    assert job.times_cut(directory) == 1
+
+
 def test_a_killed_supervisor_takes_the_training_with_it_and_the_job_begins_anew(run: Run, run_dir: Path) -> None:
-    directory, _ = run(ENDLESS, wait=False, train_seconds=6)
+    directory, _ = run(ENDLESS, wait=False, train_seconds=3)
     until(directory, "running", "train")
     supervisor = int((run_dir / "supervisor" / "supervisor.lock").read_text())
     children = psutil.Process(supervisor).children(recursive=True)
@@ -220,7 +257,7 @@ def test_what_is_too_fast_for_the_watch_the_kernel_refuses(
 
 
 def test_a_driver_that_stops_leaves_the_job_running(run: Run) -> None:
-    directory, _ = run(ENDLESS, wait=False, train_seconds=5)
+    directory, _ = run(ENDLESS, wait=False, train_seconds=3)
     with pytest.raises(RunStopped):
         job.wait(directory, stop=lambda: job.status(directory).step == "train")
     assert job.status(directory).state == "running"

@@ -1,6 +1,8 @@
 # ruff: noqa: TID251 - the toolbox runs on torch
 """The toolbox and the loaders: what is frozen stays, what is weighed weighs, and every image comes once."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
@@ -8,8 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sandbox.script import toolbox
+from sandbox.script.allowance import Allowance
 from sandbox.script.info import Transforms, WeightsMissing
 from sandbox.script.loaders import make_loaders
+from sandbox.script.logbook import Log
 from tests.sandbox.images import info, pictures
 
 
@@ -140,3 +144,24 @@ def test_a_class_weight_does_not_give_the_images_of_a_common_class_away(rare: in
 
     optimizer.step(cost)
     assert logits.softmax(1)[0, 0].item() == pytest.approx(1 - smoothing / 2, abs=1e-3)
+
+
+@pytest.mark.parametrize("part", ["whole", "inside"])
+@pytest.mark.parametrize("compiled", [(True, False), (False, True), (True, True)])
+def test_weights_of_a_compiled_model_are_those_of_the_plain_one(
+    tmp_path: Path, part: str, compiled: tuple[bool, bool]
+) -> None:
+    def model(*, wrapped: bool) -> torch.nn.Module:
+        body = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+        if not wrapped:
+            return torch.nn.Sequential(body, torch.nn.Linear(4, 2))
+        if part == "inside":
+            return torch.nn.Sequential(torch.compile(body), torch.nn.Linear(4, 2))  # type: ignore[arg-type]
+        return torch.compile(torch.nn.Sequential(body, torch.nn.Linear(4, 2)))  # type: ignore[return-value]
+
+    saved, loaded = (model(wrapped=one) for one in compiled)
+    log = Log(tmp_path, {}, Allowance())
+    log.keep(saved)
+    log.load_kept(loaded)
+    both = zip(saved.state_dict().values(), loaded.state_dict().values(), strict=True)
+    assert all(torch.equal(ours, theirs) for ours, theirs in both)

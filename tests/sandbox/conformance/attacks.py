@@ -34,8 +34,14 @@ def attack(function: Attack) -> Attack:
     return function
 
 
+RUN: set[str] = set()
+
+
 def run_all(bait_file: str, names: list[str] | None = None) -> None:
-    """Every attack in a process of its own, at most 20 seconds each."""
+    """Every attack in a process of its own, at most 20 seconds each; once in a step, which may run a training more than once."""
+    if bait_file in RUN:
+        return
+    RUN.add(bait_file)
     bait = json.loads(Path(bait_file).read_text())
     for name, function in ATTACKS.items():
         if names and name not in names:
