@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import queue
+import signal
 import socket
 import struct
 import subprocess
@@ -116,11 +117,16 @@ class _Process:
     log: IO[bytes]
 
     def end(self) -> None:
-        """It ends by itself once nobody speaks with it; one that does not is ended."""
+        """It ends by itself once nobody speaks with it; one that does not is ended, with its group.
+
+        bubblewrap that is ended while it still sets up leaves a child, which would wait for it for ever.
+        """
         self.channel.close()
         self.process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(END_SECONDS)
+        with suppress(ProcessLookupError):  # it may lead no group
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
         self.log.close()

@@ -18,7 +18,7 @@ import psutil
 
 from sandbox.environment import environment
 from sandbox.isolation import cgroup, landlock, paths
-from sandbox.isolation.launch import Place, launch, threads
+from sandbox.isolation.launch import Place, end, launch, threads
 from sandbox.isolation.removal import remove
 from sandbox.output import Log
 from sandbox.room import STEPS, Usage, new_directory, usage
@@ -332,12 +332,12 @@ class Zygote:
             cgroup.kill(self._group)
         if self._process:
             if self._access and self._access.tier == "bwrap":
-                self._process.kill()
+                end(self._process)
             else:
                 self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(END_SECONDS)
-            self._process.kill()
+            end(self._process)
             self._process.wait()
             self.end_step()
         if self._channel:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -84,6 +85,14 @@ def launch(
     with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
         pipe.write(json.dumps(orders).encode())
     return process
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a program that `launch` has started, with its group: bubblewrap that is killed while it still sets up leaves
+    a child, which would wait for it for ever."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
 
 
 def threads(limits: Limits) -> int:

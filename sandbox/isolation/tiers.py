@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from sandbox.isolation import bwrap, landlock
-from sandbox.isolation.launch import Place, launch
+from sandbox.isolation.launch import Place, end, launch
 from sandbox.isolation.own_folder import own_folder
 from schema.errors import SettingsError
 from schema.job import Access, Card, Limits
@@ -166,7 +166,7 @@ def ask(access: Access, place: Place, program: list[str], env: dict[str, str], s
         except (TimeoutError, subprocess.TimeoutExpired):
             answer = b""
         finally:
-            process.kill()
+            end(process)
             process.wait()
         log.seek(0)
         words = log.read().decode(errors="replace").strip().split("\n")[-1][-200:]

@@ -201,6 +201,35 @@ def test_a_file_that_does_not_fit_into_memory_costs_no_other(tmp_path: Path) -> 
     assert reasons == ["read", "needs more memory to decode than there is", "read"]
 
 
+def test_what_has_begun_with_a_decoder_ends_with_it(tmp_path: Path) -> None:
+    """As bubblewrap does that is ended while it sets up: its child waits for it for ever."""
+    note = tmp_path / "pid"
+    program = textwrap.dedent(f"""
+        import os, signal, time
+        if os.fork() == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            open({str(note)!r}, "w").write(str(os.getpid()))
+            time.sleep(600)
+        while not os.path.exists({str(note)!r}):
+            time.sleep(0.01)
+        from dataset.decoding_process import main
+        main()
+    """)
+    begin = f"import os, sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv[1:] = ['{MEMORY}']\n"
+
+    def start(channel: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", f"import os; os.dup2({channel}, 3)\n{begin}{program}"]
+        return subprocess.Popen(command, pass_fds=[channel], stderr=log, start_new_session=True)
+
+    with Decoders(start) as found:
+        assert [told(one) for one in found.headers(pictures(tmp_path, 1))] == ["read"]
+        left = psutil.Process(int(note.read_text()))
+    deadline = time.monotonic() + 30
+    while left.is_running() and left.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_what_the_interpreter_itself_holds_does_not_count(tmp_path: Path) -> None:
     held = "import mmap; held = mmap.mmap(-1, 300 * 2**20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS); "
     with decoding(held + "from dataset.decoding_process import main; main()", memory=100 * 2**20) as found:
