@@ -46,7 +46,7 @@ def _headline(run: RunRow, ledger: list[LedgerRow]) -> str:
         f"Written by: {markdown_text(run.settings.model, NAME)}. Sandbox: {run.sandbox}. "
         f"Ended because {markdown_text(run.reason, SENTENCE)}.",
         "",
-        f"| pipeline | {_heads(run)} |",
+        f"| pipeline, its first training | {_heads(run)} |",
         "|---|---|---|",
         _final_row("first", run.first),
         _final_row("winner", run.best),

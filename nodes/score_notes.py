@@ -106,8 +106,13 @@ def claim(run: RunRow) -> str:
     )
     told = f"{difference_text(found.metric, found.delta)} [{low}, {high}] (95 %, p = {found.p_value:.2g})"
     verdict = "supported" if found.p_value < SUPPORTED and found.delta > 0 else "not supported"
+    trainings = (
+        f", means over {found.seeds} and {found.incumbent_seeds} trainings"
+        if found.seeds + found.incumbent_seeds > 2
+        else ""
+    )
     return (
-        f"Winner over first pipeline on the same {found.n:,} {images}: {told}. "
+        f"Winner over first pipeline on the same {found.n:,} {images}{trainings}: {told}. "
         f"The improvement is {verdict} by these images."
     )
 

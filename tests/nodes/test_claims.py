@@ -125,7 +125,7 @@ def over(delta: float, p_value: float) -> Comparison:
 def test_the_difference_on_the_sealed_images_is_supported_or_not(delta: float, p_value: float, verdict: str) -> None:
     told = claim(ended(1, over(delta, p_value)))
     assert f"{100 * delta:+.2f} points [{100 * delta - 1.96:+.2f} points" in told
-    assert "on the same 100 test images" in told
+    assert "on the same 100 test images:" in told
     assert f"The improvement is {verdict} by these images." in told
 
 
