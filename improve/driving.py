@@ -7,7 +7,7 @@ import typer
 
 from improve.app import AsJson, RunName, app, open_store
 from improve.run_settings import queue_fields, seconds_of, settings_of, use_env_file
-from improve.terminal import open_console, say, say_json
+from improve.terminal import open_console, say, say_json, say_wrapped
 from schema.errors import ImproveError
 from schema.text import one_line
 
@@ -240,9 +240,10 @@ def _conclude(name: str, *, as_json: bool) -> None:
         say_json(in_json(name, store))
         return
     if sys.stdout.isatty():
-        open_console().print(ledger_table(name, store))
+        console = open_console()
+        console.print(ledger_table(name, store, console.width))
     told = [what_happened(row, store.ledger(name)), claim(row), *score_notes(row)]
     for note in filter(None, told):
-        say(note)
-    say(f"use it: improve predict {name} IMAGE...   take it home: improve export {name} --to DIR")
+        say_wrapped(note)
+    say_wrapped(f"use it: improve predict {name} IMAGE...   take it home: improve export {name} --to DIR")
     say(final_line(row))

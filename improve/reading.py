@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from improve.app import AsJson, RunName, app, open_store
-from improve.terminal import open_console, say, say_json
+from improve.terminal import open_console, say, say_json, say_wrapped
 from schema.errors import ImproveError, InputError
 from schema.text import one_line
 
@@ -87,14 +87,15 @@ def show(
     say(f"run {name}: {facts['status']}{reason} · sandbox {row.sandbox}")
     for line in summary_lines(row.profile) if row.profile else []:
         say(line)
-    open_console(wide=True).print(ledger_table(name, store))
+    console = open_console(wide=True)
+    console.print(ledger_table(name, store, console.width))
     for line in described(row.environment) if row.environment else []:
         say(line)
     for label in ("script", "weights", "report"):
         say(f"{label}: {facts['paths'][label] or 'not yet'}")
     told = [*class_lines(row), *score_notes(row), what_happened(row, store.ledger(name)), claim(row)]
     for line in filter(None, told):
-        say(line)
+        say_wrapped(line)
     say(final_line(row))
 
 

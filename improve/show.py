@@ -176,35 +176,44 @@ def final_line(row: RunRow) -> str:
     return f"test {metric}{lower} {test.value:.4f} (n={test.n}{guess}) · validation {validation.value:.4f} · run {row.name}"
 
 
-def ledger_table(name: str, store: Store) -> Table:
+# The columns of the table of changes, the ones that a narrow screen can do without last.
+WIDE = 130  # columns of a screen that holds all of them
+
+
+def ledger_table(name: str, store: Store, width: int = WIDE) -> Table:
+    """The changes of a run, for a screen of so many columns: a narrow one gets fewer, so that no word is broken."""
     table = Table(title=None, box=None, pad_edge=False)
-    for column in (
+    left = {"component", "change", "verdict"}
+    every = (
         "#",
         "component",
         "change",
         "verdict",
         "validation",
-        "against",
+        "incumbent's",
         "difference",
         "expected gain [95 %]",
         "tries",
         "s",
-    ):
+    )
+    shown = every if width >= WIDE else ("#", "component", "change", "verdict", "validation", "incumbent's")
+    for column in shown:
         table.add_column(
-            column, overflow="fold", justify="left" if column in {"component", "change", "verdict"} else "right"
+            column, overflow="fold", justify="left" if column in left else "right", no_wrap=column != "change"
         )
     for row in store.ledger(name):
         interval = "" if row.expected is None else f"{row.expected:+.4f} [{row.low:+.4f}, {row.high:+.4f}]"
-        table.add_row(
-            str(row.iteration),
-            row.component,
-            one_line(row.move, 200),
-            verdict_text(row),
-            "" if row.validation is None else f"{row.validation:.4f}",
-            "" if row.against is None else f"{row.against:.4f}",
-            "" if row.delta is None else f"{row.delta:+.4f}",
-            interval,
-            str(row.attempts),
-            f"{row.seconds:.0f}",
-        )
+        cells = {
+            "#": str(row.iteration),
+            "component": row.component,
+            "change": one_line(row.move, 200),
+            "verdict": verdict_text(row),
+            "validation": "" if row.validation is None else f"{row.validation:.4f}",
+            "incumbent's": "" if row.against is None else f"{row.against:.4f}",
+            "difference": "" if row.delta is None else f"{row.delta:+.4f}",
+            "expected gain [95 %]": interval,
+            "tries": str(row.attempts),
+            "s": f"{row.seconds:.0f}",
+        }
+        table.add_row(*(cells[column] for column in shown))
     return table

@@ -1,6 +1,9 @@
 """The one way to a terminal: what others wrote (names, models, generated code) is shown, and not obeyed."""
 
 import json
+import shutil
+import sys
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -19,6 +22,15 @@ def say(text: str, *, err: bool = False) -> None:
     A name in them is the writer's to put on one line: `schema.text.one_line`.
     """
     typer.echo(plain(readable(text)), err=err)  # noqa: TID251 - here alone
+
+
+def say_wrapped(text: str) -> None:
+    """Print a sentence on standard output, at a terminal with its lines broken between words."""
+    if not sys.stdout.isatty():
+        say(text)
+        return
+    width = shutil.get_terminal_size().columns
+    say("\n".join(textwrap.wrap(plain(readable(text)), width, break_long_words=False, break_on_hyphens=False) or [""]))
 
 
 def say_json(value: Any, *, indent: int | None = None) -> None:

@@ -147,13 +147,20 @@ def _gains(run: RunRow, ledger: list[LedgerRow]) -> str:
         share = sum(shares.get(row.iteration, 0.0) for row in rows)
         part = f"{100 * share:.0f} % ({difference_text(found.metric, share * found.delta)})" if found and share else ""
         lines.append(f"| {component} | {len(rows)} | {sum(row.verdict == 'accepted' for row in rows)} | {part} |")
+    if found and found.delta <= 0:
+        lines += ["", "The sealed images show no gain that could be shared out."]
+    elif found and shares:
+        lines += [
+            "",
+            f"The gain is the winner's difference to the first pipeline on the sealed images: {difference_text(found.metric, found.delta)} (see the top for how sure that is).",
+        ]
     return "\n".join(lines)
 
 
 def _costs(run: RunRow, totals: Totals) -> str:
     return (
         f"## Cost\n\n{totals.seconds / 60:.1f} minutes, of which {totals.training_seconds / 60:.1f} in training; "
-        f"{totals.jobs} jobs; {totals.tokens:,} tokens{_money(totals)}. Seed {run.settings.seed}."
+        f"{totals.jobs} {'job' if totals.jobs == 1 else 'jobs'}; {totals.tokens:,} tokens{_money(totals)}. Seed {run.settings.seed}."
     )
 
 

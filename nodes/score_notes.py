@@ -105,16 +105,20 @@ def claim(run: RunRow) -> str:
         difference_text(found.metric, found.delta + side * NORMAL_95 * found.standard_error) for side in (-1, 1)
     )
     told = f"{difference_text(found.metric, found.delta)} [{low}, {high}] (95 %, p = {found.p_value:.2g})"
-    verdict = "supported" if found.p_value < SUPPORTED and found.delta > 0 else "not supported"
+    if found.delta <= 0:
+        verdict = "These images, which decided nothing, show no improvement."
+    elif found.p_value < SUPPORTED:
+        verdict = "The improvement is supported by these images."
+    else:
+        verdict = "That may be chance: the improvement is not supported by these images."
+    if run.settings.select_on == "test":
+        verdict = verdict.replace(", which decided nothing,", "")
     trainings = (
         f", means over {found.seeds} and {found.incumbent_seeds} trainings"
         if found.seeds + found.incumbent_seeds > 2
         else ""
     )
-    return (
-        f"Winner over first pipeline on the same {found.n:,} {images}{trainings}: {told}. "
-        f"The improvement is {verdict} by these images."
-    )
+    return f"Winner over first pipeline on the same {found.n:,} {images}{trainings}: {told}. {verdict}"
 
 
 def difference_text(metric: Metric, value: float) -> str:

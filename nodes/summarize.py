@@ -180,7 +180,7 @@ def reason_to_end(state: State, store: Store, best: Score | None) -> str | None:
     if settings.strategy == "zero-shot":
         return "zero-shot: one training, no refinement"
     if tried(state, store) >= settings.iterations:
-        return f"all {settings.iterations} iterations done"
+        return "the one iteration is done" if settings.iterations == 1 else f"all {settings.iterations} iterations done"
     if settings.target is not None and _reached(best.value, settings.target, settings.metric):
         return f"the target of {settings.target} is reached"
     if is_too_busy(state, store):

@@ -120,13 +120,17 @@ def over(delta: float, p_value: float) -> Comparison:
 
 @pytest.mark.parametrize(
     ("delta", "p_value", "verdict"),
-    [(0.03, 0.003, "supported"), (0.01, 0.3, "not supported"), (-0.03, 0.003, "not supported")],
+    [
+        (0.03, 0.003, "The improvement is supported by these images."),
+        (0.01, 0.3, "That may be chance: the improvement is not supported by these images."),
+        (-0.03, 0.003, "These images, which decided nothing, show no improvement."),
+    ],
 )
 def test_the_difference_on_the_sealed_images_is_supported_or_not(delta: float, p_value: float, verdict: str) -> None:
     told = claim(ended(1, over(delta, p_value)))
     assert f"{100 * delta:+.2f} points [{100 * delta - 1.96:+.2f} points" in told
     assert "on the same 100 test images:" in told
-    assert f"The improvement is {verdict} by these images." in told
+    assert told.endswith(verdict)
 
 
 def test_the_first_pipeline_claims_nothing() -> None:
