@@ -167,6 +167,14 @@ def test_out_of_time_the_best_weights_so_far_are_scored(run: Run) -> None:
     assert isinstance(artifacts.probabilities(directory, "test", 20, 2), np.ndarray)
 
 
+def test_a_training_is_not_cut_because_it_says_so(run: Run) -> None:
+    """Who is compared with it would get as few epochs as it says it had."""
+    lie = 'out = log._metrics\nclass Lie(type(log)):\n    def keep(self, model):\n        super().keep(model)\n        out.open(\'a\').write(\'{"epoch": 1, "seconds": 0.1}\\n{"cut": true}\')\nlog.__class__ = Lie'
+    directory, result = run(training(lie))
+    assert b'{"cut": true}' in (directory / "work" / "metrics.jsonl").read_bytes()
+    assert (result.ok, result.cut) == (True, False), result.fault
+
+
 WAITS_FOR_MORE_TIME = """
 import time
 
