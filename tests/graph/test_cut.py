@@ -12,31 +12,10 @@ from nodes import sandbox
 from nodes.services import Services
 from schema.events import Event, Settled
 from schema.settings import Settings
-from tests.scripted import PIPELINE, TRAINING, ScriptedTeam, image_folder
+from tests.scripted import PIPELINE, TRAINING, WAITING, ScriptedTeam, image_folder
 
-# Six epochs, of which it is slow to begin the third: slower than its first steps have shown.
-SLOW = """
-import time
-
-import torch
-
-
-def train(model, loaders, info, log):
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    for epoch in log.epochs(6, model=model, optimizer=optimizer):
-        for images, targets in loaders.train:
-            soft_cross_entropy(model(images), targets).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        log.keep(model)
-        log(epoch, train_loss=0.5)
-        while epoch == 2 and log.time_left() < PATIENCE * info.seconds:
-            time.sleep(0.05)
-            log(epoch, train_loss=0.5)
-    return model
-"""
-NEVER = SLOW.replace("PATIENCE", "1e9 if info.seconds < 1000 else 0")
-ONCE_MORE = SLOW.replace("PATIENCE", "2.0")  # the second time it has 3 times its seconds
+NEVER = WAITING.replace("SHARE", "1e9 if info.seconds < 1000 else 0")
+ONCE_MORE = WAITING.replace("SHARE", "2.0")  # the second time it has 3 times its seconds
 BETTER = TRAINING.replace("epochs=1", "epochs=8")
 
 

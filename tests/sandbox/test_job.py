@@ -17,7 +17,7 @@ from schema.errors import JobsUnavailable, RunStopped
 from schema.job import JobResult
 from schema.pipeline import Pipeline
 from tests.sandbox.jobs import ENDLESS, GB, lay_out_data, spec, training, until
-from tests.scripted import MODEL, PIPELINE, TRAINING
+from tests.scripted import MODEL, PIPELINE, TRAINING, WAITING
 
 GROUPS = pytest.mark.skipif(cgroup.home() is None, reason="no control group (cgroup v2) can be made here")
 KERNEL = pytest.mark.skipif(
@@ -175,32 +175,11 @@ def test_a_training_is_not_cut_because_it_says_so(run: Run) -> None:
     assert (result.ok, result.cut) == (True, False), result.fault
 
 
-WAITS_FOR_MORE_TIME = """
-import time
-
-import torch
-
-
-def train(model, loaders, info, log):
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    for epoch in log.epochs(6, model=model, optimizer=optimizer):
-        for images, targets in loaders.train:
-            soft_cross_entropy(model(images), targets).backward()
-            optimizer.step()
-        log.keep(model)
-        log(epoch, train_loss=0.5)
-        while epoch == 3 and log.time_left() < 1.6 * info.seconds:
-            time.sleep(0.05)
-            log(epoch, train_loss=0.5)
-    return model
-"""
-
-
 def test_a_training_that_was_cut_goes_on_with_more_time(run: Run) -> None:
-    pipeline = PIPELINE.with_code("training", WAITS_FOR_MORE_TIME)
+    pipeline = PIPELINE.with_code("training", WAITING.replace("SHARE", "1.6"))
     directory, first = run(pipeline, train_seconds=2)
     curve = artifacts.curve(directory)
-    assert (first.cut, curve[-1].epoch, artifacts.planned_epochs(curve)) == (True, 3, 6)
+    assert (first.cut, curve[-1].epoch, artifacts.planned_epochs(curve)) == (True, 2, 6)
     job.go_on(directory)
     _, second = run(pipeline, train_seconds=2)
     assert (second.ok, second.cut, artifacts.curve(directory)[-1].epoch) == (True, False, 6), second.fault
