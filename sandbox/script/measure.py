@@ -1,8 +1,11 @@
 # ruff: noqa: TID251 - runs inside a job
 """How fast this machine trains: a few timed steps decide precision, memory layout and threads, and how many epochs the time buys."""
 
+import shutil
+import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -148,12 +151,13 @@ def training_speed(info: Info, images: torch.Tensor, data: Data, rival: float) -
     torch.set_num_threads(info.threads)
     watch = Stopwatch(info, rival)
     try:
-        loaders = make_loaders(
-            images, data.labels, data.inner, build_transforms(info), info, allowance=watch, limit=MOST_STEPS
-        )
-        model = place(build_model(info), info)
-        with suppress(OutOfTime):
-            train(model, loaders, info, Rehearsal(watch))
+        with _own_directory():
+            loaders = make_loaders(
+                images, data.labels, data.inner, build_transforms(info), info, allowance=watch, limit=MOST_STEPS
+            )
+            model = place(build_model(info), info)
+            with suppress(OutOfTime):
+                train(model, loaders, info, Rehearsal(watch))
         if not all(torch.isfinite(value).all() for value in model.parameters()):
             raise FloatingPointError(f"training steps in {info.precision} make weights that are not finite")
         if not watch.batches:
@@ -165,3 +169,15 @@ def training_speed(info: Info, images: torch.Tensor, data: Data, rival: float) -
         return Speed(error=error)
     finally:
         torch.set_rng_state(state)
+
+
+@contextmanager
+def _own_directory() -> Iterator[None]:
+    """Make an empty directory the current one: a component that makes a file or folder of its own meets none from the rehearsal before."""
+    directory = tempfile.mkdtemp()
+    try:
+        with chdir(directory):
+            yield
+    finally:
+        with suppress(RecursionError):  # folders in folders without end: they go with the job's own directory
+            shutil.rmtree(directory, ignore_errors=True)

@@ -58,7 +58,7 @@ BOMBS = [
     Bomb("closed_work_directory", "import os\nos.chmod('.', 0)", ("", "disk", "PermissionError", "died")),
     Bomb("stack_with_an_endless_number", "import os\nos.unlink('stack.txt')\nopen('stack.txt', 'w').write('File \"pipeline.py\", line ' + '9' * 6000 + ' in f')\nwhile True:\n    pass", ("time",), TIME),
     Bomb("directories_without_end", "import os, time\nfor i in range(20000):\n    os.mkdir('d')\n    os.chdir('d')\ntime.sleep(3)", ("", "disk")),
-    Bomb("deep_directories_in_tmp", "import os\nhere = os.getcwd()\nos.chdir(os.environ['TMPDIR'])\nfor i in range(995):\n    os.mkdir('d')\n    os.chdir('d')\nos.chdir(here)", ("", "disk")),
+    Bomb("deep_directories_in_tmp", "import os\nhere = os.getcwd()\nos.chdir(os.environ['TMPDIR'])\nfor i in range(995):\n    os.makedirs('d', exist_ok=True)\n    os.chdir('d')\nos.chdir(here)", ("", "disk")),
     Bomb("a_job_after_it", "pass", ("",)),
 ]  # fmt: skip
 
@@ -106,8 +106,9 @@ import os, tempfile
 with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile() as file:
     open(folder + '/a', 'w').write('x')
     file.write(b'x')
-assert os.path.expanduser('~') == os.getcwd()
+open(os.path.expanduser('~/a file'), 'w').write('x')
 """,
+    "a_folder_of_its_own": "import os\nos.mkdir('notes')\nopen('notes/first.txt', 'x').close()",
     "copies_of_files": """
 import shutil
 open('one', 'w').write('x')
