@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.arrays import IMAGES, labels_file, write_arrays
+from dataset.arrays import IMAGES, INNER, labels_file, write_arrays
 from dataset.decoders import Decoders
 from dataset.file_lock import locked
 from dataset.listing import Listing
@@ -22,7 +22,7 @@ from dataset.survey import Progress, Survey, survey
 from schema.dataset import DatasetProfile, ImageSizes, Split
 from schema.errors import HomeError
 
-VERSION = 6  # of the layout on disk: a new one makes new keys
+VERSION = 7  # of the layout on disk: a new one makes new keys
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 MOST_SET_ASIDE = 200  # in the profile; the list of images has all
 
@@ -91,12 +91,19 @@ def load_labels(profile: DatasetProfile, split: Split) -> np.ndarray:
     return np.asarray(np.load(Path(profile.directory) / labels_file(split)))
 
 
+def load_inner_labels(profile: DatasetProfile) -> np.ndarray:
+    """int64 [inner validation images], in the order of their array."""
+    folder = Path(profile.directory) / "train"
+    return np.asarray(np.load(folder / "labels.npy")[np.load(folder / "inner.npy")])
+
+
 def is_whole(folder: Path) -> bool:
     """The profile is written last; a missing or short array means damage."""
     try:
         profile = DatasetProfile.model_validate_json((folder / "profile.json").read_bytes())
         image = profile.channels * profile.height * profile.width
         labels = all((folder / labels_file(split)).exists() for split in ("validation", "test"))
+        labels = labels and (folder / INNER).exists()
         return labels and all(
             (folder / IMAGES[split]).stat().st_size >= profile.size(split) * image for split in SPLITS
         )
@@ -155,6 +162,7 @@ def _write(  # noqa: PLR0917 - everything comes together
         directory=str(folder),
         classes=list(plan.classes),
         counts={split: found.tolist() for split, found in counts.items()},
+        inner=int(np.count_nonzero(plan.inner)),
         given_splits=[split for split in SPLITS if any(sample.split == split for sample in read.samples)],
         channels=1 if shape[0] == 1 else 3,
         height=shape[1],

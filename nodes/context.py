@@ -84,12 +84,14 @@ def job_spec(
     settings: Settings, hardware: Hardware, profile: DatasetProfile, weights: Pretrained, own: dict[str, Any]
 ) -> JobSpec:
     """A job of this run: what all of them are given, and what is this one's `own`."""
-    data = Path(profile.directory)
+    data, splits = Path(profile.directory), ("validation", "test", "inner")
     on_gpu = hardware.device == "cuda"
     together = settings.jobs_per_gpu if on_gpu else settings.jobs_per_cpu
     shared = {
         "data": str(data / "train"),
-        "heldout": {split: str(data / "heldout" / f"{split}.npy") for split in ("validation", "test")},
+        "heldout": {
+            split: str(array) for split in splits if (array := data / "heldout" / f"{split}.npy").exists()
+        },  # a set that an earlier version prepared has no `inner`
         "weights": weights.files,
         "cached": weights.cached,
         "device": hardware.device,

@@ -7,7 +7,7 @@ from typing import Any
 
 from checkpoints.home import home
 from checkpoints.store import Store
-from dataset.prepare import load_labels
+from dataset.prepare import load_inner_labels, load_labels
 from nodes.assemble import script_of
 from nodes.context import (
     candidate_of,
@@ -32,6 +32,7 @@ from schema.events import NodeEntered
 from schema.job import JobResult, JobSpec, Plan
 from schema.pipeline import Fault, Pipeline
 from schema.pretrained import Pretrained
+from schema.score import Score
 from schema.state import State
 from schema.team import Hardware, TrainingEvidence
 
@@ -101,7 +102,18 @@ def evidence_of(state: State, services: Services) -> TrainingEvidence:
         planned=artifacts.planned_epochs(curve),
         plan=artifacts.plan(directory),
         score=scored,
+        inner=_inner_score(directory, state, store),
     )
+
+
+def _inner_score(directory: Path, state: State, store: Store) -> Score | None:
+    """None where the job left no usable answers to the inner validation images."""
+    profile = profile_of(state, store)
+    labels = load_inner_labels(profile)
+    answers = artifacts.probabilities(directory, "inner", len(labels), profile.num_classes)
+    if isinstance(answers, Fault):
+        return None
+    return score(settings_of(state).metric, answers, labels, profile.classes)
 
 
 def _train_incumbent(seed: int, state: State, services: Services) -> float:

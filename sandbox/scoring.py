@@ -34,6 +34,7 @@ def score(
         low=min(low, value),
         high=max(high, value),
         accuracy=hits / n,
+        counts=np.bincount(truth, minlength=len(classes)).tolist(),
         per_class=_recalls(truth, chosen, len(classes)),
         confusions=_confusions(truth, chosen, classes),
     )

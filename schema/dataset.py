@@ -67,6 +67,7 @@ class DatasetProfile(Record):
     directory: str
     classes: list[str]
     counts: dict[Split, list[int]] = Field(description="Images per class, in the order of `classes`")
+    inner: int = Field(default=0, description="Of the training images, those of the inner validation; 0: not recorded")
     given_splits: list[Split] = Field(description="Splits that the person gave; the others were carved")
     channels: Literal[1, 3]
     height: int = Field(description="Stored height in pixels")

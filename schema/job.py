@@ -78,7 +78,9 @@ class JobSpec(Record):
     pipeline: str = Field(description="Source text of the assembled script")
     fingerprint: str = Field(default="", description="Of its three components: what is asked for under this name")
     data: str = Field(description="Directory with the training arrays (read-only)")
-    heldout: dict[str, str] = Field(description="`validation` and `test` -> array of unlabelled images (read-only)")
+    heldout: dict[str, str] = Field(
+        description="`validation`, `test` and `inner` -> array of unlabelled images (read-only)"
+    )
     weights: dict[str, str] = Field(default_factory=dict, description="timm name -> safetensors file (read-only)")
     cached: dict[str, str] = Field(
         default_factory=dict,

@@ -23,6 +23,7 @@ class Score(Record):
     low: float = Field(description="95 % interval: Wilson for accuracy, bootstrap for the others")
     high: float
     accuracy: float
+    counts: list[int] = Field(default=[], description="Images per class")
     per_class: list[float] = Field(description="Recall per class, in the order of the classes; 0..1")
     confusions: list[Confusion] = Field(description="The ten most frequent mistakes")
 

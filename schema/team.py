@@ -111,7 +111,10 @@ class TrainingEvidence(Record):
     cut: bool = Field(description="It ended at its time limit, before its planned work was done")
     planned: int | None = Field(default=None, description="Epochs that the training set out to run, in its own words")
     plan: Plan | None = None
-    score: Score
+    score: Score = Field(description="On the held-out images that decide")
+    inner: Score | None = Field(
+        default=None, description="On the inner validation images, which decide nothing: what is told of mistakes"
+    )
 
 
 class LedgerRow(Record):

@@ -1,6 +1,5 @@
 """A training in figures, as an expert would look at it: gap, time, what bounded it, where it errs."""
 
-from schema.dataset import DatasetProfile
 from schema.score import Score
 from schema.team import EpochRow, Evidence, TrainingEvidence
 from schema.text import duration, one_line
@@ -40,6 +39,9 @@ def figures(evidence: Evidence) -> str:
         else ""
     )
     lines.append(f"- Time: {duration(own)} of {duration(brief.train_seconds)} planned{late}; {_bound(training)}.")
+    if "gpu_bytes" in last and brief.hardware.gpu_memory_bytes:
+        used, there = last["gpu_bytes"] / 2**30, brief.hardware.gpu_memory_bytes / 2**30
+        lines.append(f"- GPU memory: {used:.1f} of {there:.0f} GB at its peak.")
     if plan := plan_of(training):
         of = f" of {training.planned}" if training.planned else ""
         lines.append(f"- It ran {epochs_of(training)}{of} epochs; measured before the training: {plan}.")
@@ -97,11 +99,10 @@ def curve_table(curve: list[EpochRow]) -> str:
     return "\n".join(lines) + (f"\n({left_out} epochs between these are left out.)" if left_out > 0 else "")
 
 
-def mistakes(score: Score, profile: DatasetProfile) -> str:
-    counts = profile.counts["validation"]
+def mistakes(score: Score, classes: list[str]) -> str:
     recalls = sorted(
         (recall, name, count)
-        for recall, name, count in zip(score.per_class, profile.classes, counts, strict=True)
+        for recall, name, count in zip(score.per_class, classes, score.counts, strict=True)
         if count
     )
     worst = "; ".join(f"{one_line(name, 40)!r} {recall:.3f} of {count}" for recall, name, count in recalls[:CLASSES])

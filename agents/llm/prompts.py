@@ -73,8 +73,9 @@ def analyse_prompt(evidence: Evidence) -> list[BaseMessage]:
         pipeline={component: evidence.pipeline.code(component) for component in COMPONENTS},
         figures=figures(evidence),
         curve=curve_table(training.curve),
-        n=training.score.n,
-        mistakes=mistakes(training.score, brief.profile),
+        n=training.inner.n if training.inner else 0,
+        mistakes=mistakes(training.inner, brief.profile.classes) if training.inner else "",
+        learned="everything" in evidence.pipeline.training,
         history=history(evidence.ledger),
         undecided=", ".join(map(str, undecided(evidence.ledger))),
         all=brief.strategy == "global",
@@ -114,7 +115,8 @@ def example() -> dict[Component, str]:
 
 def _system(role: Role, brief: Brief) -> SystemMessage:
     """The same for all roles up to its last part, and the same for the whole run: providers cache such a prefix."""
-    return SystemMessage(_team(brief) + _render(f"{role}.md") + _orders(role, brief))
+    pretrained = brief.hub or bool(brief.weights)
+    return SystemMessage(_team(brief) + _render(f"{role}.md", pretrained=pretrained) + _orders(role, brief))
 
 
 def _orders(role: Role, brief: Brief) -> str:
@@ -134,6 +136,8 @@ def _team(brief: Brief) -> str:
         name=profile.name,
         classes=profile.classes,
         train=profile.size("train"),
+        inner=profile.inner,
+        batch_size=words.batch_size(profile),
         validation=profile.size("validation"),
         test=profile.size("test"),
         channels=profile.channels,

@@ -53,6 +53,11 @@ def weights(brief: Brief) -> str:
     return f"{on_disk}. There is no network to fetch others: asking for any other fails."
 
 
+def batch_size(profile: DatasetProfile) -> int:
+    """Return what `loaders.batch_size` is where nothing else is asked for (sandbox/script/loaders.py)."""
+    return max(8, min(128, (profile.size("train") - profile.inner) // 16))
+
+
 def class_table(profile: DatasetProfile) -> str:
     """Names are quoted, cut and counted: they are the person's data."""
     pairs = list(zip(profile.classes, profile.counts["train"], strict=True))[:MOST_CLASSES]

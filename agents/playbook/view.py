@@ -28,7 +28,7 @@ class View:
     size: int  # training images
     side: int  # shorter side of the images as the model sees them
     worst_recall: float
-    confused: float  # share of the validation mistakes between the three most confused pairs of classes
+    confused: float  # share of the mistakes on inner validation images between the three most confused pairs of classes
     noise: float  # standard deviation of the steps of inner validation accuracy over the last third of the curve
     jumps: float  # share of the epochs after the first in which the training loss rose by a tenth or more
     slow_start: bool  # the first epoch ended near chance
@@ -83,8 +83,8 @@ def view_of(evidence: Evidence) -> View:
         cut=training.cut,
         size=brief.profile.size("train"),
         side=min(size),
-        worst_recall=min(_recalls(evidence), default=1.0),
-        confused=_confused(training.score),
+        worst_recall=min(_recalls(training.inner), default=1.0) if training.inner else 1.0,
+        confused=_confused(training.inner) if training.inner else 0.0,
         noise=pstdev(steps) if len(steps) > 1 else 0.0,
         jumps=sum(after > 1.1 * before for before, after in pairwise(losses)) / max(1, len(losses) - 1),
         slow_start=bool(train) and train[0] < chance + 0.1 * (1 - chance),
@@ -105,7 +105,6 @@ def _confused(score: Score) -> float:
     return max(0.0, (share - even) / (1 - even))
 
 
-def _recalls(evidence: Evidence) -> list[float]:
-    """Of the classes that have held-out images; the others' recall is 0 and says nothing."""
-    counts = evidence.brief.profile.counts["validation"]
-    return [recall for recall, count in zip(evidence.training.score.per_class, counts, strict=True) if count]
+def _recalls(score: Score) -> list[float]:
+    """Of the classes that have images there; the others' recall is 0 and says nothing."""
+    return [recall for recall, count in zip(score.per_class, score.counts, strict=True) if count]

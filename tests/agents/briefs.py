@@ -122,6 +122,7 @@ def make_evidence(
         low=validation_accuracy - 0.05,
         high=validation_accuracy + 0.05,
         accuracy=validation_accuracy,
+        counts=[200 // brief.profile.num_classes] * brief.profile.num_classes,
         per_class=list(recalls or [validation_accuracy] * brief.profile.num_classes),
         confusions=[],
     )
@@ -130,7 +131,7 @@ def make_evidence(
         iteration=1 + max((row.iteration for row in ledger), default=0),
         best_iteration=best,
         pipeline=pipeline,
-        training=TrainingEvidence(curve=curve, seconds=seconds, cut=cut, score=score),
+        training=TrainingEvidence(curve=curve, seconds=seconds, cut=cut, score=score, inner=score),
         ledger=list(ledger),
         seconds_left=seconds_left,
     )

@@ -66,9 +66,17 @@ def evidence(
     ]
     n = len(given.profile.classes)
     score = Score(
-        metric="accuracy", value=inner, n=36, low=0.5, high=1, accuracy=inner, per_class=[0.5] * n, confusions=[]
+        metric="accuracy",
+        value=inner,
+        n=36,
+        low=0.5,
+        high=1,
+        accuracy=inner,
+        counts=[9] * n,
+        per_class=[0.5] * n,
+        confusions=[],
     )
-    training = TrainingEvidence(curve=curve, seconds=30, cut=False, score=score)
+    training = TrainingEvidence(curve=curve, seconds=30, cut=False, score=score, inner=score)
     best = max((row.iteration for row in ledger if row.verdict in {"first", "accepted"}), default=0)
     return Evidence(
         brief=given, iteration=len(ledger) + 1, best_iteration=best, pipeline=pipeline, training=training, ledger=ledger
@@ -267,15 +275,16 @@ def test_two_classes_have_no_most_confused_pairs() -> None:
     task = make_brief(["cat", "dog"])
     found = make_evidence(task, start(task))
     score = found.training.score.model_copy(update={"confusions": [Confusion(truth="cat", predicted="dog", count=40)]})
-    view = view_of(found.model_copy(update={"training": found.training.model_copy(update={"score": score})}))
+    view = view_of(found.model_copy(update={"training": found.training.model_copy(update={"inner": score})}))
     assert view.confused == 0.0
 
 
 def test_a_class_without_held_out_images_has_no_recall_to_speak_of() -> None:
     task = make_brief(["cat", "dog", "cow"])
-    counts = task.profile.counts | {"validation": [20, 20, 0]}
-    task = task.model_copy(update={"profile": task.profile.model_copy(update={"counts": counts})})
-    assert view_of(make_evidence(task, start(task), recalls=[0.9, 0.8, 0.0])).worst_recall == 0.8
+    found = make_evidence(task, start(task), recalls=[0.9, 0.8, 0.0])
+    inner = found.training.score.model_copy(update={"counts": [20, 20, 0]})
+    found = found.model_copy(update={"training": found.training.model_copy(update={"inner": inner})})
+    assert view_of(found).worst_recall == 0.8
 
 
 def test_the_documentation_lists_the_moves_as_they_are() -> None:

@@ -18,7 +18,7 @@ from dataset.decoders import Unreadable
 from dataset.discover import discover
 from dataset.listing import ReadingOptions
 from dataset.manifest import read_files
-from dataset.prepare import load_labels, prepare
+from dataset.prepare import load_inner_labels, load_labels, prepare
 from schema.dataset import DatasetProfile
 from schema.errors import DatasetError
 from tests.dataset.decoding import shared_decoders
@@ -128,6 +128,15 @@ def test_no_held_out_image_is_nearly_a_training_image(tmp_path: Path) -> None:
     for split in ("validation", "test"):
         heldout = np.load(Path(profile.directory) / "heldout" / f"{split}.npy").astype(int)
         assert min(np.abs(train - image).mean((1, 2, 3)).min() for image in heldout) > 5
+
+
+def test_the_inner_validation_images_lie_beside_the_held_out_ones_in_the_order_of_their_labels(tmp_path: Path) -> None:
+    profile = prepared(image_folder(tmp_path / "photos", per_class=40), tmp_path)
+    folder = Path(profile.directory)
+    images, inner = np.load(folder / "train/images.npy"), np.load(folder / "train/inner.npy")
+    assert inner.any()
+    assert np.array_equal(np.load(folder / "heldout/inner.npy"), images[inner])
+    assert np.array_equal(load_inner_labels(profile), np.load(folder / "train/labels.npy")[inner])
 
 
 def test_a_second_run_reuses_the_arrays(tmp_path: Path) -> None:
