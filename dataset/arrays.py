@@ -22,6 +22,7 @@ IMAGES: dict[Split, str] = {
     "test": "heldout/test.npy",
 }
 INNER = "heldout/inner.npy"  # the inner validation images once more: what a pipeline errs on among them is shown to the team
+FOLDS = "private/folds.npz"  # which training images are held out in which further fold, and in which order
 BLOCK = 256  # images that are written at a time, at most
 BLOCK_BYTES = 64 * 2**20
 
@@ -49,7 +50,7 @@ def write_arrays(
         (folder / name).mkdir()
     (folder / "private").chmod(0o700)
     done = 0
-    statistics = _Statistics(shape[0])
+    statistics = Statistics(shape[0])
     for split, part in plan.parts.items():
         samples = [survey.samples[i] for i in part.tolist()]
         with (folder / IMAGES[split]).open("wb") as file:
@@ -70,6 +71,8 @@ def write_arrays(
             np.save(folder / "train/inner.npy", plan.inner)
             np.save(folder / INNER, np.load(folder / IMAGES["train"], mmap_mode="r")[plan.inner])
             os.utime(folder / INNER, (0, 0))
+            if len(plan.folds):
+                np.savez(folder / FOLDS, fold=plan.folds, place=np.argsort(np.argsort(plan.order[part], kind="stable")))
         else:
             os.utime(folder / IMAGES[split], (0, 0))
             np.save(folder / labels_file(split), plan.labels[part])
@@ -102,7 +105,7 @@ def _decoded(samples: list[Sample], shape: Shape, decoders: Decoders) -> Iterato
         yield np.stack([image for _, image in block if isinstance(image, np.ndarray)])
 
 
-class _Statistics:
+class Statistics:
     """Mean and standard deviation per channel of pixels scaled to 0..1, from exact sums: the same however the
     images come in blocks."""
 

@@ -31,6 +31,10 @@ class Plan:
     labels: np.ndarray  # int64 [N]; -1 if its class was left out
     parts: dict[Split, np.ndarray]
     inner: np.ndarray  # bool, parallel to the training part: its inner validation images
+    folds: (
+        np.ndarray
+    )  # int64, parallel to the training part: in which fold each is held out, 0: in none; empty: not folded
+    order: np.ndarray  # uint64 [N], drawn: by it the held-out images lie
     pictures: np.ndarray  # int64 [N], the first image of the same picture
     exact: np.ndarray  # bool [N], whether an earlier image has equal pixels
     duplicates: Duplicates
@@ -73,6 +77,8 @@ def make_plan(listing: Listing, survey: Survey, secret: bytes, *, drop_rare_clas
     _check_parts(parts, groups)
     train = parts["train"]
     inner = splits.carve(labels[train], groups[train], lots[train], splits.INNER_SHARE, splits.INNER_MOST)
+    folded = len(train) <= splits.FOLDED_MOST and "validation" not in given
+    folds = splits.folds(labels[train], groups[train], lots[train]) if folded else np.zeros(0, dtype=np.int64)
     order = _draw_order(secret, survey)
     for split in ("validation", "test"):
         parts[split] = parts[split][np.argsort(order[parts[split]], kind="stable")]
@@ -85,6 +91,8 @@ def make_plan(listing: Listing, survey: Survey, secret: bytes, *, drop_rare_clas
         labels=labels,
         parts=parts,
         inner=inner,
+        folds=folds,
+        order=order,
         pictures=pictures,
         exact=exact,
         duplicates=_count(survey, labels, pictures, exact, len(recurring)),

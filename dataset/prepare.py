@@ -14,6 +14,7 @@ import numpy as np
 from dataset.arrays import IMAGES, INNER, labels_file, write_arrays
 from dataset.decoders import Decoders
 from dataset.file_lock import locked
+from dataset.folds import fold_directory
 from dataset.listing import Listing
 from dataset.manifest import FileRow, file_of, fingerprint, write_files
 from dataset.plan import Plan, make_plan
@@ -83,12 +84,13 @@ def prepare(
     return profile.model_copy(update={"directory": str(folder), "seconds": seconds} | told)
 
 
-def load_labels(profile: DatasetProfile, split: Split) -> np.ndarray:
-    """int64 [images], in the order of the held-out array.
+def load_labels(profile: DatasetProfile, split: Split, fold: int = 0) -> np.ndarray:
+    """int64 [images], in the order of the held-out array; of the validation part also those of a further fold.
 
     Trusted side only.
     """
-    return np.asarray(np.load(Path(profile.directory) / labels_file(split)))
+    folder = fold_directory(profile, fold if split == "validation" else 0)
+    return np.asarray(np.load(folder / labels_file(split)))
 
 
 def load_inner_labels(profile: DatasetProfile) -> np.ndarray:

@@ -10,6 +10,8 @@ VALIDATION_SHARE = 0.2
 VALIDATION_MOST = 5000  # beyond it the standard error gains little and training loses images
 INNER_SHARE = 0.1
 INNER_MOST = 2000
+FOLDS = 5  # the validation part, and as many parts of the training images as make five alike
+FOLDED_MOST = 5_000  # training images: beyond it one part says enough
 SWEEPS = 5  # over the groups, to exchange some
 SMALLEST_CLASS = 5  # fewer images of a class cannot be in training, validation and test and leave two to learn from
 
@@ -39,6 +41,20 @@ def assign(
         parts["validation"], rest = rest[taken], rest[~taken]
     parts["train"] = rest
     return parts
+
+
+def folds(labels: np.ndarray, groups: np.ndarray, lots: np.ndarray) -> np.ndarray:
+    """int64 [N]: in which fold (1 to FOLDS - 1) each training image is held out; 0: in none, since its class has one group only."""
+    found = np.zeros(len(labels), dtype=np.int64)
+    rest = np.arange(len(labels))
+    for fold in range(1, FOLDS):
+        share = 1 / (FOLDS - fold)
+        taken = carve(labels[rest], groups[rest], lots[rest], share) if share < 1 else np.ones(len(rest), dtype=bool)
+        found[rest[taken]] = fold
+        rest = rest[~taken]
+    pairs = np.unique(np.stack([labels, groups]), axis=1)[0]
+    found[np.isin(labels, np.nonzero(np.bincount(pairs) == 1)[0])] = 0
+    return found
 
 
 def carve(

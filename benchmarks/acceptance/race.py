@@ -27,8 +27,10 @@ class Rule:
     luck: bool = True
     blame: float = gains.BLAME
     lowest: float = LOWEST_KEPT
-    back: float | None = (
-        None  # standard errors by which an earlier incumbent has to be believed better to be taken home; None: never
+    # Standard errors by which an earlier incumbent has to be believed better to be taken home; None: never.
+    back: float | None = None
+    folds: int = (
+        1  # k-fold cross-validation: each pipeline is trained so many times, and answers so many times the images
     )
 
 
@@ -51,6 +53,8 @@ RULES = (
     Rule("expected, the last incumbent", "expected", ask=ASK_SHARE),
     Rule("expected, back at once", "expected", ask=ASK_SHARE, back=0.0),
     Rule("expected, back at half an error", "expected", ask=ASK_SHARE, back=0.5),
+    Rule("expected, 3 folds", "expected", back=MARGIN, folds=3),
+    Rule("expected, 5 folds", "expected", back=MARGIN, folds=5),
     Rule("expected", "expected", ask=ASK_SHARE, back=MARGIN),
 )
 SHIPPED = ("better", "paired", "expected")  # as --accept offers them
@@ -81,6 +85,9 @@ class Race:
 
     rule: Rule
     setting: Setting
+    folds: int
+    images: int  # that a pipeline answers: of all folds
+    fold_seeds: Floats  # of the second fold on, standard normal [folds - 1, SEEDS, 1 + T, R]
     difficulty: NDArray[np.float32]
     world: Draw
     error: Floats
@@ -109,10 +116,10 @@ def race(rule: Rule, setting: Setting, difficulty: NDArray[np.float32], world: D
     trainings, runs = world.removed.shape
     state = _begin(rule, setting, difficulty, world, runs)
     for step in range(trainings):
-        live = state.left >= 1
+        live = state.left >= state.folds
         if not live.any():
             break
-        state.left -= live
+        state.left -= live * state.folds
         _try(state, step, live)
         state.early = np.where(state.left >= trainings - EARLY, _true(state), state.early)
     return _outcome(state)
@@ -120,16 +127,21 @@ def race(rule: Rule, setting: Setting, difficulty: NDArray[np.float32], world: D
 
 def _begin(rule: Rule, setting: Setting, difficulty: NDArray[np.float32], world: Draw, runs: int) -> Race:
     names = ("compared", "kept", "useless", "lower", "claims", "false", "covered", "trusty", "seeds", "back", "steps")
+    folds = max(1, min(rule.folds, difficulty.shape[-1] // setting.n))
+    rng = np.random.default_rng([folds, 23])
     state = Race(
         rule=rule,
         setting=setting,
+        folds=folds,
+        images=folds * setting.n,
+        fold_seeds=rng.standard_normal((folds - 1, *world.seeds.shape)),
         difficulty=difficulty,
         world=world,
         error=np.full(runs, 1 - setting.base),
         holder=np.zeros(runs, np.int64),
         right=[],
         repeated=np.zeros(runs, bool),
-        left=np.full(runs, float(len(world.removed))),
+        left=np.full(runs, float(len(world.removed) - (folds - 1))),
         beliefs=gains.start(runs),
         counts={name: np.zeros(runs) for name in names},
         early=np.zeros(runs),
@@ -223,18 +235,21 @@ def _sum(right: list[Bools]) -> NDArray[np.int8]:
 
 
 def _answers(state: Race, seed: int, error: Floats, pipeline: NDArray[np.int64], rows: NDArray[np.int64]) -> Bools:
-    """Which validation images a training answers correctly [len(rows), N]."""
-    effect = state.world.seeds[seed, pipeline[rows], rows]
-    limit = threshold(error[rows], effect, state.setting.seed_share).astype(np.float32)
-    difficulty = state.difficulty[seed, :, :, : state.setting.n]
-    whole = len(rows) == len(error) and pipeline.min() == pipeline.max()  # then a view does, without a copy
-    answers: Bools = (difficulty[pipeline[0]] if whole else difficulty[pipeline[rows], rows]) < limit[:, None]
-    return answers
+    """Which validation images a pipeline answers correctly [len(rows), N], each fold by a training of its own."""
+    n, whole = state.setting.n, len(rows) == len(error) and pipeline.min() == pipeline.max()
+    answers = []
+    for fold in range(state.folds):
+        drawn = state.world.seeds if fold == 0 else state.fold_seeds[fold - 1]
+        limit = threshold(error[rows], drawn[seed, pipeline[rows], rows], state.setting.seed_share).astype(np.float32)
+        difficulty = state.difficulty[seed, :, :, fold * n : (fold + 1) * n]
+        # For all runs at once a view does, without a copy.
+        answers.append((difficulty[pipeline[0]] if whole else difficulty[pipeline[rows], rows]) < limit[:, None])
+    return answers[0] if state.folds == 1 else np.concatenate(answers, axis=1)
 
 
 def _measure(state: Race, ours: NDArray[np.generic], theirs: NDArray[np.generic], seeds: int) -> Measured:
     """What `sandbox.acceptance.compare` computes for accuracy, for all runs at once."""
-    n, level = state.setting.n, 1 - np.count_nonzero(state.right[0], axis=1) / state.setting.n
+    n, level = state.images, 1 - np.count_nonzero(state.right[0], axis=1) / state.images
     if seeds == 1:
         discordant = np.count_nonzero(ours != theirs, axis=1).astype(float)
         delta = (np.count_nonzero(ours, axis=1) - np.count_nonzero(theirs, axis=1)) / n
@@ -245,7 +260,7 @@ def _measure(state: Race, ours: NDArray[np.generic], theirs: NDArray[np.generic]
         squares = np.square(difference, dtype=np.int16).sum(axis=1) / seeds**2
         discordant = np.zeros(len(delta))
     images = (squares + 1) / n**2 - delta**2 / n
-    error = np.sqrt(images + 2 / seeds * (SEED_SHARE * np.maximum(level, 1 / n)) ** 2)
+    error = np.sqrt(images + 2 / seeds / state.folds * (SEED_SHARE * np.maximum(level, 1 / n)) ** 2)
     headroom = np.maximum(level, error)
     exact = 2 * bdtr(np.rint((discordant - np.abs(delta) * n) / 2), np.maximum(discordant, 1).astype(int), 0.5)
     p_value = np.maximum(2 * ndtr(-np.abs(delta) / error), np.where(discordant > 0, np.minimum(exact, 1), 0))

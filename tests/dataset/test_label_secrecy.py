@@ -139,6 +139,7 @@ def test_what_a_job_is_shown_of_the_data_has_no_date_and_no_name_of_an_image(arr
         "train/dataset.json",
         "heldout/validation.npy",
         "heldout/test.npy",
+        "heldout/inner.npy",
     }
     assert {file.stat().st_mtime for file in (folder / "heldout").iterdir()} == {0.0}
     assert (folder / "private").stat().st_mode & 0o077 == 0
