@@ -72,7 +72,9 @@ def write_arrays(
             np.save(folder / INNER, np.load(folder / IMAGES["train"], mmap_mode="r")[plan.inner])
             os.utime(folder / INNER, (0, 0))
             if len(plan.folds):
-                np.savez(folder / FOLDS, fold=plan.folds, place=np.argsort(np.argsort(plan.order[part], kind="stable")))
+                place = np.argsort(np.argsort(plan.order[part], kind="stable"))
+                inner = {f"inner_{fold}": mask for fold, mask in enumerate(plan.fold_inner, start=1)}
+                np.savez(folder / FOLDS, fold=plan.folds, place=place, **inner)
         else:
             os.utime(folder / IMAGES[split], (0, 0))
             np.save(folder / labels_file(split), plan.labels[part])

@@ -59,15 +59,14 @@ def _write(whole: Path, folder: Path, fold: int) -> None:
         held = held[
             np.argsort(found["place"][held], kind="stable")
         ]  # not in the order of the source, which is that of the classes
-        kept = np.nonzero(found["fold"] != fold)[0]
-    images, labels, inner = (np.load(whole / name) for name in (IMAGES["train"], "train/labels.npy", "train/inner.npy"))
+        kept, mask = np.nonzero(found["fold"] != fold)[0], found[f"inner_{fold}"]
+    images, labels = np.load(whole / IMAGES["train"]), np.load(whole / "train/labels.npy")
     validation = np.load(whole / IMAGES["validation"])
     for name in ("train", "heldout", "private"):
         (folder / name).mkdir()
     (folder / "private").chmod(0o700)
     now = np.concatenate([labels[kept], np.load(whole / labels_file("validation"))])
     learned = np.concatenate([images[kept], validation])
-    mask = np.concatenate([inner[kept], np.zeros(len(validation), dtype=bool)])
     np.save(folder / IMAGES["train"], learned)
     np.save(folder / "train/labels.npy", now)
     np.save(folder / "train/inner.npy", mask)

@@ -34,6 +34,9 @@ class Plan:
     folds: (
         np.ndarray
     )  # int64, parallel to the training part: in which fold each is held out, 0: in none; empty: not folded
+    fold_inner: tuple[
+        np.ndarray, ...
+    ]  # per further fold, bool: of its training images (those that stay, then the validation part) the inner validation
     order: np.ndarray  # uint64 [N], drawn: by it the held-out images lie
     pictures: np.ndarray  # int64 [N], the first image of the same picture
     exact: np.ndarray  # bool [N], whether an earlier image has equal pixels
@@ -82,6 +85,12 @@ def make_plan(listing: Listing, survey: Survey, secret: bytes, *, drop_rare_clas
     order = _draw_order(secret, survey)
     for split in ("validation", "test"):
         parts[split] = parts[split][np.argsort(order[parts[split]], kind="stable")]
+    fold_inner = []
+    for fold in range(1, splits.FOLDS) if folded else ():
+        learned = np.concatenate([train[folds != fold], parts["validation"]])
+        fold_inner.append(
+            splits.carve(labels[learned], groups[learned], lots[learned], splits.INNER_SHARE, splits.INNER_MOST)
+        )
     warnings += _size_warnings(parts, given, len(classes))
     warnings += _class_warnings(classes, labels, parts, given, pictures, groups)
     warnings += _contradiction_warnings(survey, labels, equal)
@@ -92,6 +101,7 @@ def make_plan(listing: Listing, survey: Survey, secret: bytes, *, drop_rare_clas
         parts=parts,
         inner=inner,
         folds=folds,
+        fold_inner=tuple(fold_inner),
         order=order,
         pictures=pictures,
         exact=exact,

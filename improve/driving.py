@@ -81,6 +81,14 @@ def run(
         typer.Option(help="Tries of an iteration before it counts as failed (default: 3; 1 with --strategy zero-shot)"),
     ] = None,
     max_seeds: Annotated[int, typer.Option(help="Trainings per pipeline where a comparison is undecided")] = 2,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=5,
+            help="Parts of a small data set that are held out in turn, one training each (default: as it pays)",
+        ),
+    ] = None,
     labels: Annotated[
         str | None, typer.Option(help="Table of file and label: .csv, .tsv, .txt, .xlsx or .jsonl")
     ] = None,

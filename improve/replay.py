@@ -22,6 +22,7 @@ from sandbox import artifacts, job
 from sandbox.assemble import foreign
 from sandbox.device import Device, find_device
 from sandbox.hardware import default_limits
+from sandbox.scoring import score
 from schema.dataset import DatasetProfile, Split
 from schema.errors import ImproveError, InputError, SettingsError
 from schema.events import Event, NodeEntered
@@ -87,7 +88,7 @@ def replay(
             now[split],
             load_labels(profile, split),
             profile.classes,
-            _known(before, split, store),
+            _known(before, profile, split, then[split], store),
         )
         for split in SPLITS
     ]
@@ -186,10 +187,10 @@ def _predictions(directory: Path, profile: DatasetProfile) -> Predictions:
     return found
 
 
-def _known(before: Trained, split: Split, store: Store) -> Score | None:
-    """The score then, where there is one: a replay opens no label that the run has not opened."""
+def _known(before: Trained, profile: DatasetProfile, split: Split, then: np.ndarray, store: Store) -> Score | None:
+    """The score then, where there is one: a replay opens no label that the run has not opened. What is stored may be that of all folds."""
     if split == before.row.settings.select_on:
-        return store.score(before.row.name, before.iteration, 0, "validation")
+        return score(before.row.settings.metric, then, load_labels(profile, split), profile.classes)
     return store.score(before.row.name, before.iteration, 0, "test") if split == "test" else None
 
 

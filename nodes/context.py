@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 from checkpoints.home import run_dir
 from checkpoints.store import Store
+from dataset.folds import fold_directory
 from sandbox.assemble import toolbox_reference
 from sandbox.hardware import default_limits
 from schema.dataset import DatasetProfile
@@ -81,16 +82,24 @@ def brief_of(state: State, store: Store) -> Brief:
 
 
 def job_spec(
-    settings: Settings, hardware: Hardware, profile: DatasetProfile, weights: Pretrained, own: dict[str, Any]
+    settings: Settings,
+    hardware: Hardware,
+    profile: DatasetProfile,
+    weights: Pretrained,
+    own: dict[str, Any],
+    *,
+    fold: int = 0,
 ) -> JobSpec:
-    """A job of this run: what all of them are given, and what is this one's `own`."""
-    data, splits = Path(profile.directory), ("validation", "test", "inner")
+    """A job of this run: what all of them are given, and what is this one's `own`. Raises HomeError if the disk refuses a fold."""
+    data, whole = fold_directory(profile, fold), Path(profile.directory)
     on_gpu = hardware.device == "cuda"
     together = settings.jobs_per_gpu if on_gpu else settings.jobs_per_cpu
     shared = {
         "data": str(data / "train"),
         "heldout": {
-            split: str(array) for split in splits if (array := data / "heldout" / f"{split}.npy").exists()
+            split: str(array)
+            for split, folder in (("validation", data), ("test", whole), ("inner", data))
+            if (array := folder / "heldout" / f"{split}.npy").exists()
         },  # a set that an earlier version prepared has no `inner`
         "weights": weights.files,
         "cached": weights.cached,

@@ -1,16 +1,16 @@
 """Keep the change or not: a paired comparison on held-out images, one more seed where it is undecided (DESIGN.md section 6)."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from checkpoints.store import Store
-from dataset.prepare import load_labels
-from nodes.context import fault_of, job_dir, ledger_of, profile_of, settings_of, trained_attempt
+from nodes.context import fault_of, ledger_of, profile_of, settings_of, trained_attempt
 from nodes.events import tell
-from nodes.sandbox import evidence_of
+from nodes.folds import folds_of, labels_of
+from nodes.sandbox import answers_of, evidence_of
 from nodes.services import Services
-from sandbox import acceptance, artifacts
+from sandbox import acceptance
 from schema.events import NodeEntered
 from schema.score import Comparison
 from schema.settings import Settings
@@ -42,10 +42,13 @@ def decide(state: State, services: Services) -> dict[str, Any]:
     evidence = evidence_of(state, services)
     if evidence.cut:
         return {"verdict": "cut", "reason": _cut(evidence, settings), "comparison": None}
-    incumbent, candidate = _paired(state, services)
-    comparison = _compared(state, store, incumbent, candidate)
+    pair = _paired(state, services)
+    comparison = _compared(state, store, pair)
     asked_enough = (
-        state["seeds"] >= settings.max_seeds or len(candidate) < state["seeds"] or _short_of_time(state, services)
+        folds_of(state) > 1
+        or state["seeds"] >= settings.max_seeds
+        or len(pair.candidate) < state["seeds"]
+        or _short_of_time(state, services)
     )
     decision = acceptance.decide(settings.accept, comparison, can_repeat=not asked_enough)
     update = {"comparison": comparison.model_dump(mode="json"), "reason": decision.reason}
@@ -72,30 +75,39 @@ def _short_of_time(state: State, services: Services) -> bool:
     return budget is not None and budget - state["clock"] < 2 * evidence_of(state, services).seconds
 
 
-def _paired(state: State, services: Services) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Class probabilities [images, classes] of both pipelines for every seed that they have finished."""
+class _Pair(NamedTuple):
+    """Class probabilities [images, classes] of both pipelines, one array for each training that counts as one, and the labels."""
+
+    incumbent: list[np.ndarray]
+    candidate: list[np.ndarray]
+    labels: np.ndarray
+    folds: int
+
+
+def _paired(state: State, services: Services) -> _Pair:
+    """What both have answered: with every seed that they have finished, or in every fold that both have."""
     run, base, store = state["run"], state["base"], services.store()
     assert base is not None
-    attempt, most = trained_attempt(run, base, store), settings_of(state).max_seeds
-    theirs = [_read(state, services, (base, attempt, seed)) for seed in range(most)]
-    ours = [_read(state, services, (state["iteration"], state["attempt"], seed)) for seed in range(state["seeds"])]
-    return [one for one in theirs if one is not None], [one for one in ours if one is not None]
-
-
-def _read(state: State, services: Services, job: tuple[int, int, int]) -> np.ndarray | None:
-    """Of a job (iteration, attempt, seed); None where it has none, or a further seed was cut."""
-    store, (iteration, attempt, seed) = services.store(), job
-    directory = job_dir(state["run"], iteration, attempt, seed)
-    result = services.jobs.result(directory)
-    if store.score(state["run"], iteration, seed, "validation") is None or (seed and result and result.cut):
-        return None
-    profile, split = profile_of(state, store), settings_of(state).select_on
-    found = artifacts.probabilities(directory, split, profile.size(split), profile.num_classes)
-    return found if isinstance(found, np.ndarray) else None
-
-
-def _compared(state: State, store: Store, incumbent: list[np.ndarray], candidate: list[np.ndarray]) -> Comparison:
     settings, profile = settings_of(state), profile_of(state, store)
-    labels = load_labels(profile, settings.select_on)
-    prior = acceptance.prior_from(ledger_of(state, store), settings.metric)
-    return acceptance.compare(settings.metric, labels, incumbent, candidate, prior)
+    folds = folds_of(state)
+    most = folds if folds > 1 else settings.max_seeds
+    theirs, ours = (
+        {
+            seed: answers
+            for seed in range(most)
+            if (answers := answers_of(state, services, (*pipeline, seed))) is not None
+        }
+        for pipeline in ((base, trained_attempt(run, base, store)), (state["iteration"], state["attempt"]))
+    )
+    if folds == 1:
+        labels = labels_of(settings, profile, [0])
+        return _Pair(list(theirs.values()), [ours[seed] for seed in ours if seed < state["seeds"]], labels, 1)
+    both = sorted(theirs.keys() & ours.keys())
+    incumbent, candidate = (np.concatenate([side[fold] for fold in both]) for side in (theirs, ours))
+    return _Pair([incumbent], [candidate], labels_of(settings, profile, both), len(both))
+
+
+def _compared(state: State, store: Store, pair: _Pair) -> Comparison:
+    metric = settings_of(state).metric
+    prior = acceptance.prior_from(ledger_of(state, store), metric)
+    return acceptance.compare(metric, pair.labels, pair.incumbent, pair.candidate, prior, folds=pair.folds)

@@ -7,6 +7,7 @@ from nodes.budget import reason_to_stop
 from nodes.calls import team_of
 from nodes.context import brief_of, engineers_of, ledger_of, settings_of
 from nodes.events import tell
+from nodes.folds import folds_of
 from nodes.services import Services
 from sandbox.acceptance import prior_from, smallest_kept
 from schema.errors import BudgetSpent
@@ -34,7 +35,7 @@ def performance_analyst(state: State, services: Services) -> dict[str, Any]:
     if proposal.action == "stop":
         return {"stop": f"the analyst has nothing left to try: {proposal.diagnosis}", "proposal": None}
     proposal = _completed(proposal, services, state["run"])
-    if short := _too_short(proposal, evidence):
+    if short := _too_short(proposal, evidence, folds_of(state)):
         return {"stop": short, "proposal": None}
     return {
         "iteration": iteration,
@@ -78,9 +79,9 @@ def _completed(proposal: Proposal, services: Services, run: str) -> Proposal:
     return proposal.model_copy(update=texts | {"longer": then.longer})
 
 
-def _too_short(proposal: Proposal, evidence: Evidence) -> str | None:
+def _too_short(proposal: Proposal, evidence: Evidence, folds: int) -> str | None:
     """A change that is to train longer needs the time for it."""
-    need = min(evidence.brief.train_seconds, LONGER * evidence.training.seconds)
+    need = folds * min(evidence.brief.train_seconds, LONGER * evidence.training.seconds)
     if not proposal.longer or evidence.seconds_left is None or evidence.seconds_left >= need:
         return None
     left = duration(evidence.seconds_left)

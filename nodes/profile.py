@@ -16,6 +16,7 @@ from nodes.context import job_spec
 from nodes.data import discovered, located, prepared, preparing
 from nodes.environment import environment_of
 from nodes.events import tell
+from nodes.folds import check_folds
 from nodes.services import Services
 from nodes.stopping import stopping
 from sandbox.device import find_device
@@ -49,6 +50,7 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
     images = prepared(discovered(settings), settings, machine, found.tier, preparing(tell, stopping)).model_copy(
         update={"stamp": read}
     )
+    check_folds(settings, images)
     store = services.store()
     thread = get_config().get("configurable", {}).get("thread_id")
     name = _named(settings, images, thread, store)
@@ -90,6 +92,7 @@ def opening(name: str, settings: Settings, machine: Hardware, weights: Pretraine
         "fault": None,
         "faults": [],
         "seeds": 1,
+        "folds": 1,
         "base": None,
         "best": None,
         "verdict": None,

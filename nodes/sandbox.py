@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from checkpoints.home import home
 from checkpoints.store import Store
-from dataset.prepare import load_inner_labels, load_labels
+from dataset.prepare import load_inner_labels
 from nodes.assemble import script_of
 from nodes.context import (
     candidate_of,
@@ -20,6 +22,7 @@ from nodes.context import (
     trained_attempt,
 )
 from nodes.events import tell
+from nodes.folds import fitting_folds, folds_of, labels_of, trainings_of
 from nodes.pretrained import obtained
 from nodes.services import Services
 from nodes.stopping import cancelled_by_person, stopping
@@ -28,7 +31,7 @@ from sandbox.device import forget
 from sandbox.pretrained.broker import MOST
 from sandbox.scoring import score
 from schema.errors import JobsUnavailable, RunStopped
-from schema.events import NodeEntered
+from schema.events import FaultFound, NodeEntered
 from schema.job import JobResult, JobSpec, Plan
 from schema.pipeline import Fault, Pipeline
 from schema.pretrained import Pretrained
@@ -67,22 +70,68 @@ class Trained:
 def sandbox(state: State, services: Services) -> dict[str, Any]:
     """Trains the candidate with every seed that the comparison wants, and the incumbent with those that it has not had yet.
 
-    A fault of the candidate's first training goes to repair. Where a further seed fails, nobody is at fault: the comparison has one seed less.
+    Of a small data set each training holds out another part instead; how many there are is settled when the first one shows what it costs.
+    A fault of the candidate's first training goes to repair. Where a further one fails, nobody is at fault: the comparison has one less.
     """
     tell(NodeEntered(node="sandbox", iteration=state["iteration"]))
     store = services.store()
     pipeline = candidate_of(state, store)
-    unseen = 0.0
-    for seed in range(state["seeds"]):
+    unseen, seed = 0.0, 0
+    while seed < trainings_of(state):
         training = Training(state["iteration"], state["attempt"], seed, pipeline, script_of(pipeline, state))
         trained = _train(training, state, services)
         unseen += trained.unseen
         state = {**state, "weights": trained.weights.model_dump(mode="json")}
         if trained.fault and seed == 0:
             return {"fault": trained.fault.model_dump(mode="json"), "clock": unseen, "weights": state["weights"]}
-        if seed > 0:
+        if trained.fault:
+            tell(FaultFound(iteration=state["iteration"], attempt=state["attempt"], fault=trained.fault))
+        if seed == 0 and state["base"] is None:
+            state = {**state, "folds": _chosen_folds(training, state, services)}
+        if seed > 0 and folds_of(state) == 1:
             unseen += _train_incumbent(seed, state, services)
-    return {"fault": None, "clock": unseen, "weights": state["weights"]}
+        seed += 1
+    if folds_of(state) > 1:
+        _put_joined_score(state, services)
+    return {"fault": None, "clock": unseen, "weights": state["weights"], "folds": folds_of(state)}
+
+
+def _chosen_folds(first: Training, state: State, services: Services) -> int:
+    result = services.jobs.result(first.directory(state["run"]))
+    seconds = result.seconds if result else 0.0
+    return fitting_folds(settings_of(state), profile_of(state, services.store()), seconds, state["clock"])
+
+
+def _put_joined_score(state: State, services: Services) -> None:
+    """The score of all folds together takes the place of that of the first."""
+    store, run, settings = services.store(), state["run"], settings_of(state)
+    found = {
+        fold: answers
+        for fold in range(folds_of(state))
+        if (answers := answers_of(state, services, (state["iteration"], state["attempt"], fold))) is not None
+    }
+    labels = labels_of(settings, profile_of(state, store), list(found))
+    classes = profile_of(state, store).classes
+    joined = score(settings.metric, np.concatenate(list(found.values())), labels, classes)
+    store.put_score(run, state["iteration"], 0, "validation", joined)
+
+
+def answers_of(state: State, services: Services, job: tuple[int, int, int]) -> np.ndarray | None:
+    """Class probabilities [images that decide, classes] of a job (iteration, attempt, seed); None where it has none, or a further one was cut."""
+    store, (iteration, attempt, seed) = services.store(), job
+    directory = job_dir(state["run"], iteration, attempt, seed)
+    result = services.jobs.result(directory)
+    if store.score(state["run"], iteration, seed, "validation") is None or (seed and result and result.cut):
+        return None
+    profile, settings = profile_of(state, store), settings_of(state)
+    n = len(labels_of(settings, profile, [_fold(seed, state)]))
+    found = artifacts.probabilities(directory, settings.select_on, n, profile.num_classes)
+    return found if isinstance(found, np.ndarray) else None
+
+
+def _fold(seed: int, state: State) -> int:
+    """Which part of the images a training holds out: another one for each, or always the same."""
+    return seed if folds_of(state) > 1 else 0
 
 
 def evidence_of(state: State, services: Services) -> TrainingEvidence:
@@ -192,7 +241,7 @@ def _spec(training: Training, state: State, store: Store, weights: Pretrained) -
         "seed": settings.seed + training.seed,
         **_inherited(training, state, store),
     }
-    return job_spec(settings, hardware, profile_of(state, store), weights, own)
+    return job_spec(settings, hardware, profile_of(state, store), weights, own, fold=_fold(training.seed, state))
 
 
 def _inherited(training: Training, state: State, store: Store) -> dict[str, Any]:
@@ -235,7 +284,7 @@ def _taken(plan: Plan, fields: set[str], cores: int) -> dict[str, Any]:
 def _score(training: Training, result: JobResult, state: State, store: Store) -> Fault | None:
     """Probabilities are read as untrusted data, and scored here against labels that the job never saw."""
     settings, profile = settings_of(state), profile_of(state, store)
-    labels = load_labels(profile, settings.select_on)
+    labels = labels_of(settings, profile, [_fold(training.seed, state)])
     directory = training.directory(state["run"])
     probabilities = artifacts.probabilities(directory, settings.select_on, len(labels), profile.num_classes)
     if isinstance(probabilities, Fault):

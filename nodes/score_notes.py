@@ -35,7 +35,7 @@ def shown_score(run: RunRow) -> tuple[Score, Split] | None:
 
 def class_recalls(score: Score, split: Split, profile: DatasetProfile) -> list[ClassRecall]:
     """List the classes that the split has images of, the most missed first."""
-    rows = zip(profile.classes, profile.counts[split], score.per_class, strict=True)
+    rows = zip(profile.classes, score.counts or profile.counts[split], score.per_class, strict=True)
     found = [ClassRecall(name, n, recall) for name, n, recall in rows if n]
     return sorted(found, key=lambda one: (one.recall, one.name))
 

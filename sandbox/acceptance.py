@@ -45,22 +45,25 @@ def compare(
     incumbent: Sequence[NDArray[np.floating]],
     candidate: Sequence[NDArray[np.floating]],
     prior: Prior,
+    *,
+    folds: int = 1,
 ) -> Comparison:
     """Candidate minus incumbent on the same N images: lists of probabilities [N, K], one array per seed; positive is better.
 
     The standard error is that of a difference of recipes: which images are in the split, and which seeds were drawn.
-    The lists may differ in length. Raises ValueError where one is empty.
+    The lists may differ in length. With `folds` each array is of so many trainings, each of which answered its part of the images. Raises ValueError where one is empty.
     """
     if not incumbent or not candidate:
         raise ValueError("a comparison needs at least one training of each pipeline")
     sides = _Sides(
-        metric, labels.astype(np.int64), *([p.astype(np.float64) for p in s] for s in (incumbent, candidate))
+        metric, folds, labels.astype(np.int64), *([p.astype(np.float64) for p in s] for s in (incumbent, candidate))
     )
     delta, level, image_variance = _measured(sides)
     if _same_answers(sides):
         return _comparison(sides, level, _Found(0.0, 0.0, 1.0, 0.0, 0.0))
     left = float(headroom(metric, np.array([level]), np.array([1 / len(labels)]))[0])
-    error = math.sqrt(image_variance + _seed_variance(sides, left) * (1 / len(incumbent) + 1 / len(candidate)))
+    trainings = 1 / len(incumbent) + 1 / len(candidate)
+    error = math.sqrt(image_variance + _seed_variance(sides, left) / folds * trainings)
     gain = _shrunken(prior, delta, error, float(headroom(metric, np.array([level]), np.array([error]))[0]))
     p_value = math.erfc(abs(delta) / error / math.sqrt(2))
     if metric == "accuracy":
@@ -76,6 +79,7 @@ def decide(rule: Rule, comparison: Comparison, *, can_repeat: bool) -> Decision:
 
 class _Sides(NamedTuple):
     metric: Metric
+    folds: int
     labels: Ints
     incumbent: list[Floats]
     candidate: list[Floats]
@@ -130,6 +134,7 @@ def _numbers(c: Comparison) -> str:
     )
     both = f"{c.seeds} and {c.incumbent_seeds}" if c.seeds != c.incumbent_seeds else f"{c.seeds}"
     seeds = f", {both} seeds" if max(c.seeds, c.incumbent_seeds) > 1 else ""
+    seeds += f", {c.folds} folds" if c.folds > 1 else ""
     return (
         f"measured {delta} ± {error[1:]}{unit}, expected {expected} [{low}, {high}], p={c.p_value:.2g}, n={c.n}{seeds}"
     )
@@ -143,6 +148,7 @@ def _comparison(sides: _Sides, level: float, found: _Found) -> Comparison:
         n=len(sides.labels),
         seeds=len(sides.candidate),
         incumbent_seeds=len(sides.incumbent),
+        folds=sides.folds,
         incumbent=level,
         candidate=level + sign * found.delta,
         gained=gained,

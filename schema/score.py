@@ -35,6 +35,7 @@ class Comparison(Record):
     n: int
     seeds: int = Field(description="Trainings of the candidate")
     incumbent_seeds: int = Field(default=1, description="Trainings of the incumbent")
+    folds: int = Field(default=1, description="Parts that were held out in turn: so many trainings count as one")
     incumbent: float | None = Field(default=None, description="Its score, the mean over its trainings")
     candidate: float | None = Field(default=None, description="Likewise; they differ by `delta`")
     gained: int | None = Field(

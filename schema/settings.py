@@ -135,6 +135,12 @@ class Settings(Record):
         description="Tries per iteration before it counts as failed: 3, or 1 with strategy zero-shot, as in the paper",
     )
     max_seeds: int = Field(default=2, ge=1, le=10, description="Trainings per pipeline when a comparison is undecided")
+    folds: int | None = Field(
+        default=None,
+        ge=1,
+        le=5,
+        description="Parts of a small data set that are held out in turn, with a training for each: 1 to 5; None: as it pays (docs/acceptance.md)",
+    )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of training")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to train")
     gpus: tuple[str, ...] = Field(

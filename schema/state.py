@@ -29,6 +29,9 @@ class State(TypedDict, total=False):
     fault: dict[str, Any] | None  # schema.pipeline.Fault of the latest attempt
     faults: list[dict[str, Any]]  # of the earlier attempts of this iteration
     seeds: int  # trainings per pipeline that this comparison wants
+    folds: (
+        int  # trainings of each pipeline, in each of which another part of the images is held out; 1: one part decides
+    )
     comparison: dict[str, Any] | None  # schema.score.Comparison
     reviewed: str  # the person's answer before the training: approve, edit or skip
     verdict: str | None

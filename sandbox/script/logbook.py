@@ -73,7 +73,7 @@ class Log:
         row: dict[str, float] = {"epoch": int(epoch), "seconds": round(time.monotonic() - self._began, 3)}
         row |= {"epochs": self._planned} if self._planned else {}
         row |= {"images": self._allowance.seen}
-        row |= {"gpu_bytes": torch.cuda.max_memory_reserved()} if torch.cuda.is_initialized() else {}
+        row |= {"gpu_bytes": torch.cuda.max_memory_reserved()} if torch.cuda.is_available() else {}
         line = json.dumps(row | {k: round(v, 6) for k, v in numbers.items() if math.isfinite(v)})
         with self._metrics.open("a", encoding="utf-8") as file:
             file.write(line + "\n")

@@ -49,6 +49,14 @@ def test_labels_and_statistics_are_those_of_the_images_of_the_fold(profile: Data
     assert whole[0] == whole[1]
 
 
+def test_each_fold_has_inner_validation_images_of_every_class(profile: DatasetProfile) -> None:
+    for fold in range(1, FOLDS):
+        folder = fold_directory(profile, fold)
+        images, labels, inner = (np.load(folder / f"train/{name}.npy") for name in ("images", "labels", "inner"))
+        assert set(labels[inner].tolist()) == {0, 1}
+        assert np.array_equal(np.load(folder / "heldout/inner.npy"), images[inner])
+
+
 def pictures_in_order(array: np.ndarray) -> list[bytes]:
     return [image.tobytes() for image in array]
 
