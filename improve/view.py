@@ -114,7 +114,8 @@ def plain_line(event: Event, settings: Settings) -> str | None:
         case Preparing():
             return preparing_line(event)
         case DatasetReady():
-            return "\n".join(summary_lines(event.profile))
+            expect = [f"expect: {clean(told, 1000)}" for told in event.estimates]
+            return "\n".join([*summary_lines(event.profile), *expect])
         case Designed():
             return f"design: {clean(event.text, 1000)}"
         case WeightsFetched() if event.bytes == 0:

@@ -43,10 +43,11 @@ def fitting_folds(settings: Settings, profile: DatasetProfile, seconds: float, c
     small = profile.size("train") < SMALL_TRAIN or profile.size("validation") < SMALL_VALIDATION
     if not small or settings.iterations == 0 or settings.model != "playbook" or _impossible(settings, profile):
         return 1
-    left = settings.iterations * settings.train_seconds
-    if settings.budget_seconds is not None:
-        left = min(left, settings.budget_seconds - clock - seconds)
-    trainings = left / max(seconds, 1e-9)
+    if (
+        settings.budget_seconds is None
+    ):  # then no iteration may take longer than the person was told: one training at its limit
+        return next((folds for folds in (MANY_FOLDS, FEW_FOLDS) if folds * seconds <= settings.train_seconds), 1)
+    trainings = (settings.budget_seconds - clock - seconds) / max(seconds, 1e-9)
     return MANY_FOLDS if trainings >= MANY_TRAININGS else FEW_FOLDS if trainings >= FEW_TRAININGS else 1
 
 

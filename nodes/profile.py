@@ -15,6 +15,7 @@ from nodes.calls import team_before
 from nodes.context import job_spec
 from nodes.data import discovered, located, prepared, preparing
 from nodes.environment import environment_of
+from nodes.estimate import estimates
 from nodes.events import tell
 from nodes.folds import check_folds
 from nodes.services import Services
@@ -64,7 +65,7 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
     store.set_environment(name, environment_of(machine, images.key))
     first = job_spec(settings, machine, images, weights, {"name": name, "pipeline": ""})
     services.jobs.warm(run_dir(name), first.access)  # it imports torch while the first pipeline is designed
-    tell(DatasetReady(profile=images, notes=found.notes))
+    tell(DatasetReady(profile=images, notes=found.notes, estimates=estimates(settings, images)))
     return dict(opening(name, settings, machine, weights))
 
 

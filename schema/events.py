@@ -38,6 +38,10 @@ class DatasetReady(Record):
     kind: Literal["dataset_ready"] = "dataset_ready"
     profile: DatasetProfile
     notes: list[str] = Field(default_factory=list, description="What the person should know of the machine")
+    estimates: list[str] = Field(
+        default_factory=list,
+        description="What the held-out images can tell apart, how long it may take, what models may cost",
+    )
 
 
 class NodeEntered(Record):

@@ -70,5 +70,7 @@ def name_list(names: Iterable[str], most: int = 8) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Spell a time as a person would: `90 s`, `12 minutes`."""
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+    """Spell a time as a person would: `90 s`, `12 minutes`, `7 hours`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:.3g} hours"
