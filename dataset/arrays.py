@@ -74,7 +74,7 @@ def write_arrays(
             if len(plan.folds):
                 place = np.argsort(np.argsort(plan.order[part], kind="stable"))
                 inner = {f"inner_{fold}": mask for fold, mask in enumerate(plan.fold_inner, start=1)}
-                np.savez(folder / FOLDS, fold=plan.folds, place=place, **inner)
+                np.savez(folder / FOLDS, allow_pickle=False, fold=plan.folds, place=place, **inner)
         else:
             os.utime(folder / IMAGES[split], (0, 0))
             np.save(folder / labels_file(split), plan.labels[part])

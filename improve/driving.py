@@ -74,6 +74,10 @@ def run(
         str, typer.Option(help="validation, or test (the paper's protocol; optimistic)")
     ] = "validation",
     target: Annotated[float | None, typer.Option(help="Stop at this validation score")] = None,
+    until_budget: Annotated[
+        bool,
+        typer.Option("--until-budget", help="Go on where not even a perfect pipeline could be told from the best one"),
+    ] = False,
     name: Annotated[str | None, typer.Option(help="Name of the run")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the trainings")] = 0,
     max_attempts: Annotated[
@@ -170,6 +174,10 @@ def resume(
     budget: Annotated[str | None, typer.Option(help="A new time for the whole run: 2h, 45m")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="A new number of tokens for the whole run")] = None,
     max_cost: Annotated[float | None, typer.Option(help="New US dollars for the whole run")] = None,
+    until_budget: Annotated[
+        bool,
+        typer.Option("--until-budget", help="Go on where not even a perfect pipeline could be told from the best one"),
+    ] = False,
     env_file: EnvFile = None,
     sandbox: Annotated[str | None, typer.Option(help="Go on in another isolation tier than the run began in")] = None,
     data: Annotated[str | None, typer.Option(help="Where the images are now")] = None,
@@ -187,7 +195,14 @@ def resume(
     """Go on with a stopped run, or give a finished one more."""
     use_env_file(env_file)
     more = _more(iterations, budget, max_tokens, max_cost) | queue_fields(gpus, jobs_per_gpu, jobs_per_cpu)
-    _go_on(name, more | {"review": review}, sandbox, data, force=force, as_json=as_json)
+    _go_on(
+        name,
+        more | {"review": review, "until_budget": until_budget or None},
+        sandbox,
+        data,
+        force=force,
+        as_json=as_json,
+    )
 
 
 @app.command()

@@ -27,6 +27,8 @@ def performance_analyst(state: State, services: Services) -> dict[str, Any]:
         return {"stop": spent, "proposal": None}
     team = team_of(state, services, "performance_analyst", iteration)
     evidence = _evidence(state, services, iteration)
+    if evidence.at_ceiling and not settings_of(state).until_budget:
+        return {"stop": _ceiling(evidence, state["run"]), "proposal": None}
     try:
         proposal = team.analyse(evidence)
     except BudgetSpent as budget:
@@ -64,6 +66,16 @@ def _detectable(settings: Settings, training: TrainingEvidence, ledger: list[Led
     prior = prior_from(ledger, settings.metric)
     at_ceiling = smallest_kept(settings.accept, n, mistakes, 0, prior) is None
     return smallest_kept(settings.accept, n, mistakes, usual, prior), at_ceiling
+
+
+def _ceiling(evidence: Evidence, run: str) -> str:
+    score = evidence.training.score
+    mistakes = round((1 - score.accuracy) * score.n)
+    made = "no mistake" if not mistakes else "1 mistake" if mistakes == 1 else f"only {mistakes} mistakes"
+    return (
+        f"the best pipeline makes {made} on the {score.n:,} images that decide: not even one without any could be told from luck. "
+        f"More images would tell. Go on all the same: improve resume {run} --until-budget"
+    )
 
 
 def _completed(proposal: Proposal, services: Services, run: str) -> Proposal:

@@ -124,6 +124,10 @@ class Settings(Record):
     select_on: Literal["validation", "test"] = Field(
         default="validation", description="`test` is the paper's protocol; its score is then optimistic"
     )
+    until_budget: bool = Field(
+        default=False,
+        description="Go on where not even a pipeline without a mistake could be told from the best one by the images that decide",
+    )
     target: float | None = Field(default=None, description="Stop when the validation score reaches this")
     review: bool = Field(
         default=False, description="Ask before each training: approve it, edit the proposal, or skip it"

@@ -98,6 +98,8 @@ def main(photos: str, name: str, place: str = "") -> None:
         max_seeds=2,
         max_attempts=2,
         device="cpu",
+        folds=1,
+        until_budget=True,
     )
     begun = False
     with suppress(UnknownRun):

@@ -127,7 +127,14 @@ def measured(data: Path, count: int, seconds: float) -> dict[str, Any]:
     """One run beside `count` busy processes: its rows, and how long it took."""
     name = f"fairness-{count}-{os.getpid()}"
     settings = make_settings(
-        {"dataset": str(data), "iterations": len(CHANGES), "train_seconds": seconds, "max_seeds": 2, "device": "cpu"}
+        {
+            "dataset": str(data),
+            "iterations": len(CHANGES),
+            "train_seconds": seconds,
+            "max_seeds": 2,
+            "device": "cpu",
+            "folds": 1,
+        }
     )
     team = ScriptedTeam([(component, [code]) for _, _, component, code in CHANGES], first=FIRST)
     began = time.monotonic()

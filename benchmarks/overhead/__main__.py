@@ -88,7 +88,9 @@ def measure(iterations: int, url: str | None) -> dict[str, float]:
             if isinstance(event, Settled):
                 settled.append(time.monotonic())
 
-        settings = Settings(dataset=str(data), iterations=iterations, accept="better", device="cpu")
+        settings = Settings(
+            dataset=str(data), iterations=iterations, accept="better", device="cpu", folds=1, until_budget=True
+        )
         run(settings, name="overhead", on_event=note, services=services)
         steps = np.diff(settled)
         tenth = max(1, len(steps) // 10)

@@ -25,7 +25,14 @@ TIMED = TRAINING.replace("log):\n", LINES)
 def main(data: str, name: str, together: int) -> None:
     team = ScriptedTeam([("training", [TIMED.replace("epochs=1", "epochs=4")])], PIPELINE.with_code("training", TIMED))
     settings = Settings(
-        dataset=data, iterations=1, train_seconds=20, accept="better", device="cpu", jobs_per_cpu=together
+        dataset=data,
+        iterations=1,
+        train_seconds=20,
+        accept="better",
+        device="cpu",
+        jobs_per_cpu=together,
+        folds=1,
+        until_budget=True,
     )
     run(settings, name=name, services=Services(team=lambda *_: team))
 

@@ -80,6 +80,7 @@ def measure(strategy: Strategy, iterations: int) -> tuple[list[CallRow], CostMod
             iterations=iterations,
             max_seeds=1,
             device="cpu",
+            until_budget=True,
         )
         name = run(settings, name=strategy, services=Services(jobs=InstantJobs()))
         store = open_store()

@@ -54,7 +54,9 @@ def at(moment: str, act: Callable[[], object]) -> Callable[[Event], None]:
 
 def settings(tmp_path: Path) -> Settings:
     data = image_folder(tmp_path / "photos")
-    return Settings(dataset=str(data), iterations=1, train_seconds=20, accept="better", device="cpu")
+    return Settings(
+        dataset=str(data), iterations=1, train_seconds=20, accept="better", device="cpu", folds=1, until_budget=True
+    )
 
 
 def processes_of(home: Path) -> list[psutil.Process]:

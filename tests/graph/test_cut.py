@@ -26,7 +26,15 @@ def services(*trainings: str, first: str = TRAINING) -> Services:
 
 def settings(tmp_path: Path, iterations: int) -> Settings:
     data = image_folder(tmp_path / "photos")
-    return Settings(dataset=str(data), iterations=iterations, train_seconds=1, accept="better", device="cpu")
+    return Settings(
+        dataset=str(data),
+        iterations=iterations,
+        train_seconds=1,
+        accept="better",
+        device="cpu",
+        folds=1,
+        until_budget=True,
+    )
 
 
 def test_it_is_given_its_time_once_more_and_then_compared(tmp_path: Path) -> None:

@@ -47,7 +47,9 @@ def test_a_run_on_a_disk_that_fills_up_goes_on_when_there_is_room(
             subprocess.run(["dd", "if=/dev/zero", f"of={fill}", "bs=64k"], stderr=subprocess.DEVNULL, check=False)
 
     data = image_folder(tmp_path / "photos")
-    settings = Settings(dataset=str(data), iterations=1, train_seconds=20, accept="better", device="cpu")
+    settings = Settings(
+        dataset=str(data), iterations=1, train_seconds=20, accept="better", device="cpu", folds=1, until_budget=True
+    )
     with pytest.raises(HomeError, match="make room, then: improve resume photos"):
         run(settings, name="photos", on_event=fill_up, services=SERVICES)
 

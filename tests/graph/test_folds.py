@@ -26,7 +26,14 @@ BROKEN_IN_A_FOLD = PIPELINE.training.replace(
 
 
 def settings(data: Path, **own: object) -> Settings:
-    told = {"dataset": str(data), "iterations": 2, "train_seconds": 20, "device": "cpu", "folds": FOLDS}
+    told = {
+        "dataset": str(data),
+        "iterations": 2,
+        "train_seconds": 20,
+        "device": "cpu",
+        "folds": FOLDS,
+        "until_budget": True,
+    }
     return Settings.model_validate(told | own)
 
 

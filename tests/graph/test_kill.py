@@ -28,7 +28,7 @@ def kill(event):
     if " ".join(part for part in seen if part) == sys.argv[2]:
         os.kill(os.getpid(), signal.SIGKILL)
 
-settings = Settings(dataset=sys.argv[1], iterations=1, train_seconds=20, accept="better", device="cpu")
+settings = Settings(dataset=sys.argv[1], iterations=1, train_seconds=20, accept="better", device="cpu", folds=1, until_budget=True)
 run(settings, name="photos", on_event=kill, services=SERVICES)
 """
 

@@ -133,6 +133,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
             accept="better",
             max_seeds=1,
             device="cpu",
+            until_budget=True,
         )
         name = run(settings, name="played", on_event=events.append)
     store = open_store()
@@ -292,6 +293,7 @@ def start(root: Path, server: Server, **own: object) -> Settings:
         "accept": "better",
         "max_seeds": 1,
         "device": "cpu",
+        "until_budget": True,
     }
     return Settings.model_validate(told | own)
 

@@ -86,7 +86,14 @@ def test_weights_are_there_when_the_candidate_runs(
 ) -> None:
     team = ScriptedTeam([], first=Pipeline(data=DATA, model=model, training=TRAINING))
     events: list[Event] = []
-    settings = Settings(dataset=str(image_folder(tmp_path / "photos")), iterations=1, train_seconds=30, device="cpu")
+    settings = Settings(
+        dataset=str(image_folder(tmp_path / "photos")),
+        iterations=1,
+        train_seconds=30,
+        device="cpu",
+        folds=1,
+        until_budget=True,
+    )
     name = run(settings, name="photos", on_event=events.append, services=Services(team=lambda *_: team))
 
     assert team.seen == []  # no repair
@@ -110,7 +117,13 @@ def test_weights_that_cannot_be_had_go_back_to_the_engineer(hub: Hub, tmp_path: 
     )
     team = ScriptedTeam([("model", [PRETRAINED.replace("NAME", NAMED), dynamic, plain])])
     settings = Settings(
-        dataset=str(image_folder(tmp_path / "photos")), iterations=2, train_seconds=30, device="cpu", max_attempts=3
+        dataset=str(image_folder(tmp_path / "photos")),
+        iterations=2,
+        train_seconds=30,
+        device="cpu",
+        max_attempts=3,
+        folds=1,
+        until_budget=True,
     )
     name = run(settings, name="photos", services=Services(team=lambda *_: team))
 

@@ -39,7 +39,14 @@ class Finished:
         )
         self.events: list[Event] = []
         settings = Settings(
-            dataset=str(data), iterations=5, train_seconds=20, accept="better", max_attempts=2, device="cpu"
+            dataset=str(data),
+            iterations=5,
+            train_seconds=20,
+            accept="better",
+            max_attempts=2,
+            device="cpu",
+            folds=1,
+            until_budget=True,
         )
         services = Services(team=lambda *_: self.team)
         self.name = run(settings, name="scripted", on_event=self.events.append, services=services)
@@ -177,7 +184,9 @@ def test_held_out_labels_are_nowhere_that_a_job_reads(finished: Finished) -> Non
 def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
     data = image_folder(tmp_path / "photos")
     services = Services(team=lambda *_: ScriptedTeam([("training", [BETTER])]))
-    settings = Settings(dataset=str(data), iterations=1, train_seconds=20, accept="better", device="cpu")
+    settings = Settings(
+        dataset=str(data), iterations=1, train_seconds=20, accept="better", device="cpu", folds=1, until_budget=True
+    )
 
     def stop_at_iteration_1(event: Event) -> None:
         if isinstance(event, NodeEntered) and event.node == "training_engineer" and event.iteration == 1:

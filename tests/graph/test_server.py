@@ -102,6 +102,8 @@ def asked(photos: str, **more: Any) -> dict[str, Any]:
         "accept": "better",
         "max_seeds": 1,
         "device": "cpu",
+        "folds": 1,
+        "until_budget": True,
     } | more
 
 

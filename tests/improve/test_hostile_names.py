@@ -99,7 +99,9 @@ class FiveClasses(Jobs):
 @pytest.fixture
 def finished(photos: Path) -> Path:
     """A run on these images with instant jobs, and weights that are none."""
-    settings = Settings(dataset=str(photos), iterations=1, device="cpu", describe="\x1b[31mleaves\u202e")
+    settings = Settings(
+        dataset=str(photos), iterations=1, device="cpu", folds=1, until_budget=True, describe="\x1b[31mleaves\u202e"
+    )
     team = ScriptedTeam([("training", ["raise ValueError('\x1b[31m# x <img>')"])])
     run(settings, name="r", services=Services(team=lambda *_: team, jobs=FiveClasses()))
     load("r").weights.write_bytes(b"weights")
@@ -320,7 +322,9 @@ def test_labels_of_a_table_are_shown_like_names_of_folders(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_run_tells_of_them_as_it_goes_on(photos: Path, capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
-    settings = Settings(dataset=str(photos), iterations=1, device="cpu", describe="\x1b[31mleaves\u202e")
+    settings = Settings(
+        dataset=str(photos), iterations=1, device="cpu", folds=1, until_budget=True, describe="\x1b[31mleaves\u202e"
+    )
     team = ScriptedTeam([("training", ["raise ValueError('\x1b[31m# x <img>')"])])
     with watching(settings, as_json=as_json) as view:
         run(settings, name="r", services=Services(team=lambda *_: team, jobs=FiveClasses()), on_event=view.show)

@@ -57,7 +57,16 @@ def train(model, loaders, info, log):
 def trained(photos: Path, training: str, **more: object) -> str:
     team = ScriptedTeam([("training", ["x = undefined_name\n"])], first=PIPELINE.with_code("training", training))
     settings = Settings.model_validate(
-        {"dataset": str(photos), "iterations": 1, "max_attempts": 1, "device": "cpu", "train_seconds": 20.0} | more
+        {
+            "dataset": str(photos),
+            "iterations": 1,
+            "max_attempts": 1,
+            "device": "cpu",
+            "train_seconds": 20.0,
+            "folds": 1,
+            "until_budget": True,
+        }
+        | more
     )
     return run(settings, name="r", services=Services(team=lambda *_: team))
 
