@@ -122,13 +122,13 @@ def _script(path: Path) -> ModuleType:
 
 def _note_batches(script: ModuleType) -> None:
     """What was running when memory ran out: work/batch.json has the shape of the batch before it is used, written anew where that changes."""
-    batches, noted = script.Loader.__iter__, [torch.Size()]
+    batches, noted, note = script.Loader.__iter__, [torch.Size()], Path("batch.json").absolute()
 
     def noting(loader: Any) -> Iterator[Any]:
         for images, targets in batches(loader):
             if images.shape != noted[0]:
                 noted[0] = images.shape
-                Path("batch.json").write_text(json.dumps(list(images.shape)), encoding="utf-8")
+                note.write_text(json.dumps(list(images.shape)), encoding="utf-8")
             yield images, targets
 
     script.Loader.__iter__ = noting

@@ -1,6 +1,7 @@
 # ruff: noqa: TID251 - runs inside a job
 """How fast this machine trains: a few timed steps decide precision, memory layout and threads, and how many epochs the time buys."""
 
+import os
 import shutil
 import tempfile
 import time
@@ -174,10 +175,11 @@ def training_speed(info: Info, images: torch.Tensor, data: Data, rival: float) -
 @contextmanager
 def _own_directory() -> Iterator[None]:
     """Make an empty directory the current one: a component that makes a file or folder of its own meets none from the rehearsal before."""
-    directory = tempfile.mkdtemp()
+    directory, maker = tempfile.mkdtemp(), os.getpid()
     try:
         with chdir(directory):
             yield
     finally:
-        with suppress(RecursionError):  # folders in folders without end: they go with the job's own directory
-            shutil.rmtree(directory, ignore_errors=True)
+        if os.getpid() == maker:  # not in a process that the component has forked, and that fails in here
+            with suppress(RecursionError):  # folders in folders without end: they go with the job's own directory
+                shutil.rmtree(directory, ignore_errors=True)

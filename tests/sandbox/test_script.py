@@ -3,8 +3,11 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -324,3 +327,34 @@ def test_it_trains_and_predicts_alone_and_the_same_twice(tmp_path: Path) -> None
 
 def test_names_of_files_are_shown_and_obeyed_by_nobody(script: ModuleType, tmp_path: Path) -> None:
     assert script.as_one_line("a\x1b[31m\nb\udce9 \u202ec") == "a[31m b c"
+
+
+def test_each_rehearsal_has_a_directory_of_its_own_and_leaves_none(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A component that makes a folder would meet that of the rehearsal before; one that forks must not clear it for the others."""
+    real = script.train
+
+    def train(model: Any, loaders: Any, info: Any, log: Any) -> Any:
+        Path("notes").mkdir()
+        child = os.fork()
+        if not child:
+            raise KeyboardInterrupt
+        os.waitpid(child, 0)
+        assert Path("notes").is_dir()
+        return real(model, loaders, info, log)
+
+    monkeypatch.setattr(script, "train", train)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    data, before, me = small_data(script), Path.cwd(), os.getpid()
+    info = script.make_info(data.facts, {"threads": 1, "device": "cpu", "seconds": 60.0})
+    info = replace(info, epochs=1, precision="float32")
+    for _ in range(2):
+        try:
+            speed = script.training_speed(info, data.images, data, 0.0)
+        finally:
+            if os.getpid() != me:
+                os._exit(0)
+        assert speed.now > 0
+    assert Path.cwd() == before
+    assert not list(tmp_path.glob(f"{tempfile.gettempprefix()}*"))
