@@ -153,7 +153,15 @@ def demo(as_json: AsJson = False) -> None:
             "A run on scikit-learn's digits: 1,797 grey images of 8 x 8 pixels, ten classes, a few minutes on two cores."
         )
         say("The playbook writes the code here: curated moves, not a language model.")
-    settings = make_settings({"dataset": "digits", "iterations": 6, "train_seconds": 15.0, "budget_seconds": 170.0})
+    settings = make_settings(
+        {
+            "dataset": "digits",
+            "iterations": 6,
+            "train_seconds": 15.0,
+            "budget_seconds": 170.0,
+            "until_budget": True,  # the first pipeline is close to perfect, and the loop is to be seen
+        }
+    )
     _start(settings, fresh_name("demo", [row.name for row in open_store().runs()]), as_json=as_json)
 
 

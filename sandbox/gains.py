@@ -17,9 +17,9 @@ Floats = NDArray[np.float64]
 # Gains are counted as the share of the incumbent's error that a change removes: 1 point at 80 % is 0.05, as is 0.15 points at 97 %.
 # The weakly informative belief before the first row (benchmarks/acceptance): the mean gain is -0.01 ± 0.025, single changes
 # scatter around it by 0.03, give or take a factor of two.
-_MEAN_BELIEF, _SPREAD_BELIEF = (-0.01, 0.025), (0.03, 0.7)
+_MEAN_BELIEF, SPREAD_BELIEF = (-0.01, 0.025), (0.03, 0.7)
 _MEANS = np.array([-0.12, -0.08, -0.05, -0.03, -0.02, -0.01, -0.005, 0.0, 0.005, 0.01, 0.02, 0.03, 0.05])
-_SPREADS = np.array([0.005, 0.01, 0.02, 0.035, 0.06, 0.1])
+_SPREADS = np.array([0.005, 0.01, 0.02, 0.035, 0.06, 0.1, 0.17])
 _MEAN, _SPREAD = (axis.ravel() for axis in np.meshgrid(_MEANS, _SPREADS, indexing="ij"))
 # True gains have the tails of Student's t with so many degrees of freedom: a candidate that collapses is believed, and says little about
 # the next one or about the incumbent's luck.
@@ -155,10 +155,10 @@ def headroom(metric: Metric, score: Floats, standard_error: Floats) -> Floats:
     return left
 
 
-def start(runs: int) -> Beliefs:
-    """Before the first comparison."""
-    mean, spread = (_MEAN - _MEAN_BELIEF[0]) / _MEAN_BELIEF[1], np.log(_SPREAD / _SPREAD_BELIEF[0]) / _SPREAD_BELIEF[1]
-    log_weights = np.tile(-0.5 * (mean**2 + spread**2), (runs, 1))
+def start(runs: int, spread: tuple[float, float] = SPREAD_BELIEF) -> Beliefs:
+    """Before the first comparison; `spread`: by what single changes are thought to scatter, and the standard deviation of its logarithm."""
+    mean, wide = (_MEAN - _MEAN_BELIEF[0]) / _MEAN_BELIEF[1], np.log(_SPREAD / spread[0]) / spread[1]
+    log_weights = np.tile(-0.5 * (mean**2 + wide**2), (runs, 1))
     return Beliefs(log_weights, np.zeros(runs), np.full(runs, np.nan))
 
 

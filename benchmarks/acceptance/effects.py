@@ -26,7 +26,7 @@ from nodes.context import job_dir, trained_attempt
 from sandbox import artifacts
 from sandbox.acceptance import compare, prior_from
 from sandbox.gains import headroom
-from schema.dataset import DatasetProfile
+from schema.dataset import DatasetProfile, Split
 
 ROWS, TABLE = (Path(__file__).with_name(name) for name in ("EFFECTS.csv", "EFFECTS.md"))
 TAIL = 4.0
@@ -62,6 +62,8 @@ class Effect(NamedTuple):
     share_error: float
     validation: float  # the measured difference that decided
     validation_error: float
+    loss: float  # how much lower the log loss is on the validation images, in nats
+    loss_error: float
 
 
 def kind_of(change: str) -> str:
@@ -74,13 +76,18 @@ def effects_of(run: str, store: Store) -> list[Effect]:
     row, found = store.run(run), []
     if row.profile is None:
         return []
-    labels, metric = load_labels(row.profile, "test"), row.settings.metric
+    labels, deciding = (load_labels(row.profile, split) for split in ("test", "validation"))
+    metric = row.settings.metric
     for one in store.ledger(run):
-        if one.base is None or one.delta is None or not one.standard_error:
+        if one.base is None or one.delta is None or one.standard_error is None:
             continue
-        sides = [_probabilities(run, iteration, store, row.profile) for iteration in (one.base, one.iteration)]
-        if not all(sides):
+        sides, seen = (
+            [_probabilities(run, iteration, store, row.profile, split) for iteration in (one.base, one.iteration)]
+            for split in ("test", "validation")
+        )
+        if not all([*sides, *seen]):
             continue
+        loss = compare("log_loss", deciding, seen[0], seen[1], prior_from([], "log_loss"))
         compared = compare(metric, labels, sides[0], sides[1], prior_from([], metric))
         before = compared.incumbent or 0.0
         left = float(headroom(metric, np.array([before]), np.array([1 / len(labels)]))[0])
@@ -102,18 +109,20 @@ def effects_of(run: str, store: Store) -> list[Effect]:
                 share_error=compared.standard_error / left,
                 validation=one.delta,
                 validation_error=one.standard_error,
+                loss=loss.delta,
+                loss_error=loss.standard_error,
             )
         )
     return found
 
 
-def _probabilities(run: str, iteration: int, store: Store, profile: DatasetProfile) -> list[NDArray[np.float64]]:
+def _probabilities(
+    run: str, iteration: int, store: Store, profile: DatasetProfile, split: Split
+) -> list[NDArray[np.float64]]:
     attempt = trained_attempt(run, iteration, store)
     seeds = [job.seed for job in store.jobs(run, iteration) if job.attempt == attempt and job.result.ok]
     read = [
-        artifacts.probabilities(
-            job_dir(run, iteration, attempt, seed), "test", profile.size("test"), profile.num_classes
-        )
+        artifacts.probabilities(job_dir(run, iteration, attempt, seed), split, profile.size(split), profile.num_classes)
         for seed in sorted(seeds)
     ]
     return [rows for rows in read if isinstance(rows, np.ndarray)]

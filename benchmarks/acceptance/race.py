@@ -29,6 +29,7 @@ class Rule:
     lowest: float = LOWEST_KEPT
     # Standard errors by which an earlier incumbent has to be believed better to be taken home; None: never.
     back: float | None = None
+    spread: tuple[float, float] = gains.SPREAD_BELIEF  # of the prior
     folds: int = (
         1  # k-fold cross-validation: each pipeline is trained so many times, and answers so many times the images
     )
@@ -53,6 +54,8 @@ RULES = (
     Rule("expected, the last incumbent", "expected", ask=ASK_SHARE),
     Rule("expected, back at once", "expected", ask=ASK_SHARE, back=0.0),
     Rule("expected, back at half an error", "expected", ask=ASK_SHARE, back=0.5),
+    Rule("expected, prior twice as wide", "expected", ask=ASK_SHARE, back=MARGIN, spread=(0.06, 0.7)),
+    Rule("expected, prior three times as wide", "expected", ask=ASK_SHARE, back=MARGIN, spread=(0.1, 0.7)),
     Rule("expected, 3 folds", "expected", back=MARGIN, folds=3),
     Rule("expected, 5 folds", "expected", back=MARGIN, folds=5),
     Rule("expected", "expected", ask=ASK_SHARE, back=MARGIN),
@@ -142,7 +145,7 @@ def _begin(rule: Rule, setting: Setting, difficulty: NDArray[np.float32], world:
         right=[],
         repeated=np.zeros(runs, bool),
         left=np.full(runs, float(len(world.removed) - (folds - 1))),
-        beliefs=gains.start(runs),
+        beliefs=gains.start(runs, rule.spread),
         counts={name: np.zeros(runs) for name in names},
         early=np.zeros(runs),
         former=Former(np.full(runs, -np.inf), np.zeros(runs), np.zeros(runs), np.zeros(runs, np.int64)),

@@ -31,11 +31,13 @@ class Mix:
     null: Floats
     harm: float
     help: float
+    scale: float = 0.0  # of all effects, as measured: Student's t with TAIL degrees of freedom around `centre`; 0: by the shares above
+    centre: float = 0.0
     chasing: float = 0.0  # of the candidates, those that were made to mend mistakes on the very images that decide
 
 
 def _mix(name: str, harmful: float, null: float, harm: float, help_: float, *, chasing: float = 0.0) -> Mix:
-    return Mix(name, np.full(LONG, harmful), np.full(LONG, null), harm, help_, chasing)
+    return Mix(name, np.full(LONG, harmful), np.full(LONG, null), harm, help_, chasing=chasing)
 
 
 _LATER = np.arange(LONG) >= 6
@@ -54,6 +56,7 @@ CHASED = (
     0.05  # of the incumbent's mistakes on the validation images, what a chasing candidate mends there, and nowhere else
 )
 COLLAPSES, COLLAPSE = 0.15, 8.0  # of the harmful changes, this share is so many times worse
+TAIL, MOST_REMOVED = 4.0, 0.8
 FADING = 0.95  # each further candidate of a run helps by so much less
 
 
@@ -83,6 +86,9 @@ def draw(rng: np.random.Generator, mix: Mix, runs: int, trainings: int = TRAININ
     harms = -rng.exponential(mix.harm, kind.shape) * collapse
     harmful, useless = mix.harmful[:trainings, None], (mix.harmful + mix.null)[:trainings, None]
     removed = np.where(kind < harmful, harms, np.where(kind < useless, 0.0, helps))
+    if mix.scale:
+        drawn = mix.centre + mix.scale * rng.standard_t(TAIL, kind.shape)
+        removed = np.minimum(drawn, MOST_REMOVED)
     return Draw(removed, rng.random(kind.shape) < mix.chasing, rng.standard_normal((SEEDS, 1 + trainings, runs)))
 
 
