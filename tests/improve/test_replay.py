@@ -143,8 +143,9 @@ def test_labels_that_the_run_has_not_opened_stay_sealed(begun: Path) -> None:
     with store.engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM scores WHERE split = 'test'")
     before = _trained(store.run("r"), 0, store)
-    assert _known(before, "validation", store)
-    assert _known(before, "test", store) is None
+    answers = np.full((before.profile.size("validation"), 2), 0.5)
+    assert _known(before, before.profile, "validation", answers, store)
+    assert _known(before, before.profile, "test", answers, store) is None
     rows = np.array([[0.2, 0.8], [0.6, 0.4]])
     found = compared("test", rows, rows[::-1], np.array([0, 1]), ["a", "b"], None)
     assert (found.decisions, found.then, found.now) == (2, None, None)
