@@ -56,9 +56,8 @@ def _make(whole: Path, folder: Path, fold: int) -> None:
 def _write(whole: Path, folder: Path, fold: int) -> None:
     with np.load(whole / FOLDS) as found:
         held = np.nonzero(found["fold"] == fold)[0]
-        held = held[
-            np.argsort(found["place"][held], kind="stable")
-        ]  # not in the order of the source, which is that of the classes
+        # Not in the order of the source, which is that of the classes.
+        held = held[np.argsort(found["place"][held], kind="stable")]
         kept, mask = np.nonzero(found["fold"] != fold)[0], found[f"inner_{fold}"]
     images, labels = np.load(whole / IMAGES["train"]), np.load(whole / "train/labels.npy")
     validation = np.load(whole / IMAGES["validation"])

@@ -31,12 +31,10 @@ class Plan:
     labels: np.ndarray  # int64 [N]; -1 if its class was left out
     parts: dict[Split, np.ndarray]
     inner: np.ndarray  # bool, parallel to the training part: its inner validation images
-    folds: (
-        np.ndarray
-    )  # int64, parallel to the training part: in which fold each is held out, 0: in none; empty: not folded
-    fold_inner: tuple[
-        np.ndarray, ...
-    ]  # per further fold, bool: of its training images (those that stay, then the validation part) the inner validation
+    # int64, parallel to the training part: in which fold each is held out, 0: in none; empty: not folded.
+    folds: np.ndarray
+    # Per further fold, bool: which of its training images (those that stay, then the validation part) are its inner validation.
+    fold_inner: tuple[np.ndarray, ...]
     order: np.ndarray  # uint64 [N], drawn: by it the held-out images lie
     pictures: np.ndarray  # int64 [N], the first image of the same picture
     exact: np.ndarray  # bool [N], whether an earlier image has equal pixels

@@ -105,7 +105,7 @@ def is_whole(folder: Path) -> bool:
         profile = DatasetProfile.model_validate_json((folder / "profile.json").read_bytes())
         image = profile.channels * profile.height * profile.width
         labels = all((folder / labels_file(split)).exists() for split in ("validation", "test"))
-        labels = labels and (folder / INNER).exists()
+        labels = labels and (not profile.inner or (folder / INNER).exists())  # none in a set of an earlier version
         return labels and all(
             (folder / IMAGES[split]).stat().st_size >= profile.size(split) * image for split in SPLITS
         )

@@ -75,7 +75,7 @@ def analyse_prompt(evidence: Evidence) -> list[BaseMessage]:
         curve=curve_table(training.curve),
         n=training.inner.n if training.inner else 0,
         mistakes=mistakes(training.inner, brief.profile.classes) if training.inner else "",
-        learned="everything" in evidence.pipeline.training,
+        learned="loaders.everything" in evidence.pipeline.training,
         history=history(evidence.ledger),
         undecided=", ".join(map(str, undecided(evidence.ledger))),
         all=brief.strategy == "global",

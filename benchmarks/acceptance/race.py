@@ -30,9 +30,8 @@ class Rule:
     # Standard errors by which an earlier incumbent has to be believed better to be taken home; None: never.
     back: float | None = None
     spread: tuple[float, float] = gains.SPREAD_BELIEF  # of the prior
-    folds: int = (
-        1  # k-fold cross-validation: each pipeline is trained so many times, and answers so many times the images
-    )
+    # Cross-validation: each pipeline is trained so many times, and answers so many times the images.
+    folds: int = 1
 
 
 RULES = (

@@ -72,6 +72,23 @@ def test_prepared_images_that_were_deleted_are_made_again_in_the_same_order(phot
         assert np.array_equal(np.load(file), array), file.name
 
 
+def test_a_run_on_images_that_an_earlier_version_prepared_goes_on_with_them(photos: Path) -> None:
+    """They have no array of the inner validation images, and no folds."""
+    run(settings(photos), name="r", services=services())
+    profile = open_store().run("r").profile
+    assert profile
+    folder = Path(profile.directory)
+    (folder / "heldout/inner.npy").unlink()
+    (folder / "private/folds.npz").unlink()
+    told = folder / "profile.json"
+    told.write_text(profile.model_copy(update={"inner": 0}).model_dump_json())
+    before = (folder / "train/images.npy").stat().st_ino
+    resume("r", iterations=2, services=services())
+    assert (folder / "train/images.npy").stat().st_ino == before
+    assert not (folder / "heldout/inner.npy").exists()
+    assert len(open_store().ledger("r")) == 3
+
+
 def test_images_that_changed_since_are_not_taken_for_the_old_ones(photos: Path) -> None:
     run(settings(photos), name="r", services=services())
     shutil.rmtree(datasets_dir())
