@@ -34,7 +34,7 @@ def decide(state: State, services: Services) -> dict[str, Any]:
     if state["base"] is None:
         return {
             "verdict": "first",
-            "reason": "the first pipeline that runs",
+            "reason": "the first pipeline that runs" + (f", in {folds_of(state)} folds" if folds_of(state) > 1 else ""),
             "comparison": None,
             "best": state["iteration"],
         }
