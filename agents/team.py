@@ -68,6 +68,10 @@ def make_team(settings: Settings, line: Line) -> Team:
             raise SettingsError(
                 f"--{role}-model goes with a language model: the playbook has no roles to give away. Add e.g. --model openai:gpt-5.4-mini."
             )
+        if settings.show_images:
+            raise SettingsError(
+                "--show-images goes with a language model that sees: the playbook looks at no image. Add e.g. --model openai:gpt-5.4-mini, or leave it out."
+            )
         return Playbook()
     from agents.llm.expert import LanguageTeam  # noqa: PLC0415 - its libraries take half a second to import
 

@@ -93,6 +93,11 @@ def load_labels(profile: DatasetProfile, split: Split, fold: int = 0) -> np.ndar
     return np.asarray(np.load(folder / labels_file(split)))
 
 
+def load_inner_images(profile: DatasetProfile) -> np.ndarray:
+    """uint8 [inner validation images, channels, height, width], mapped from the disk."""
+    return np.asarray(np.load(Path(profile.directory) / INNER, mmap_mode="r"))
+
+
 def load_inner_labels(profile: DatasetProfile) -> np.ndarray:
     """int64 [inner validation images], in the order of their array."""
     folder = Path(profile.directory) / "train"

@@ -53,6 +53,12 @@ def run(
         str | None, typer.Option(help="Of an OpenAI-compatible server: vLLM, Ollama, llama.cpp, Azure ...")
     ] = None,
     env_file: EnvFile = None,
+    show_images: Annotated[
+        bool,
+        typer.Option(
+            "--show-images", help="Show the analyst's model images that are mistaken: they leave this machine"
+        ),
+    ] = False,
     architect_model: RoleModel = None,
     data_engineer_model: RoleModel = None,
     model_engineer_model: RoleModel = None,

@@ -160,6 +160,9 @@ def started_lines(event: RunStarted, settings: Settings) -> list[str]:
     if settings.longest_training < settings.train_seconds and not event.resumed:
         minutes = round(settings.longest_training / 60, 2)
         lines.append(f"note: each training may take {minutes:g} min: a quarter of --budget")
+    if settings.show_images:
+        model = settings.role_models.get("analyst", settings.model)
+        lines.append(f"note: images that are mistaken are shown to {clean(model)} (--show-images)")
     return lines + [f"note: {clean(note, 1000)}" for note in event.notes]
 
 

@@ -3,20 +3,34 @@
 from statistics import median
 from typing import Any
 
+from dataset.mosaic import mosaic
+from dataset.prepare import load_inner_images, load_inner_labels
 from nodes.budget import reason_to_stop
 from nodes.calls import team_of
-from nodes.context import brief_of, engineers_of, ledger_of, settings_of
+from nodes.context import (
+    brief_of,
+    engineers_of,
+    job_dir,
+    ledger_of,
+    profile_of,
+    settings_of,
+    trained_attempt,
+)
 from nodes.events import tell
 from nodes.folds import folds_of
 from nodes.services import Services
+from sandbox import artifacts
 from sandbox.acceptance import prior_from, smallest_kept
+from sandbox.scoring import surest_mistakes
 from schema.errors import BudgetSpent
 from schema.events import NodeEntered, Proposed
+from schema.pipeline import Fault
 from schema.settings import Settings
 from schema.state import State
-from schema.team import LONGER, Evidence, LedgerRow, Proposal, TrainingEvidence
+from schema.team import LONGER, Evidence, LedgerRow, Mistake, MistakesShown, Proposal, TrainingEvidence
 from schema.text import duration
 
+MOST_SHOWN = 24  # images
 USUALLY_LOST = 0.02  # of the images, before a comparison has shown how many
 
 
@@ -100,6 +114,30 @@ def _too_short(proposal: Proposal, evidence: Evidence, folds: int) -> str | None
     return f"{left} of the budget are left, and the next change ({proposal.move}) may train for {duration(need)}"
 
 
+def _mistakes_shown(state: State, services: Services) -> MistakesShown | None:
+    """The inner validation images that the incumbent's first training is the surest about, and wrong. None if there are none."""
+    store, run, best = services.store(), state["run"], state["best"]
+    profile = profile_of(state, store)
+    if best is None or not profile.inner:
+        return None
+    labels = load_inner_labels(profile)
+    directory = job_dir(run, best, trained_attempt(run, best, store), 0)
+    answers = artifacts.probabilities(directory, "inner", len(labels), profile.num_classes)
+    if isinstance(answers, Fault):
+        return None
+    places = surest_mistakes(answers, labels, MOST_SHOWN)
+    if not len(places):
+        return None
+    chosen = [(int(labels[i]), int(answers[i].argmax()), float(answers[i].max())) for i in places]
+    return MistakesShown(
+        png=mosaic(load_inner_images(profile)[places]),
+        mistakes=[
+            Mistake(truth=profile.classes[truth], predicted=profile.classes[predicted], confidence=sure)
+            for truth, predicted, sure in chosen
+        ],
+    )
+
+
 def _evidence(state: State, services: Services, iteration: int) -> Evidence:
     store, run, best = services.store(), state["run"], state["best"]
     training = None if best is None else store.training(run, best)
@@ -114,6 +152,7 @@ def _evidence(state: State, services: Services, iteration: int) -> Evidence:
         best_iteration=best,
         pipeline=store.pipeline(run, best),
         training=training,
+        shown=_mistakes_shown(state, services) if settings.show_images else None,
         ledger=ledger,
         smallest_kept=smallest,
         at_ceiling=ceiling,

@@ -40,6 +40,14 @@ def score(
     )
 
 
+def surest_mistakes(probabilities: NDArray[np.floating], labels: NDArray[np.integer], most: int) -> Ints:
+    """Return the places of at most `most` wrongly answered images, those answered with the most confidence first."""
+    scores = probabilities.astype(np.float64)
+    chosen = decided(scores)
+    wrong = np.flatnonzero(chosen != labels)
+    return wrong[np.argsort(-scores[wrong, chosen[wrong]], kind="stable")][:most]
+
+
 def wilson(hits: int, n: int, z: float = NORMAL_95) -> tuple[float, float]:
     """Wilson's score interval of a proportion (1927): holds its level near 0 and 1, where the normal one does not."""
     middle = (hits + z**2 / 2) / (n + z**2)

@@ -96,6 +96,10 @@ class Settings(Record):
         default="playbook",
         description="Who writes the code: playbook (embedded, no key, no network), or a language model: openai:NAME, anthropic:NAME, google:NAME",
     )
+    show_images: bool = Field(
+        default=False,
+        description="Show the analyst's model a picture of mistakes: images of yours go to its provider (docs/models.md)",
+    )
     role_models: dict[Role, str] = Field(
         default_factory=dict, description="Another language model for a role, e.g. analyst -> openai:gpt-5.4"
     )

@@ -117,6 +117,19 @@ class TrainingEvidence(Record):
     )
 
 
+class Mistake(Record):
+    truth: str
+    predicted: str
+    confidence: float = Field(description="Probability of the predicted class, 0 to 1")
+
+
+class MistakesShown(Record):
+    """Inner validation images that the best pipeline is wrong about, as one picture."""
+
+    png: bytes
+    mistakes: list[Mistake] = Field(description="In the order of the picture: row by row, numbered from 1")
+
+
 class LedgerRow(Record):
     """One iteration as the store knows it: numbers are never retold by a model."""
 
@@ -159,6 +172,7 @@ class Evidence(Record):
     best_iteration: int
     pipeline: Pipeline
     training: TrainingEvidence
+    shown: MistakesShown | None = Field(default=None, description="Where the person allows images to be shown")
     ledger: list[LedgerRow]
     seconds_left: float | None = None
     smallest_kept: int | None = Field(

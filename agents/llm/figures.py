@@ -1,7 +1,7 @@
 """A training in figures, as an expert would look at it: gap, time, what bounded it, where it errs."""
 
 from schema.score import Score
-from schema.team import EpochRow, Evidence, TrainingEvidence
+from schema.team import EpochRow, Evidence, MistakesShown, TrainingEvidence
 from schema.text import duration, one_line
 
 CURVE_ROWS, CLASSES = 12, 12
@@ -115,3 +115,12 @@ def mistakes(score: Score, classes: list[str]) -> str:
     )
     lines.append(f"Most frequent: {pairs}." if pairs else "No mistakes.")
     return "\n".join(lines)
+
+
+def shown(images: MistakesShown) -> str:
+    """What the numbers in the picture stand for."""
+    told = (
+        f"{number}: {one_line(m.truth, 40)!r} taken for {one_line(m.predicted, 40)!r} ({m.confidence:.2f})"
+        for number, m in enumerate(images.mistakes, start=1)
+    )
+    return "; ".join(told)

@@ -1,6 +1,7 @@
 """Prompts from the Markdown templates in agents/prompts. What comes from the person's data or from generated code is quoted, cleaned and bounded."""
 
 import json
+from base64 import b64encode
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
 from agents.llm import words
 from agents.llm.answers import components_of
-from agents.llm.figures import curve_table, epochs_of, figures, mistakes, plan_of
+from agents.llm.figures import curve_table, epochs_of, figures, mistakes, plan_of, shown
 from agents.llm.history import epochs, history, undecided
 from schema.pipeline import COMPONENTS, Component, Fault
 from schema.settings import Role, higher_is_better
@@ -75,12 +76,21 @@ def analyse_prompt(evidence: Evidence) -> list[BaseMessage]:
         curve=curve_table(training.curve),
         n=training.inner.n if training.inner else 0,
         mistakes=mistakes(training.inner, brief.profile.classes) if training.inner else "",
+        shown=shown(evidence.shown) if evidence.shown else "",
         learned="loaders.everything" in evidence.pipeline.training,
         history=history(evidence.ledger),
         undecided=", ".join(map(str, undecided(evidence.ledger))),
         all=brief.strategy == "global",
     )
-    return [_system("analyst", brief), HumanMessage(text)]
+    if evidence.shown is None:
+        return [_system("analyst", brief), HumanMessage(text)]
+    return [_system("analyst", brief), picture_message(text, evidence.shown.png)]
+
+
+def picture_message(text: str, png: bytes) -> HumanMessage:
+    """In the form of OpenAI's protocol, which the clients of the other providers translate."""
+    address = "data:image/png;base64," + b64encode(png).decode("ascii")
+    return HumanMessage([{"type": "text", "text": text}, {"type": "image_url", "image_url": {"url": address}}])
 
 
 def summarise_prompt(outcome: Outcome) -> list[BaseMessage]:

@@ -1,10 +1,14 @@
 """What can be wrong with models, keys, prices and budgets is found before a run begins: each is a sentence that says what to type."""
 
+from io import BytesIO
+
 from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_openai import ChatOpenAI
+from PIL import Image
 
 from agents.llm.calls import Refused, Seat, answered, place_of
 from agents.llm.prices import cost_of, prices
+from agents.llm.prompts import picture_message
 from agents.llm.providers import KEYS, Spec, chat_model, key_of, roles_by_spec
 from agents.team import Line
 from schema.errors import SettingsError
@@ -13,6 +17,7 @@ from schema.team import Usage
 from schema.text import one_line
 
 LEAST_TOKENS = 10_000  # of a first pipeline: a design and three engineers who keep it
+GREETING = "Answer with the word: ready"
 PATIENT = 60.0  # seconds: a person waits for the word that it goes
 
 
@@ -33,10 +38,27 @@ def check(settings: Settings, line: Line) -> None:
         )
     for spec, role in models.items():
         _greet(spec, role, settings, line)
+    if settings.show_images:
+        _show(settings, line)
+
+
+def _show(settings: Settings, line: Line) -> None:
+    """Raises SettingsError if the analyst's model takes no picture."""
+    seat = Seat("analyst", settings, line)
+    grey = BytesIO()
+    Image.new("RGB", (64, 64), "grey").save(grey, "PNG")
+    try:
+        answer = answered(seat, [picture_message(GREETING, grey.getvalue())], None, PATIENT, at_start=True)
+    except Refused as refused:
+        raise SettingsError(
+            f"--show-images: {seat.spec} at {place_of(seat.spec, settings)} takes no pictures: {refused.trouble.reason}. "
+            "Leave --show-images out, or give the analyst a model that sees: --analyst-model openai:NAME"
+        ) from None
+    line.record(answer.usage)
 
 
 def _greet(spec: Spec, role: Role, settings: Settings, line: Line) -> None:
-    question: list[BaseMessage] = [HumanMessage("Answer with the word: ready")]
+    question: list[BaseMessage] = [HumanMessage(GREETING)]
     try:
         answer = answered(Seat(role, settings, line), question, None, PATIENT, at_start=True)
     except Refused as refused:

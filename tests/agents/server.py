@@ -1,5 +1,6 @@
 """A real HTTP server on loopback that speaks the OpenAI protocol, and models of known character behind it."""
 
+import base64
 import contextlib
 import json
 import re
@@ -30,7 +31,19 @@ class Ask(NamedTuple):
 
     @property
     def text(self) -> str:
-        return str(self.body["messages"][-1]["content"])
+        return text_of(self.body["messages"][-1])
+
+    @property
+    def pictures(self) -> list[bytes]:
+        """That came with the question."""
+        parts = self.body["messages"][-1]["content"]
+        addresses = [part["image_url"]["url"] for part in parts if isinstance(part, dict) and "image_url" in part]
+        return [base64.b64decode(address.removeprefix("data:image/png;base64,")) for address in addresses]
+
+
+def text_of(message: dict[str, Any]) -> str:
+    parts = message["content"]
+    return parts if isinstance(parts, str) else "".join(part.get("text", "") for part in parts)
 
 
 @dataclass(frozen=True)
@@ -106,7 +119,7 @@ class Server:
     def understood(self, body: dict[str, Any]) -> Ask:
         messages = body["messages"]
         system = next((m["content"] for m in messages if m["role"] == "system"), "")
-        last = str(messages[-1]["content"])
+        last = text_of(messages[-1])
         named = re.findall(
             r"^# You are the (Project Architect|Data|Model|Training|Performance Analyst)", system, re.MULTILINE
         )

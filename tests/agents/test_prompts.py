@@ -28,7 +28,7 @@ from sandbox.script.loaders import make_loaders
 from schema.pipeline import COMPONENTS, Component, Fault, Pipeline
 from schema.score import Confusion
 from schema.settings import Init, Strategy
-from schema.team import Brief, Outcome, Proposal, RepairTask, WriteTask
+from schema.team import Brief, Mistake, MistakesShown, Outcome, Proposal, RepairTask, WriteTask
 from tests.agents.briefs import make_brief, make_evidence, make_row
 from tests.agents.server import CODE
 
@@ -180,6 +180,20 @@ def test_mistakes_are_told_of_the_images_that_decide_nothing() -> None:
     told = str(analyse_prompt(evidence.model_copy(update={"training": training}))[1].content)
     assert "Recall per class: 'dog' 0.800 of 100; 'cat' 0.900 of 100." in told
     assert not [word for word in ("0.123", "0.456", "77") if word in told]
+
+
+def test_a_picture_of_mistakes_comes_with_what_its_numbers_stand_for() -> None:
+    evidence = make_evidence(make_brief(["cat", "dog"]), PIPELINE)
+    shown = MistakesShown(png=b"png", mistakes=[Mistake(truth="cat", predicted="dog", confidence=0.987)])
+    text, picture = analyse_prompt(evidence.model_copy(update={"shown": shown}))[-1].content
+    assert isinstance(text, dict)
+    assert isinstance(picture, dict)
+    assert "1: 'cat' taken for 'dog' (0.99)" in text["text"]
+    assert picture["image_url"]["url"] == "data:image/png;base64,cG5n"
+
+
+def test_without_it_the_question_is_text_alone() -> None:
+    assert isinstance(analyse_prompt(make_evidence(make_brief(), PIPELINE))[-1].content, str)
 
 
 def test_where_everything_is_trained_on_the_inner_figures_are_said_to_mean_little() -> None:

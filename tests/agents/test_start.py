@@ -301,3 +301,30 @@ def test_the_command_ends_with_2_and_leaves_nothing(
     )
     assert "There is no run yet" in left.stdout
     assert not (home / "runs").exists() or list((home / "runs").iterdir()) == []
+
+
+def blind(ask: Ask) -> Reply:
+    """As vLLM says it for a model of text."""
+    if ask.pictures and ask.body["model"] == "here":
+        return Reply("here is not a multimodal model", status=400)
+    return good(ask)
+
+
+def test_a_model_that_takes_no_picture_is_found_before_the_run() -> None:
+    with serving(blind) as server, pytest.raises(SettingsError) as refused:
+        check(base_url=server.url, show_images=True)
+    assert "--show-images: openai:here" in str(refused.value)
+    assert "is not a multimodal model" in str(refused.value)
+    assert "--analyst-model" in str(refused.value)
+
+
+def test_only_the_analyst_has_to_see() -> None:
+    with serving(blind) as server:
+        check(base_url=server.url, show_images=True, role_models={"analyst": "openai:seeing"})
+        seen = [ask.body["model"] for ask in server.requests if ask.pictures]
+    assert seen == ["seeing"]
+
+
+def test_the_playbook_is_shown_nothing() -> None:
+    with pytest.raises(SettingsError, match="--show-images goes with a language model that sees"):
+        check(model="playbook", show_images=True)

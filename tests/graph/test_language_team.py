@@ -2,17 +2,23 @@
 
 import json
 import os
+import re
 import sqlite3
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
+from PIL import Image
 
 from agents.llm import calls as calls_module
 from agents.llm.prompts import example
 from checkpoints.home import checkpoints_path, run_dir
 from checkpoints.store import Store, open_store
+from dataset.mosaic import COLUMNS, LINE, SIDE
+from dataset.prepare import load_inner_images
 from graph.build import build_graph
 from graph.run import resume, run
 from improve.costs import cost_model, costs_text
@@ -133,6 +139,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
             accept="better",
             max_seeds=1,
             device="cpu",
+            show_images=True,
             until_budget=True,
         )
         name = run(settings, name="played", on_event=events.append)
@@ -252,6 +259,31 @@ def test_every_call_is_a_row_with_its_numbers(played: Played) -> None:
         == played.store.spent(played.name).tokens
     )
     assert played.store.spent(played.name).cost is None  # nobody knows what `played` costs
+
+
+def test_the_analyst_alone_is_shown_mistakes_and_none_of_the_images_that_decide(played: Played) -> None:
+    """One tile for each mistake that the text names, and each is an inner validation image."""
+    asked = [ask for ask in played.server.requests if ask.turn != "greet"]
+    shown = [ask for ask in asked if ask.pictures]
+    assert shown
+    assert {ask.role for ask in shown} == {"analyst"}
+    assert [ask.iteration for ask in asked if ask.turn == "analyse" and "The picture shows" in ask.text] == [
+        ask.iteration for ask in shown if ask.turn == "analyse"
+    ]
+    profile = played.store.run(played.name).profile
+    assert profile is not None
+    inner = load_inner_images(profile)
+    for ask in shown:
+        named = re.findall(r"(\d+): '(\w+)' taken for '(\w+)'", ask.text)
+        picture = np.asarray(Image.open(BytesIO(ask.pictures[0])))
+        columns = min(COLUMNS, len(named))
+        assert picture.shape[1] == columns * (SIDE + 4)
+        for number in range(len(named)):
+            top, left = number // columns * (SIDE + LINE + 4) + LINE + 2, number % columns * (SIDE + 4) + 2
+            tile = picture[top : top + SIDE, left : left + SIDE]
+            step = SIDE // inner.shape[-1]
+            small = tile[step // 2 :: step, step // 2 :: step].transpose(2, 0, 1)
+            assert any(np.array_equal(small[: len(image)], image) for image in inner)
 
 
 def test_no_request_streams_or_sets_a_temperature(played: Played) -> None:

@@ -14,7 +14,7 @@ from scipy import stats
 from sklearn import metrics
 
 from sandbox.bootstrap import losses, resamples, statistic
-from sandbox.scoring import score, wilson
+from sandbox.scoring import score, surest_mistakes, wilson
 from schema.settings import Metric, higher_is_better
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
@@ -198,3 +198,14 @@ def test_importing_the_scoring_imports_no_heavy_library() -> None:
     code = "import sandbox.acceptance, sys; print([m for m in ('sklearn', 'scipy', 'torch') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_surest_mistakes_come_first() -> None:
+    labels = np.array([0, 1, 0, 1, 0])
+    sure = np.array([0.9, 0.7, 0.2, 0.95, 0.4])  # of class 0
+    chosen = surest_mistakes(np.stack([sure, 1 - sure], axis=1), labels, 3)
+    assert chosen.tolist() == [3, 2, 1]
+
+
+def test_where_all_is_right_there_is_no_mistake() -> None:
+    assert not len(surest_mistakes(np.eye(4), np.arange(4), 24))
