@@ -190,13 +190,13 @@ def ledger_table(name: str, store: Store, width: int = WIDE) -> Table:
         "change",
         "verdict",
         "validation",
-        "incumbent's",
+        "best before",
         "difference",
         "expected gain [95 %]",
         "tries",
         "s",
     )
-    shown = every if width >= WIDE else ("#", "component", "change", "verdict", "validation", "incumbent's")
+    shown = every if width >= WIDE else ("#", "component", "change", "verdict", "validation", "best before")
     for column in shown:
         table.add_column(
             column, overflow="fold", justify="left" if column in left else "right", no_wrap=column != "change"
@@ -209,7 +209,7 @@ def ledger_table(name: str, store: Store, width: int = WIDE) -> Table:
             "change": one_line(row.move, 200),
             "verdict": verdict_text(row),
             "validation": "" if row.validation is None else f"{row.validation:.4f}",
-            "incumbent's": "" if row.against is None else f"{row.against:.4f}",
+            "best before": "" if row.against is None else f"{row.against:.4f}",
             "difference": "" if row.delta is None else f"{row.delta:+.4f}",
             "expected gain [95 %]": interval,
             "tries": str(row.attempts),

@@ -203,8 +203,26 @@ def settled_line(event: Settled) -> str:
 
 def best_text(event: Settled) -> str:
     """The incumbent's shown score, and what it is believed to be: a winner of several tries owes part of its score to luck."""
-    believed = "" if event.best_believed is None else f" ({event.best_believed:.4f} without luck)"
+    believed = "" if event.best_believed is None else f" (likely {event.best_believed:.4f})"
     return "" if event.best_validation is None else f"{event.best_validation:.4f}{believed}"
+
+
+# In words, for the line that moves; the steps of the graph have these names in Studio and in the events.
+DOES = {
+    "profile": "reading the images",
+    "project_architect": "designing the first pipeline",
+    "data_engineer": "writing the data component",
+    "model_engineer": "writing the model component",
+    "training_engineer": "writing the training component",
+    "assemble": "checking the code",
+    "review": "asking you",
+    "sandbox": "training",
+    "repair": "mending the code",
+    "decide": "comparing",
+    "summarize": "noting the result",
+    "performance_analyst": "choosing the next change",
+    "report": "writing the report",
+}
 
 
 class Screen:
@@ -217,7 +235,7 @@ class Screen:
         self._node, self._text, self._iteration = "profile", "", 0
         self._progress: JobProgress | None = None
         self._rows: list[LedgerRow] = []
-        self._best = ""
+        self._best, self._reason = "", ""
         self._spent = Spent()
 
     def take(self, event: Event) -> None:
@@ -247,6 +265,7 @@ class Screen:
             case Settled():
                 self._rows.append(event.row)
                 self._best, self._text = best_text(event), ""
+                self._reason = f"#{event.row.iteration} {event.row.verdict}: {clean(event.reason)}"
             case DatasetReady():
                 self._text = ""
                 self._announce(event)
@@ -264,10 +283,10 @@ class Screen:
         left = f", {max(0.0, budget - seconds) / 60:.0f} min left" if budget else ""
         best = f" · best validation {self._best}" if self._best else ""
         head = Text(
-            f"{self._node} · iteration {self._iteration}/{self._settings.iterations} · {seconds / 60:.1f} min{left}{best}{self._tokens()}",
+            f"{DOES.get(self._node, self._node)} · iteration {self._iteration}/{self._settings.iterations} · {seconds / 60:.1f} min{left}{best}{self._tokens()}",
             style="bold",
         )
-        return Group(self._ledger(), head, Text(self._text), Text(self._job()))
+        return Group(self._ledger(), Text(self._reason, style="dim"), head, Text(self._text), Text(self._job()))
 
     def _tokens(self) -> str:
         left = (

@@ -12,6 +12,7 @@ from schema.text import duration
 # Measured (benchmarks/acceptance): of the images that a pipeline errs on, so many are answered otherwise by the next one, per mistake.
 DISCORDANT = 0.6
 TYPICAL_ERROR = 0.1
+HURRIED = 10.0  # seconds; the few that a training takes before its first step are not counted
 # Tokens of a run by the scripted model of benchmarks/tokens, in and out: the first pipeline, and each iteration. Answers of real models are longer.
 FIRST, EACH, EACH_GLOBAL, ZERO_SHOT = 29_400, 14_900, 30_400, 1_300
 OUTPUT_SHARE = 0.12
@@ -19,7 +20,8 @@ OUTPUT_SHARE = 0.12
 
 def estimates(settings: Settings, profile: DatasetProfile) -> list[str]:
     """Return a sentence on each: certainty, time, tokens."""
-    return [told for told in (certainty(settings, profile), _time(settings), _tokens(settings)) if told]
+    told = (certainty(settings, profile), _time(settings), _hurry(settings), _tokens(settings))
+    return [sentence for sentence in told if sentence]
 
 
 def certainty(settings: Settings, profile: DatasetProfile) -> str:
@@ -39,6 +41,16 @@ def _time(settings: Settings) -> str:
     return (
         f"up to {duration(most)} on a machine that does nothing else: {changes}, trainings of up to {duration(settings.train_seconds)} each, "
         "second looks at close calls not counted; --budget sets a limit"
+    )
+
+
+def _hurry(settings: Settings) -> str:
+    if settings.train_seconds >= HURRIED:
+        return ""
+    given = "--train-limit" if settings.budget_seconds is None else "--train-limit or --budget"
+    return (
+        f"little: {settings.train_seconds:.3g} s for a training are hardly a look at the images; {given} is too short "
+        "for more than a trial of the program"
     )
 
 

@@ -2,9 +2,13 @@
 
 import pytest
 
-from improve.view import PREPARING_EVERY, Lines, Screen, plain_line
-from schema.events import Event, JobProgress, NodeEntered, Preparing, RunStarted
+from graph.build import build_graph
+from improve.view import DOES, PREPARING_EVERY, Lines, Screen, plain_line
+from nodes.services import Services
+from schema.events import Event, JobProgress, NodeEntered, Preparing, RunStarted, Settled
 from schema.settings import Settings
+from schema.team import Proposal
+from tests.agents.briefs import make_row
 
 NOTE = "note: each training may take 7.5 min: a quarter of --budget"
 
@@ -72,6 +76,25 @@ def test_the_live_view_counts_the_seconds_of_a_wait() -> None:
     with screen.console.capture() as shown:
         screen.console.print(screen.draw())
     assert "waiting for a free CPU since 40 s · other trainings come first" in shown.get()
+
+
+def test_the_live_view_says_in_words_what_goes_on_and_why_the_last_verdict_fell() -> None:
+    screen = Screen(Settings(dataset="digits"))
+    row = make_row(Proposal(action="change", component="model", move="wider"), 1, 0, "rejected")
+    screen.take(
+        Settled(row=row, reason="no true gain is expected", best_validation=0.9, best_believed=0.89, best_iteration=0)
+    )
+    screen.take(NodeEntered(node="sandbox", iteration=2))
+    with screen.console.capture() as shown:
+        screen.console.print(screen.draw())
+    told = " ".join(shown.get().split())
+    assert "#1 rejected: no true gain is expected" in told
+    assert "training · iteration 2/20" in told
+    assert "best validation 0.9000 (likely 0.8900)" in told
+
+
+def test_every_step_of_the_graph_has_its_words() -> None:
+    assert set(DOES) == {name for name in build_graph(Services()).nodes if not name.startswith("_")}
 
 
 def test_a_long_preparation_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:

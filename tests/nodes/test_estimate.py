@@ -30,6 +30,14 @@ def test_a_budget_is_the_limit() -> None:
     assert time == "at most 60 minutes for 20 changes, trainings of up to 15 minutes each"
 
 
+def test_a_training_that_can_lead_nowhere_is_warned_of() -> None:
+    assert (
+        "1.25 s for a training are hardly a look"
+        in estimates(settings(budget_seconds=5, train_seconds=1.25), make_profile())[2]
+    )
+    assert not any("hardly" in told for told in estimates(settings(train_seconds=15), make_profile()))
+
+
 def test_zero_shot_is_one_training() -> None:
     assert estimates(settings(strategy="zero-shot"), make_profile())[1].startswith("up to 20 minutes")
 
