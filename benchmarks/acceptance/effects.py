@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.stats import chi2, norm
 from scipy.stats import t as student
 
 from checkpoints.store import Store, open_store
@@ -30,6 +30,7 @@ from schema.dataset import DatasetProfile, Split
 
 ROWS, TABLE = (Path(__file__).with_name(name) for name in ("EFFECTS.csv", "EFFECTS.md"))
 TAIL = 4.0
+ENOUGH = 8  # candidates of a kind for a fit of its own
 # By words in the name of a change.
 KINDS = {
     "test-time views": ("views",),
@@ -128,20 +129,45 @@ def _probabilities(
     return [rows for rows in read if isinstance(rows, np.ndarray)]
 
 
-def fitted(shares: NDArray[np.float64], errors: NDArray[np.float64]) -> tuple[float, float]:
-    """Return mean and scale of the Student's t that makes effects with this noise the most likely, by a grid."""
+class Fit(NamedTuple):
+    """Student's t with TAIL degrees of freedom."""
+
+    mean: float
+    scale: float
+    likelihood: float  # natural logarithm
+
+
+def fitted(effects: list[Effect]) -> Fit:
+    """Return the Student's t that makes effects with this noise the most likely, by a grid."""
+    shares, errors = (np.array([getattr(e, name) for e in effects]) for name in ("share", "share_error"))
     means, scales = np.linspace(-0.2, 0.2, 41), np.geomspace(0.003, 0.5, 40)
     nodes = np.linspace(-12, 12, 481)
     weights = norm.pdf(nodes) * (nodes[1] - nodes[0])
     truth = shares[:, None] - errors[:, None] * nodes  # [effects, nodes]
-    best, where = -np.inf, (0.0, 0.0)
+    best = Fit(0.0, 0.0, -np.inf)
     for mean in means:
         for scale in scales:
             density = (student.pdf((truth - mean) / scale, TAIL) / scale) @ weights
             likelihood = float(np.log(density + 1e-300).sum())
-            if likelihood > best:
-                best, where = likelihood, (float(mean), float(scale))
-    return where
+            if likelihood > best.likelihood:
+                best = Fit(float(mean), float(scale), likelihood)
+    return best
+
+
+def by_kind(effects: list[Effect]) -> str:
+    """Say whether kinds of change differ by more than chance (likelihood ratio, against one fit for all)."""
+    own = [[e for e in effects if e.kind == kind] for kind in sorted({e.kind for e in effects})]
+    large = [group for group in own if len(group) >= ENOUGH]
+    together = [effect for group in large for effect in group]
+    if len(large) < 2:
+        return ""
+    ratio = 2 * (sum(fitted(group).likelihood for group in large) - fitted(together).likelihood)
+    more = 2 * (len(large) - 1)
+    p_value = float(chi2.sf(ratio, more))
+    return (
+        f"Kinds told apart? A fit for each of the {len(large)} kinds with {ENOUGH} candidates or more, instead of one for all of them: "
+        f"likelihood ratio {ratio:.1f} with {more} more parameters, p = {p_value:.2f}."
+    )
 
 
 def table(effects: list[Effect]) -> str:
@@ -157,13 +183,15 @@ def table(effects: list[Effect]) -> str:
     kinds = ["all", *sorted({effect.kind for effect in effects})]
     for kind in kinds:
         own = [effect for effect in effects if kind in {"all", effect.kind}]
-        shares, errors = (np.array([getattr(e, name) for e in own]) for name in ("share", "share_error"))
+        shares = np.array([effect.share for effect in own])
         low, middle, high = np.quantile(shares, [0.25, 0.5, 0.75])
-        mean, scale = fitted(shares, errors) if len(own) >= 8 else (np.nan, np.nan)
+        fit = fitted(own) if len(own) >= ENOUGH else None
+        told = f"{fit.mean:+.3f} | {fit.scale:.3f}" if fit else "| "
         kept = sum(effect.verdict == "accepted" for effect in own)
         lines.append(
-            f"| {kind} | {len(own)} | {kept} | {middle:+.3f} | {low:+.3f} to {high:+.3f} | {shares.max():+.3f}, {shares.min():+.3f} | {mean:+.3f} | {scale:.3f} |"
+            f"| {kind} | {len(own)} | {kept} | {middle:+.3f} | {low:+.3f} to {high:+.3f} | {shares.max():+.3f}, {shares.min():+.3f} | {told} |"
         )
+    lines += ["", sentence] if (sentence := by_kind(effects)) else []
     kept_rows = [effect for effect in effects if effect.verdict == "accepted"]
     if kept_rows:
         better = np.mean([effect.difference > 0 for effect in kept_rows])

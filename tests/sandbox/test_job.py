@@ -12,10 +12,11 @@ import psutil
 import pytest
 
 from sandbox import artifacts, job
-from sandbox.isolation import cgroup
+from sandbox.isolation import cgroup, tiers
 from schema.errors import JobsUnavailable, RunStopped
 from schema.job import JobResult
 from schema.pipeline import Pipeline
+from schema.settings import Tier
 from tests.sandbox.jobs import ENDLESS, GB, lay_out_data, spec, training, until
 from tests.scripted import MODEL, PIPELINE, TRAINING, WAITING
 
@@ -59,6 +60,25 @@ def test_a_good_job_leaves_predictions_a_curve_and_a_plan(run: Run) -> None:
     plan = artifacts.plan(directory)
     assert plan is not None
     assert plan.epochs >= 1
+
+
+@pytest.mark.parametrize("tier", tiers.ISOLATED)
+def test_a_job_that_leaves_nothing_needs_one_sandbox_for_all_its_steps(
+    run_dir: Path, tier: Tier, tmp_path: Path
+) -> None:
+    """Another one takes seconds, and is for what a step has left in /tmp. Its own rehearsals leave nothing there."""
+    found = tiers.probe(tier, tmp_path)
+    if not found.works:
+        pytest.skip(f"{tier}: {found.text}")
+    supervisors = []
+    for number in (1, 2):
+        directory = run_dir / "iterations" / "0001" / "jobs" / f"{tier}-{number}"
+        job.start(directory, spec(run_dir, PIPELINE).model_copy(update={"tier": tier}))
+        result = job.wait(directory)
+        assert result.ok, result.fault
+        supervisor = psutil.Process(int((run_dir / "supervisor" / "supervisor.lock").read_text()))
+        supervisors.append([process.pid for process in supervisor.children()])
+    assert supervisors[0] == supervisors[1]
 
 
 def test_a_finished_job_is_read_and_not_run_again(run: Run) -> None:
