@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.acceptance.race import EARLY, SHIPPED, Setting
-from benchmarks.acceptance.world import BASES, CHASED, LONG, MIXES, SEED_SHARES, SIZES, TRAININGS, Floats
+from benchmarks.acceptance.world import BASES, CHASED, LONG, LONG_SIZES, MIXES, SEED_SHARES, SIZES, TRAININGS, Floats
 
 Outcomes = dict[str, dict[Setting, dict[str, Floats]]]
 
@@ -33,6 +33,10 @@ _READING = """## Reading
 - The gain over `better` comes from the incumbent's luck: a pipeline that won by chance shows too good a score, and blocks true gains after it. A fixed or learned prior
   without luck is too strict, and loses.
 - One more seed of both pipelines brings `expected` {seeds:+.2f} in mean although each costs candidates not tried: it is bought only where the images are few. Buying twice as eagerly: {eager:+.2f}.
+- The mix `measured` has the effects of real changes (EFFECTS.md); the others are assumed, and show where a rule breaks. There `expected` removes {measured:.2f} % of the error, `better` {measured_better:.2f}, `paired` {measured_paired:.2f}.
+- A prior half as wide (single changes scatter by 0.03, as was assumed before there was a table of real ones) brings {narrow:+.2f} in mean, {narrow_measured:+.2f} with the measured mix and {narrow_hostile:+.2f} where nearly all
+  changes harm; one 1.7 times as wide {wide:+.2f}, {wide_measured:+.2f} and {wide_hostile:+.2f}.
+- Folds, whose trainings are counted: {folds}. Below about 200 images they pay in long runs, and cost in short ones: what the run holds decides (decision 0013).
 - What the ledger teaches about the prior brings {learned:+.2f} in mean over the default prior, and changes the worst-case regret from {fixed_regret:.1f} to {regret:.1f}.
 - Without its floor (a change that scored lower by more than half a standard error is never kept) `expected` would gain {floor:+.2f}: the floor is for the reader, whom a verdict must not astonish.
 - Looking back at the end, and taking an earlier incumbent home where it is believed better, brings {back:+.2f} at {trainings} trainings. At {long} it decides: {late:.1f} % of the error are removed instead of
@@ -145,7 +149,25 @@ def _reading(outcomes: Outcomes, long: Outcomes) -> str:
     hostile = {rule: _removed({c: f for c, f in cells.items() if c.mix == "hostile"}) for rule, cells in long.items()}
     idle = {rule: {c: f for c, f in cells.items() if c.mix == "nothing"} for rule, cells in long.items()}
     best = max(SHIPPED, key=lambda rule: removed[rule])
+    measured, harsh = (
+        {rule: _removed({c: f for c, f in cells.items() if c.mix == mix}) for rule, cells in outcomes.items()}
+        for mix in ("measured", "hostile")
+    )
+    narrow, wide = "expected, prior half as wide", "expected, prior 1.7 times as wide"
     return _READING.format(
+        measured=measured["expected"],
+        measured_better=measured["better"],
+        measured_paired=measured["paired"],
+        narrow=removed[narrow] - removed["expected"],
+        narrow_measured=measured[narrow] - measured["expected"],
+        narrow_hostile=harsh[narrow] - harsh["expected"],
+        wide=removed[wide] - removed["expected"],
+        wide_measured=measured[wide] - measured["expected"],
+        wide_hostile=harsh[wide] - harsh["expected"],
+        folds="; ".join(
+            f"with {n} images {_by_size(outcomes, n)} in {TRAININGS} trainings, {_by_size(long, n)} in {LONG}"
+            for n in LONG_SIZES[:2]
+        ),
         best=best,
         best_share=removed[best],
         better=removed["better"],
@@ -169,6 +191,13 @@ def _reading(outcomes: Outcomes, long: Outcomes) -> str:
         steps=100 * _mean(idle["expected"], "steps"),
         gain=100 * _mean(idle["expected"], "gain"),
     )
+
+
+def _by_size(outcomes: Outcomes, n: int) -> str:
+    """Error removed with one part, three and five folds."""
+    rules = {"one part": "expected", "three": "expected, 3 folds", "five": "expected, 5 folds"}
+    found = {name: _removed({c: f for c, f in outcomes[rule].items() if c.n == n}) for name, rule in rules.items()}
+    return ", ".join(f"{name} {share:.1f} %" for name, share in found.items())
 
 
 def _title(rule: str) -> str:

@@ -22,6 +22,10 @@ SEED_SHARES = (0.005, 0.025)
 RECIPES_SHARE, SEEDS_SHARE = 0.86, 0.90
 
 
+# Scale and centre of the effects of real changes (EFFECTS.md), as shares of the error. The other mixes are assumed: stress tests.
+MEASURED = (0.091, -0.01)
+
+
 @dataclass(frozen=True, slots=True)
 class Mix:
     """What candidates are made of. Sizes are mean shares of the incumbent's error, exponentially distributed."""
@@ -40,8 +44,13 @@ def _mix(name: str, harmful: float, null: float, harm: float, help_: float, *, c
     return Mix(name, np.full(LONG, harmful), np.full(LONG, null), harm, help_, chasing=chasing)
 
 
+def _measured(scale: float, centre: float) -> Mix:
+    return Mix("measured", np.zeros(LONG), np.zeros(LONG), 0.0, 0.0, scale, centre)
+
+
 _LATER = np.arange(LONG) >= 6
 MIXES = (
+    _measured(*MEASURED),
     _mix("pessimistic", 0.50, 0.35, 0.10, 0.05),
     _mix("paper", 0.30, 0.25, 0.08, 0.05),  # more than half useless
     _mix("optimistic", 0.15, 0.15, 0.06, 0.05),
