@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2, norm
+from scipy.stats import chi2, norm, rankdata, spearmanr
 from scipy.stats import t as student
 
 from checkpoints.store import Store, open_store
@@ -170,6 +170,21 @@ def by_kind(effects: list[Effect]) -> str:
     )
 
 
+def loss_tells_more(effects: list[Effect]) -> str:
+    """Say what the difference in log loss on the images that decide adds to that in the metric: does it foretell the test images?"""
+    test, score, loss = (
+        rankdata([getattr(e, value) / max(getattr(e, error), 1e-9) for e in effects])
+        for value, error in (("share", "share_error"), ("validation", "validation_error"), ("loss", "loss_error"))
+    )
+    rest = [ranks - np.polyval(np.polyfit(score, ranks, 1), score) for ranks in (test, loss)]
+    partial = float(np.corrcoef(*rest)[0, 1])
+    error = 1 / np.sqrt(len(effects) - 3)
+    return (
+        f"Log loss as a tie-break? Rank correlation with the effect on the test images: {spearmanr(test, score).statistic:.2f} for the score on the images "
+        f"that decide, {spearmanr(test, loss).statistic:.2f} for the log loss on them; what the loss adds to the score: {partial:+.2f} ± {error:.2f}."
+    )
+
+
 def table(effects: list[Effect]) -> str:
     lines = [
         "# What changes really do",
@@ -192,6 +207,8 @@ def table(effects: list[Effect]) -> str:
             f"| {kind} | {len(own)} | {kept} | {middle:+.3f} | {low:+.3f} to {high:+.3f} | {shares.max():+.3f}, {shares.min():+.3f} | {told} |"
         )
     lines += ["", sentence] if (sentence := by_kind(effects)) else []
+    if len(effects) >= ENOUGH:
+        lines += ["", loss_tells_more(effects)]
     kept_rows = [effect for effect in effects if effect.verdict == "accepted"]
     if kept_rows:
         better = np.mean([effect.difference > 0 for effect in kept_rows])
