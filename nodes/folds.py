@@ -13,8 +13,7 @@ from schema.state import State
 
 # By benchmarks/acceptance: below these sizes more parts decide better than more candidates, in runs of so many trainings.
 SMALL_TRAIN, SMALL_VALIDATION = 1000, 200  # images
-FEW_TRAININGS, MANY_TRAININGS = 20, 100
-FEW_FOLDS, MANY_FOLDS = 3, 5
+FROM_TRAININGS = {5: 100, 3: 40}  # folds that pay in runs of so many trainings, though they cost candidates
 
 
 def folds_of(state: State) -> int:
@@ -46,9 +45,10 @@ def fitting_folds(settings: Settings, profile: DatasetProfile, seconds: float, c
     if (
         settings.budget_seconds is None
     ):  # then no iteration may take longer than the person was told: one training at its limit
-        return next((folds for folds in (MANY_FOLDS, FEW_FOLDS) if folds * seconds <= settings.train_seconds), 1)
-    trainings = (settings.budget_seconds - clock - seconds) / max(seconds, 1e-9)
-    return MANY_FOLDS if trainings >= MANY_TRAININGS else FEW_FOLDS if trainings >= FEW_TRAININGS else 1
+        return next((folds for folds in FROM_TRAININGS if folds * seconds <= settings.train_seconds), 1)
+    held = (settings.budget_seconds - clock - seconds) / max(seconds, 1e-9)
+    paying = (folds for folds, least in FROM_TRAININGS.items() if held >= min(least, folds * (settings.iterations + 1)))
+    return next(paying, 1)
 
 
 def labels_of(settings: Settings, profile: DatasetProfile, folds: Sequence[int]) -> np.ndarray:

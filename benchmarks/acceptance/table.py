@@ -32,11 +32,11 @@ _READING = """## Reading
   rules: **{safest}**. The default of `--accept` is `{default}`.
 - The gain over `better` comes from the incumbent's luck: a pipeline that won by chance shows too good a score, and blocks true gains after it. A fixed or learned prior
   without luck is too strict, and loses.
-- One more seed of both pipelines brings `expected` {seeds:+.2f} in mean although each costs candidates not tried: it is bought only where the images are few. Buying twice as eagerly: {eager:+.2f}.
+- One more seed of both pipelines brings `expected` {seeds:+.2f} in mean and {seeds_few:+.2f} with {fewest} images: it is bought only where the images are few, and each costs candidates not tried. Buying twice as eagerly: {eager:+.2f}.
 - The mix `measured` has the effects of real changes (EFFECTS.md); the others are assumed, and show where a rule breaks. There `expected` removes {measured:.2f} % of the error, `better` {measured_better:.2f}, `paired` {measured_paired:.2f}.
 - A prior half as wide (single changes scatter by 0.03, as was assumed before there was a table of real ones) brings {narrow:+.2f} in mean, {narrow_measured:+.2f} with the measured mix and {narrow_hostile:+.2f} where nearly all
   changes harm; one 1.7 times as wide {wide:+.2f}, {wide_measured:+.2f} and {wide_hostile:+.2f}.
-- Folds, whose trainings are counted: {folds}. Below about 200 images they pay in long runs, and cost in short ones: what the run holds decides (decision 0013).
+- Folds, whose trainings are counted: {folds}. They pay with the fewest images in the longest runs (decision 0013).
 - What the ledger teaches about the prior brings {learned:+.2f} in mean over the default prior, and changes the worst-case regret from {fixed_regret:.1f} to {regret:.1f}.
 - Without its floor (a change that scored lower by more than half a standard error is never kept) `expected` would gain {floor:+.2f}: the floor is for the reader, whom a verdict must not astonish.
 - Looking back at the end, and taking an earlier incumbent home where it is believed better, brings {back:+.2f} at {trainings} trainings. At {long} it decides: {late:.1f} % of the error are removed instead of
@@ -176,6 +176,8 @@ def _reading(outcomes: Outcomes, long: Outcomes) -> str:
         default=best,
         trainings=TRAININGS,
         seeds=removed["expected"] - removed["expected, no seeds"],
+        seeds_few=_of_size(outcomes, "expected", SIZES[0]) - _of_size(outcomes, "expected, no seeds", SIZES[0]),
+        fewest=SIZES[0],
         eager=removed["expected, twice the seeds' range"] - removed["expected"],
         learned=removed["expected"] - removed["expected, fixed prior"],
         fixed_regret=_regret("expected, fixed prior", outcomes),
@@ -196,8 +198,11 @@ def _reading(outcomes: Outcomes, long: Outcomes) -> str:
 def _by_size(outcomes: Outcomes, n: int) -> str:
     """Error removed with one part, three and five folds."""
     rules = {"one part": "expected", "three": "expected, 3 folds", "five": "expected, 5 folds"}
-    found = {name: _removed({c: f for c, f in outcomes[rule].items() if c.n == n}) for name, rule in rules.items()}
-    return ", ".join(f"{name} {share:.1f} %" for name, share in found.items())
+    return ", ".join(f"{name} {_of_size(outcomes, rule, n):.1f} %" for name, rule in rules.items())
+
+
+def _of_size(outcomes: Outcomes, rule: str, n: int) -> float:
+    return _removed({cell: found for cell, found in outcomes[rule].items() if cell.n == n})
 
 
 def _title(rule: str) -> str:

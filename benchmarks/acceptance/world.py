@@ -97,7 +97,7 @@ def draw(rng: np.random.Generator, mix: Mix, runs: int, trainings: int = TRAININ
     removed = np.where(kind < harmful, harms, np.where(kind < useless, 0.0, helps))
     if mix.scale:
         drawn = mix.centre + mix.scale * rng.standard_t(TAIL, kind.shape)
-        removed = np.minimum(drawn, MOST_REMOVED)
+        removed = np.minimum(np.where(drawn > 0, drawn * FADING ** np.arange(trainings)[:, None], drawn), MOST_REMOVED)
     return Draw(removed, rng.random(kind.shape) < mix.chasing, rng.standard_normal((SEEDS, 1 + trainings, runs)))
 
 
