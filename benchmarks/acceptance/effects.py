@@ -141,7 +141,7 @@ def fitted(effects: list[Effect]) -> Fit:
     """Return the Student's t that makes effects with this noise the most likely, by a grid."""
     shares, errors = (np.array([getattr(e, name) for e in effects]) for name in ("share", "share_error"))
     means, scales = np.linspace(-0.2, 0.2, 41), np.geomspace(0.003, 0.5, 40)
-    nodes = np.linspace(-12, 12, 481)
+    nodes = np.linspace(-6, 6, 97)
     weights = norm.pdf(nodes) * (nodes[1] - nodes[0])
     truth = shares[:, None] - errors[:, None] * nodes  # [effects, nodes]
     best = Fit(0.0, 0.0, -np.inf)

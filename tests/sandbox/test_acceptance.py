@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks.acceptance import __main__ as benchmark
-from benchmarks.acceptance import race, world
+from benchmarks.acceptance import effects, race, world
 from sandbox.acceptance import PAIRED_LEVEL, Prior, chosen, compare, decide, prior_from, smallest_kept, standings
 from sandbox.gains import MARGIN
 from schema.score import Comparison, Verdict
@@ -382,6 +382,12 @@ def test_the_default_rule_is_the_one_that_the_benchmark_found_best() -> None:
 
 
 @pytest.mark.slow
+def test_the_measured_world_is_what_the_table_of_real_changes_says() -> None:
+    found = effects.fitted(effects.known())
+    assert (round(found.scale, 3), round(found.mean, 3)) == world.MEASURED
+    assert effects.TABLE.read_text(encoding="utf-8") == effects.table(effects.known())
+
+
 def test_the_quick_benchmark_prints_a_row_per_rule(capsys: pytest.CaptureFixture[str]) -> None:
     assert benchmark.main(["--quick"]) == 0
     lines = capsys.readouterr().out.splitlines()
