@@ -131,7 +131,9 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     events: list[Event] = []
     with serving(lambda ask: no_schema(ask) or play(ask)) as server:
         settings = Settings(
-            dataset=str(image_folder(root / "photos", light=12)),  # faint: there are mistakes to be shown
+            dataset=str(
+                image_folder(root / "photos", per_class=80, light=3)
+            ),  # so faint that there are mistakes to be shown
             model="openai:played",
             base_url=server.url,
             iterations=len(MOODS),
