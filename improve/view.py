@@ -158,8 +158,9 @@ def started_lines(event: RunStarted, settings: Settings) -> list[str]:
     verb = "resumed" if event.resumed else "started"
     lines = [f"run {event.run} {verb} · written by {clean(event.model)} · sandbox {event.sandbox}"]
     if settings.longest_training < settings.train_seconds and not event.resumed:
-        minutes = round(settings.longest_training / 60, 2)
-        lines.append(f"note: each training may take {minutes:g} min: a quarter of --budget")
+        seconds = settings.longest_training
+        time = f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:.3g} min"
+        lines.append(f"note: each training may take {time}: a quarter of --budget")
     if settings.show_images:
         model = settings.role_models.get("analyst", settings.model)
         lines.append(f"note: images that are mistaken are shown to {clean(model)} (--show-images)")

@@ -63,7 +63,9 @@ def _headline(run: RunRow, ledger: list[LedgerRow]) -> str:
 def _heads(run: RunRow) -> str:
     if run.settings.select_on == "test":
         return "test (decides) | test"
-    return "validation (decides) | test (sealed until the end)"
+    scored = run.best.validation if run.best else None
+    folded = scored and run.profile and scored.n > run.profile.size("validation")
+    return f"validation (decides{'; its trainings in all folds' if folded else ''}) | test (sealed until the end)"
 
 
 def _final_row(name: str, final: Final) -> str:

@@ -61,7 +61,7 @@ class Folded:
         jobs = [run_dir(name) / f"iterations/0000/jobs/1-s{fold}" for fold in range(FOLDS)]
         self.answered = [[len(np.load(job / f"work/{s}.npy")) for s in ("validation", "test")] for job in jobs]
         self.specs = [(job / "job.json").read_text() for job in jobs]
-        self.lines = report_text(store.run(name), self.ledger, store.totals(name))
+        self.report = report_text(store.run(name), self.ledger, store.totals(name))
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,10 @@ def folded(tmp_path_factory: pytest.TempPathFactory) -> Folded:
 
 def test_each_pipeline_is_trained_once_in_each_fold(folded: Folded) -> None:
     assert folded.seeds[0] == folded.seeds[1] == [0, 1]
+
+
+def test_the_report_says_that_the_validation_score_is_that_of_all_folds(folded: Folded) -> None:
+    assert "validation (decides; its trainings in all folds)" in folded.report
 
 
 def test_each_training_answers_the_part_that_it_has_not_learned_from(folded: Folded) -> None:
