@@ -126,7 +126,9 @@ def _expected(c: Comparison, can_repeat: bool) -> _Verdict:
 
 
 def _numbers(c: Comparison) -> str:
-    """`measured +1.20 ± 0.90 points, expected +0.31 [-0.42, +1.04], p=0.18, n=706`; log loss in nats."""
+    """`measured +1.20 ± 0.90 points, expected +0.31 [-0.42, +1.04], p=0.18, n=706`; log loss in nats. Of the same answers, that alone."""
+    if not c.standard_error:
+        return f"it gives the same answer as the incumbent to each of the {c.n:,} images"
     unit, scale = (" nats", 1.0) if c.metric == "log_loss" else (" points", 100.0)
     digits = 4 if c.metric == "log_loss" else 2
     delta, error, expected, low, high = (

@@ -179,8 +179,9 @@ def _instruction(line: str, component: Component) -> Recipe:
 
 
 def _numbers(view: View) -> str:
+    judged = "held-out validation" if view.recipes.training["everything"] else "inner validation"
     return (
-        f"Training accuracy {view.train_accuracy:.3f}, inner validation {view.inner_accuracy:.3f} (gap {view.gap:+.3f}, "
+        f"Training accuracy {view.train_accuracy:.3f}, {judged} {view.inner_accuracy:.3f} (gap {view.gap:+.3f}, "
         f"last fifth {view.rising:+.3f}), {view.epochs} epochs in {view.evidence.training.seconds:.0f} s of {view.evidence.brief.train_seconds:.0f} s, "
         f"worst class recall {view.worst_recall:.2f}, {100 * view.confused:.0f} % of the mistakes between three pairs of classes"
     )

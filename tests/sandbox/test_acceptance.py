@@ -108,7 +108,9 @@ def test_identical_answers_are_no_gain_under_any_rule(metric: Metric, rule: Rule
     hopeful = Prior(mean=0.05, sd=0.05, luck=0.02, luck_sd=0.01)
     found = compare(metric, labels, [same], [same.copy()], hopeful)
     assert (found.delta, found.p_value, found.expected) == (0.0, 1.0, 0.0)
-    assert decide(rule, found, can_repeat=True).verdict == "rejected"
+    decision = decide(rule, found, can_repeat=True)
+    assert decision.verdict == "rejected"
+    assert decision.reason.endswith("it gives the same answer as the incumbent to each of the 90 images")
 
 
 @settings(max_examples=30)
