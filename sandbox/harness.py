@@ -271,7 +271,8 @@ def _check_form(script: ModuleType, built: dict[str, tuple[int, ...]], trained: 
 def _write_plan(script: ModuleType, data: Any, config: dict[str, Any]) -> None:
     info = replace(script.make_info(data.facts, config), epochs=config.get("epochs") or script.PLANNED_EPOCHS[-1])
     script.set_up(info)
-    info = script.measured(data, info, config)
+    # Not in /tmp: a step that touches it costs the next one a new sandbox, which takes seconds.
+    info = script.measured(data, info, config, scratch=Path.cwd())
     plan = {
         name: asdict(info)[name] for name in ("epochs", "precision", "channels_last", "threads", "images_per_second")
     }

@@ -30,8 +30,11 @@ BUSY = 0.8  # of the speed that it would have alone: below, other programs are i
 MOST_STEPS, TIMED_SECONDS = 24, 0.7  # what one setting is timed by
 
 
-def measured(data: Data, info: Info, config: dict[str, Any]) -> Info:
-    """Find the fastest precision, memory layout and number of threads by timing the first steps of the training, and how many epochs the time buys."""
+def measured(data: Data, info: Info, config: dict[str, Any], scratch: Path | None = None) -> Info:
+    """Find the fastest precision, memory layout and number of threads by timing the first steps of the training, and how many epochs the time buys.
+
+    The components run in a directory of their own in `scratch`, or where the system keeps what is temporary.
+    """
     images = on_device(data, info)
     clock, limit = Clock(), min(15.0, max(LEAST_SECONDS, 0.05 * info.seconds))
     settled, best, speed = bool(config.get("settled")), info, Speed()
@@ -39,7 +42,7 @@ def measured(data: Data, info: Info, config: dict[str, Any]) -> Info:
     for trial in precisions(info):
         if speed.now and (settled or clock.seconds() > limit):
             break
-        found = training_speed(trial, images, data, speed.now)
+        found = training_speed(trial, images, data, speed.now, scratch)
         broken = broken or found.error
         if found.now > speed.now * 1.1:  # the first win a near tie
             best, speed = trial, found
@@ -49,7 +52,7 @@ def measured(data: Data, info: Info, config: dict[str, Any]) -> Info:
     asked = not settled or speed.now < BUSY * speed.alone
     while asked and info.device.type == "cpu" and best.threads > 1 and not clock.seconds() > limit:
         trial = replace(best, threads=best.threads // 2)
-        found = training_speed(trial, images, data, speed.now)
+        found = training_speed(trial, images, data, speed.now, scratch)
         if found.now < speed.now * 1.1:
             break
         best, speed = trial, found
@@ -62,7 +65,7 @@ def measured(data: Data, info: Info, config: dict[str, Any]) -> Info:
     until = time.monotonic() + min(QUIET_SECONDS, 0.1 * info.seconds)
     while epochs and epochs > info.seconds * alone / once and time.monotonic() < until:
         time.sleep(0.5)
-        alone = max(alone, training_speed(best, images, data, 0.0).alone)
+        alone = max(alone, training_speed(best, images, data, 0.0, scratch).alone)
     passes = info.seconds * alone / once
     if epochs is None or epochs > passes:
         epochs = max((count for count in PLANNED_EPOCHS if count <= min(0.85 * passes, epochs or 10**9)), default=1)
@@ -142,7 +145,7 @@ class Rehearsal(Log):
         pass  # so that load_kept finds nothing, too
 
 
-def training_speed(info: Info, images: torch.Tensor, data: Data, rival: float) -> Speed:
+def training_speed(info: Info, images: torch.Tensor, data: Data, rival: float, scratch: Path | None = None) -> Speed:
     """Run the first steps of the training as the components have written it: its batches, augmentation, optimiser and averaging.
 
     A setting that is much slower than its rival is given up after one step. One that makes weights that are not finite does not work:
@@ -152,7 +155,7 @@ def training_speed(info: Info, images: torch.Tensor, data: Data, rival: float) -
     torch.set_num_threads(info.threads)
     watch = Stopwatch(info, rival)
     try:
-        with _own_directory():
+        with _own_directory(scratch):
             loaders = make_loaders(
                 images, data.labels, data.inner, build_transforms(info), info, allowance=watch, limit=MOST_STEPS
             )
@@ -173,10 +176,9 @@ def training_speed(info: Info, images: torch.Tensor, data: Data, rival: float) -
 
 
 @contextmanager
-def _own_directory() -> Iterator[None]:
+def _own_directory(scratch: Path | None) -> Iterator[None]:
     """Make an empty directory the current one: a component that makes a file or folder of its own meets none from the rehearsal before."""
-    # Not in /tmp: a step that touches it costs the next one a new sandbox, which takes seconds.
-    directory, maker = tempfile.mkdtemp(dir=Path.cwd()), os.getpid()
+    directory, maker = tempfile.mkdtemp(dir=scratch), os.getpid()
     try:
         with chdir(directory):
             yield

@@ -358,3 +358,28 @@ def test_each_rehearsal_has_a_directory_of_its_own_and_leaves_none(
         assert speed.now > 0
     assert Path.cwd() == before
     assert not list(tmp_path.glob(f"{tempfile.gettempprefix()}*"))
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_rehearsal_works_where_it_is_told_and_else_where_things_are_temporary(
+    script: ModuleType, given: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever runs the exported script does so in a folder of their own, which may not be ours to write."""
+    scratch, temporary = tmp_path / "scratch", tmp_path / "temporary"
+    scratch.mkdir()
+    temporary.mkdir()
+    places: list[Path] = []
+    real = script.train
+
+    def train(*given: Any) -> Any:
+        places.append(Path.cwd().parent)
+        return real(*given)
+
+    monkeypatch.setattr(script, "train", train)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    data = small_data(script)
+    info = script.make_info(data.facts, {"threads": 1, "device": "cpu", "seconds": 60.0})
+    script.training_speed(
+        replace(info, epochs=1, precision="float32"), data.images, data, 0.0, scratch if given else None
+    )
+    assert places == [scratch if given else temporary]
