@@ -12,7 +12,7 @@ from schema.text import duration
 # Measured (benchmarks/acceptance): of the images that a pipeline errs on, so many are answered otherwise by the next one, per mistake.
 DISCORDANT = 0.6
 TYPICAL_ERROR = 0.1
-HURRIED = 10.0  # seconds; the few that a training takes before its first step are not counted
+HURRIED, HURRIED_PER_IMAGE = 10.0, 0.01  # seconds; the few that a training takes before its first step are not counted
 # Tokens of a run by the scripted model of benchmarks/tokens, in and out: the first pipeline, and each iteration. Answers of real models are longer.
 FIRST, EACH, EACH_GLOBAL, ZERO_SHOT = 29_400, 14_900, 30_400, 1_300
 OUTPUT_SHARE = 0.12
@@ -20,7 +20,7 @@ OUTPUT_SHARE = 0.12
 
 def estimates(settings: Settings, profile: DatasetProfile) -> list[str]:
     """Return a sentence on each: certainty, time, tokens."""
-    told = (certainty(settings, profile), _time(settings), _hurry(settings), _tokens(settings))
+    told = (certainty(settings, profile), _time(settings), _hurry(settings, profile), _tokens(settings))
     return [sentence for sentence in told if sentence]
 
 
@@ -44,8 +44,8 @@ def _time(settings: Settings) -> str:
     )
 
 
-def _hurry(settings: Settings) -> str:
-    if settings.train_seconds >= HURRIED:
+def _hurry(settings: Settings, profile: DatasetProfile) -> str:
+    if settings.train_seconds >= min(HURRIED, HURRIED_PER_IMAGE * profile.size("train")):
         return ""
     given = "--train-limit" if settings.budget_seconds is None else "--train-limit or --budget"
     return (

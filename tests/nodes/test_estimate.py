@@ -36,6 +36,7 @@ def test_a_training_that_can_lead_nowhere_is_warned_of() -> None:
         in estimates(settings(budget_seconds=5, train_seconds=1.25), make_profile())[2]
     )
     assert not any("hardly" in told for told in estimates(settings(train_seconds=15), make_profile()))
+    assert not any("hardly" in told for told in estimates(settings(train_seconds=8), make_profile(images=100)))
 
 
 def test_zero_shot_is_one_training() -> None:
