@@ -165,15 +165,21 @@ def _dataset(row: RunRow) -> dict[str, Any] | None:
 
 
 def final_line(row: RunRow) -> str:
-    """The last line of `run`, `resume` and `demo`."""
+    """Say what the model to take home scores: the last line of `run`, `resume` and `demo`.
+
+    The lines before it name a pipeline's mean over its trainings, so that this one says which of the two it means.
+    """
     if row.best is None or row.best.test is None:
         return f"no result · run {row.name}"
-    metric, test, validation = row.settings.metric, row.best.test, row.best.validation
+    metric, test = row.settings.metric, row.best.test
     lower = "" if higher_is_better(metric) else " (lower is better)"
     guess = ""
     if row.profile and accuracy_misleads(row):
         guess = f", the largest class alone {baseline('test', row.profile):.4f}"
-    return f"test {metric}{lower} {test.value:.4f} (n={test.n}{guess}) · validation {validation.value:.4f} · run {row.name}"
+    validation, mean = f"{row.best.validation.value:.4f}", f"{row.best.shown or 0.0:.4f}"
+    if row.best.shown is not None and mean != validation:
+        validation += f" (mean of its pipeline's trainings {mean})"
+    return f"test {metric}{lower} {test.value:.4f} (n={test.n}{guess}) · validation {validation} · run {row.name}"
 
 
 # The columns of the table of changes, the ones that a narrow screen can do without last.

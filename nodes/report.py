@@ -30,10 +30,10 @@ def report(state: State, services: Services) -> dict[str, Any]:
     if state["best"] is not None:
         ledger = ledger_of(state, store)
         first = next(row.iteration for row in ledger if row.verdict == "first")
-        winner, believed = _winner(state, ledger)
+        winner = _winner(state, ledger)
         best = _final(state, store, winner)
         over_first = _over_first(state, store, first, winner)
-        best = best.model_copy(update={"over_first": over_first, "believed": believed})
+        best = best.model_copy(update={"over_first": over_first} | _standing(state, ledger, winner))
         store.set_final(run, _final(state, store, first), best)
     store.set_seconds(run, state["clock"])
     store.set_status(run, "finished" if state["best"] is not None else "failed", reason)
@@ -42,16 +42,19 @@ def report(state: State, services: Services) -> dict[str, Any]:
     return {}
 
 
-def _winner(state: State, ledger: list[LedgerRow]) -> tuple[int, float | None]:
-    """Who is taken home, and what it is believed to score. The rules `better` and `paired` take the last incumbent."""
-    settings = settings_of(state)
-    found = {one.iteration: one for one in standings(ledger, settings.metric)}
-    best = state["best"]
+def _winner(state: State, ledger: list[LedgerRow]) -> int:
+    """Name the iteration that is taken home. The rules `better` and `paired` take the last incumbent."""
+    settings, best = settings_of(state), state["best"]
     assert best is not None
-    if settings.accept == "expected" and found:
-        best = chosen(ledger, settings.metric).iteration
-    compared = best in found and found[best].standard_error > 0
-    return best, found[best].believed(settings.metric) if compared else None
+    return chosen(ledger, settings.metric).iteration if settings.accept == "expected" else best
+
+
+def _standing(state: State, ledger: list[LedgerRow], winner: int) -> dict[str, float | None]:
+    """What it scored over all its trainings, and what it is believed to score: None if nothing was compared with it."""
+    metric = settings_of(state).metric
+    found = next((one for one in standings(ledger, metric) if one.iteration == winner), None)
+    believed = found.believed(metric) if found and found.standard_error else None
+    return {"shown": found.shown if found else None, "believed": believed}
 
 
 def _over_first(state: State, store: Store, first: int, winner: int) -> Comparison | None:

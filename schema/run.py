@@ -24,6 +24,10 @@ class Final(Record):
         default=None,
         description="Of the winner: the paired difference to the first pipeline on the sealed images (those that decided, if there are none)",
     )
+    shown: float | None = Field(
+        default=None,
+        description="Its validation score over all its trainings, of which the model to take home is the first",
+    )
     believed: float | None = Field(
         default=None,
         description="Its validation score without what is thought to be luck; None if nothing was compared",

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from improve.show import final_line
 from nodes.score_notes import claim, gain_shares, what_happened
 from sandbox.acceptance import chosen, compare, decide, prior_from
 from schema.run import Final, RunRow
@@ -141,3 +142,14 @@ def test_images_that_decided_are_named_as_such() -> None:
     found = ended(1, over(0.03, 0.003))
     told = claim(found.model_copy(update={"settings": Settings(dataset="d", select_on="test")}))
     assert "test images that decided" in told
+
+
+@pytest.mark.parametrize(
+    ("mean", "validation"),
+    [(None, "0.9000"), (0.9, "0.9000"), (0.91, "0.9000 (mean of its pipeline's trainings 0.9100)")],
+)
+def test_the_last_line_says_which_validation_score_it_names(mean: float | None, validation: str) -> None:
+    found = ended(4)
+    assert found.best is not None
+    row = found.model_copy(update={"best": found.best.model_copy(update={"shown": mean})})
+    assert final_line(row) == f"test accuracy 0.9000 (n=100) · validation {validation} · run r"
