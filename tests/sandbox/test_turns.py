@@ -176,7 +176,7 @@ if os.fork() == 0:
         print('HELD', flush=True)
         time.sleep(1000)
     os._exit(0)
-time.sleep(2)"""
+time.sleep(0.7)"""
 )
 
 
