@@ -28,6 +28,7 @@ class RunTable(Base):
     best: Mapped[dict[str, Any] | None]
     thread: Mapped[str | None] = mapped_column(String(64), index=True)  # LangGraph's, where it is not the name
     environment: Mapped[dict[str, Any] | None]  # schema.run.Environment
+    race: Mapped[dict[str, Any] | None]  # schema.race.Race
 
 
 class ComponentTable(Base):

@@ -29,6 +29,7 @@ from schema.dataset import DatasetProfile, Split
 from schema.errors import HomeError, HomeLost, RunNameTaken, UnknownRun
 from schema.job import JobResult
 from schema.pipeline import COMPONENTS, Fault, Pipeline
+from schema.race import Race
 from schema.record import Record
 from schema.run import CallRow, Environment, Final, JobRow, RunRow, Status, Totals
 from schema.score import Score
@@ -134,6 +135,9 @@ class Store:
 
     def set_design(self, name: str, text: str) -> None:
         self._change(name, design=text)
+
+    def set_race(self, name: str, race: Race) -> None:
+        self._change(name, race=_json(race))
 
     def clear_final(self, name: str) -> None:
         """The run goes on: its winner is not settled yet."""
@@ -243,6 +247,7 @@ class Store:
                     profile=old.profile,
                     design=old.design,
                     environment=old.environment,
+                    race=old.race,
                     thread=thread,
                 )
             )

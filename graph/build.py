@@ -16,6 +16,7 @@ from nodes.engineers import data_engineer, model_engineer, training_engineer
 from nodes.performance_analyst import performance_analyst
 from nodes.profile import profile
 from nodes.project_architect import project_architect
+from nodes.race import race
 from nodes.repair import repair
 from nodes.report import report
 from nodes.review import review
@@ -51,6 +52,7 @@ def build_graph(services: Services, *, driven: bool = False) -> RunGraph:
 
     graph.add_node("profile", first_step(profile, services), input_schema=Settings)
     for node in (
+        race,
         project_architect,
         data_engineer,
         model_engineer,
@@ -67,7 +69,8 @@ def build_graph(services: Services, *, driven: bool = False) -> RunGraph:
         graph.add_node(node.__name__, step(node, services, driven=driven))
 
     graph.add_edge(START, "profile")
-    graph.add_edge("profile", "project_architect")
+    graph.add_edge("profile", "race")
+    graph.add_edge("race", "project_architect")
     graph.add_edge("project_architect", "data_engineer")
     for name in routes.ENGINEERS.values():
         graph.add_conditional_edges(name, routes.next_engineer, {**_after(name), "assemble": "assemble"})

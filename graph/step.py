@@ -22,7 +22,7 @@ from schema.state import State
 
 Node = Callable[[Any, Services], dict[str, Any]]
 # Nodes that write or train for an iteration: where it is settled already, the thread was taken back to before that (a fork in Studio).
-OPEN = {"project_architect", "data_engineer", "model_engineer", "training_engineer", "assemble", "review", "sandbox", "repair"}  # fmt: skip
+OPEN = {"race", "project_architect", "data_engineer", "model_engineer", "training_engineer", "assemble", "review", "sandbox", "repair"}  # fmt: skip
 WAITS = "waits for your review"
 PATIENCE = 15.0  # seconds that a cancelled node has to come back
 

@@ -90,6 +90,7 @@ def as_json(name: str, store: Store) -> dict[str, Any]:
         "outcome": what_happened(row, ledger),
         "improvement": _improvement(row),
         "notes": score_notes(row),
+        "race": row.race.model_dump(mode="json") if row.race else None,
         "iterations": [r.model_dump(mode="json", include=set(fields)) for r in ledger],
         "totals": totals.model_dump(mode="json"),
         "dataset": _dataset(row),

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from improve.data_summary import summary_lines
 from improve.terminal import open_console, say, say_json
-from nodes.score_notes import verdict_text
+from nodes.score_notes import race_text, verdict_text
 from schema.events import (
     ComponentWritten,
     DatasetReady,
@@ -27,10 +27,12 @@ from schema.events import (
     NodeEntered,
     Preparing,
     Proposed,
+    Raced,
     RunStarted,
     Settled,
     WeightsFetched,
 )
+from schema.race import Race
 from schema.settings import Settings
 from schema.team import LedgerRow, Spent
 from schema.text import one_line, plain, readable
@@ -116,6 +118,8 @@ def plain_line(event: Event, settings: Settings) -> str | None:
         case DatasetReady():
             expect = [f"expect: {clean(told, 1000)}" for told in event.estimates]
             return "\n".join([*summary_lines(event.profile), *expect])
+        case Raced():
+            return race_line(event.race)
         case Designed():
             return f"design: {clean(event.text, 1000)}"
         case WeightsFetched() if event.bytes == 0:
@@ -135,6 +139,12 @@ def plain_line(event: Event, settings: Settings) -> str | None:
         case Finished():
             return f"ended: {clean(event.reason)} · report {clean(event.report, 1000)}{_spent(event.spent)}"
     return None
+
+
+def race_line(race: Race) -> str:
+    """The best three of the race, and how long it took."""
+    told = "; ".join(clean(race_text(entry)) for entry in race.entries[:3]) or "; ".join(map(clean, race.notes[:2]))
+    return f"race: {told} · {race.seconds:.0f} s"
 
 
 def _line(event: JobProgress) -> str:
@@ -211,6 +221,7 @@ def best_text(event: Settled) -> str:
 # In words, for the line that moves; the steps of the graph have these names in Studio and in the events.
 DOES = {
     "profile": "reading the images",
+    "race": "comparing starting points",
     "project_architect": "designing the first pipeline",
     "data_engineer": "writing the data component",
     "model_engineer": "writing the model component",
@@ -270,7 +281,7 @@ class Screen:
             case DatasetReady():
                 self._text = ""
                 self._announce(event)
-            case RunStarted() | Designed() | FaultFound() | Finished():
+            case RunStarted() | Raced() | Designed() | FaultFound() | Finished():
                 self._announce(event)
 
     def _announce(self, event: Event) -> None:

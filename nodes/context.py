@@ -72,6 +72,7 @@ def brief_of(state: State, store: Store) -> Brief:
         hardware=Hardware.model_validate(state["hardware"]),
         weights=weights.files,
         hub=weights.hub,
+        race=store.run(state["run"]).race,
         toolbox=toolbox_reference(),
         metric=settings.metric,
         strategy=settings.strategy,

@@ -29,7 +29,7 @@ def report_text(run: RunRow, ledger: list[LedgerRow], totals: Totals) -> str:
         _headline(run, ledger),
         *([_dataset(run.profile)] if run.profile else []),
     ]
-    parts += [part for part in [_classes(run)] if part]
+    parts += [part for part in [_classes(run), _race(run)] if part]
     parts += [_ledger(ledger), _gains(run, ledger), _costs(run, totals)]
     parts += [_environment(run.environment)] if run.environment else []
     return "\n\n".join(parts) + "\n"
@@ -120,6 +120,27 @@ def _classes(run: RunRow) -> str:
             for c in score.confusions
         ]
     return "\n".join(lines)
+
+
+def _race(run: RunRow) -> str:
+    """What was compared before the first pipeline; nothing if there was nothing to compare."""
+    if run.race is None:
+        return ""
+    lines = [
+        "## Where it began",
+        "",
+        "Accuracy of a linear head on what each pretrained network sees without having learned anything of these images, on training images that "
+        "the head was not solved on; of a network from scratch that of a short training, on inner validation images.",
+        "",
+        "| network | images of | accuracy | training images | images a second |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {markdown_text(one.name, NAME)}{' (same padding)' if one.pad_type else ''} | {one.width} x {one.height} | {one.accuracy:.4f} | {one.images} | {one.images_per_second:.0f} |"
+        for one in run.race.entries
+    ]
+    lines += ["", *(f"- {markdown_text(note, 300)}" for note in run.race.notes)] if run.race.notes else []
+    return "\n".join([*lines, "", f"It took {run.race.seconds:.0f} seconds."])
 
 
 def _ledger(ledger: list[LedgerRow]) -> str:

@@ -181,7 +181,7 @@ def _train(training: Training, state: State, services: Services) -> Trained:
     began = time.monotonic()
     known = {(row.attempt, row.seed) for row in store.jobs(state["run"], training.iteration)}
     weights = pretrained_of(state)
-    result = _run_job(training, state, services, weights)
+    result = _run_training(training, state, services, weights)
     for _ in range(MOST):
         fault = result.fault
         if fault is None or fault.wants is None or fault.wants in weights.asked:
@@ -190,10 +190,10 @@ def _train(training: Training, state: State, services: Services) -> Trained:
         if problem:
             result = result.model_copy(update={"fault": problem.model_copy(update={"stage": fault.stage})})
             break
-        result = _run_job(training, state, services, weights)
+        result = _run_training(training, state, services, weights)
     while result.cut and _holds_the_rest(training, result, state, services, time.monotonic() - began):
         services.jobs.go_on(training.directory(state["run"]))
-        result = _run_job(training, state, services, weights)
+        result = _run_training(training, state, services, weights)
     store.put_job(state["run"], training.iteration, training.attempt, training.seed, result)
     unseen = 0.0 if (training.attempt, training.seed) in known else result.seconds - (time.monotonic() - began)
     return Trained(result.fault or _score(training, result, state, store), max(0.0, unseen), weights)
@@ -212,10 +212,17 @@ def _holds_the_rest(training: Training, result: JobResult, state: State, service
     return budget is None or budget - state["clock"] - used >= rest
 
 
-def _run_job(training: Training, state: State, services: Services, weights: Pretrained) -> JobResult:
-    """Raises JobsUnavailable, and RunStopped where the person stopped the job: nobody's mistake, and begun anew on resume."""
-    directory = training.directory(state["run"])
-    services.jobs.start(directory, _spec(training, state, services.store(), weights))
+def _run_training(training: Training, state: State, services: Services, weights: Pretrained) -> JobResult:
+    spec = _spec(training, state, services.store(), weights)
+    return run_job(training.directory(state["run"]), spec, state["run"], services)
+
+
+def run_job(directory: Path, spec: JobSpec, run: str, services: Services) -> JobResult:
+    """Start the job, or attach to it, and wait for its end.
+
+    Raises JobsUnavailable, and RunStopped where the person stopped the job: nobody's mistake, and begun anew on resume.
+    """
+    services.jobs.start(directory, spec)
     try:
         result = services.jobs.wait(directory, on_progress=tell, stop=stopping)
     except RunStopped:
@@ -223,12 +230,12 @@ def _run_job(training: Training, state: State, services: Services, weights: Pret
             services.jobs.stop(directory)
         raise
     if result.fault and result.fault.cause == "sandbox":
-        raise JobsUnavailable(f"The sandbox {result.tier} does not work: {result.fault.message}", run=state["run"])
+        raise JobsUnavailable(f"The sandbox {result.tier} does not work: {result.fault.message}", run=run)
     if result.fault and result.fault.cause == "device":
         forget(home())
-        raise JobsUnavailable(result.fault.message, run=state["run"])
+        raise JobsUnavailable(result.fault.message, run=run)
     if result.fault and result.fault.cause == "stopped":
-        raise RunStopped(f"the job {directory.name} was stopped", run=state["run"])
+        raise RunStopped(f"the job {directory.name} was stopped", run=run)
     return result
 
 

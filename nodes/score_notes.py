@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from schema.dataset import DatasetProfile, Split
+from schema.race import RaceEntry
 from schema.run import Final, RunRow
 from schema.score import Score
 from schema.settings import Metric
@@ -89,6 +90,14 @@ def what_happened(run: RunRow, ledger: list[LedgerRow]) -> str:
 def verdict_text(row: LedgerRow) -> str:
     """Spell the verdict of a change; of one that was cut, with how far it came."""
     return f"cut: {row.epochs or 0} of {row.planned or '?'} epochs" if row.verdict == "cut" else row.verdict
+
+
+def race_text(entry: RaceEntry) -> str:
+    """Spell what an entry of the race has come to."""
+    size = f"{entry.width} x {entry.height}"
+    if not entry.pretrained:
+        return f"from scratch at {size} {entry.accuracy:.3f} after {entry.seconds:.0f} s"
+    return f"{entry.name}{' (same padding)' if entry.pad_type else ''} at {size} {entry.accuracy:.3f}"
 
 
 def claim(run: RunRow) -> str:

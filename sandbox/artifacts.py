@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
+from pydantic import ValidationError
 
 from schema.job import Plan
 from schema.pipeline import Fault
+from schema.race import Race, Runner
 from schema.team import EpochRow
 
 # What an iteration keeps of its job: name there -> name in the iteration's folder.
@@ -26,6 +28,7 @@ KEPT = {
 LARGEST_CURVE = 8 * 2**20
 CURVE_ROWS = 40
 MOST_EPOCHS = 10**6
+LARGEST_RACE, MOST_ENTRIES = 2**18, 100
 HEADER = re.compile(
     r"\{'descr': '([<>|]\w{1,8})', 'fortran_order': (True|False), 'shape': \(([0-9, ]{0,80})\), \} *\n?"
 )
@@ -116,6 +119,24 @@ def _header(file: Any, name: str) -> tuple[str, str, str]:
     if found is None:
         raise Unreadable(f"{name} has a header that numpy.save does not write for an array of numbers")
     return found[1], found[2], found[3]
+
+
+def race(job_dir: Path, runners: tuple[Runner, ...]) -> Race | None:
+    """What a race has told, as far as it is about those who ran; None if it left no such table."""
+    raw = read_json(job_dir, "work/race.json", LARGEST_RACE)
+    if raw is None:
+        return None
+    known = {(one.name, one.height, one.width, one.pad_type) for one in runners}
+    try:
+        told = Race.model_validate(raw)
+    except ValidationError:
+        return None
+    entries = [
+        entry
+        for entry in told.entries[:MOST_ENTRIES]
+        if not entry.pretrained or (entry.name, entry.height, entry.width, entry.pad_type) in known
+    ]
+    return told.model_copy(update={"entries": entries, "notes": [cleaned(note)[:300] for note in told.notes[:20]]})
 
 
 def curve(job_dir: Path, rows: int = CURVE_ROWS) -> list[EpochRow]:

@@ -107,7 +107,7 @@ def _message(account: dict[str, Any]) -> str:
 
 def _place(frames: list[dict[str, Any]], script: str) -> tuple[Component | None, int | None]:
     """The deepest frame inside a component, with its line counted from the component's first."""
-    own = sections(script)
+    own = sections(script) if script else {}  # a race may have no script
     for frame in reversed(frames):
         if frame.get("file") != "pipeline.py" or not isinstance(frame.get("line"), int):
             continue

@@ -30,6 +30,7 @@ def run_step(step: str, room: Path) -> int:
     """Run one step with the work directory as the current one; returns the exit status. What went wrong is in work/fault.json."""
     config = json.loads((room / "config.json").read_text(encoding="utf-8")) | {"room": str(room)}
     steps: dict[str, Callable[[ModuleType, dict[str, Any]], None]] = {
+        "race": race,
         "smoke": smoke,
         "reload": reload,
         "train": train,
@@ -38,12 +39,21 @@ def run_step(step: str, room: Path) -> int:
     try:
         with blamed(None):
             script = _script(room / "pipeline.py")
-            _note_batches(script)
+            if hasattr(script, "Loader"):  # a race may have no script
+                _note_batches(script)
             steps[step](script, config)
     except BaseException as error:
         _account(step, error)
         return 1
     return 0
+
+
+def race(script: ModuleType, config: dict[str, Any]) -> None:
+    """The race of starting points, which is ours; the script, where there is one, is the network from scratch."""
+    from sandbox.race import race as run_race  # noqa: PLC0415 - it imports timm, which other jobs may not need
+
+    found = run_race(config, script if hasattr(script, "run_training") else None)
+    Path("race.json").write_text(json.dumps(found), encoding="utf-8")
 
 
 def smoke(script: ModuleType, config: dict[str, Any]) -> None:

@@ -286,7 +286,12 @@ def _progress(directory: Path) -> JobProgress:
     step, waits_for, seconds = _step(directory)
     asked = spec(directory)
     limits = asked.limits
-    allowed = {"smoke": limits.smoke_seconds, "train": limits.train_seconds, "predict": limits.predict_seconds}
+    allowed = {
+        "race": asked.race_seconds,
+        "smoke": limits.smoke_seconds,
+        "train": limits.train_seconds,
+        "predict": limits.predict_seconds,
+    }
     over = step == "predict" or result(directory)
     work = directory / "work" if over else work_of(_folder(directory) / "room")
     row = artifacts.last_epoch(work) if step in {"train", "predict"} else None

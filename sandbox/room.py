@@ -33,9 +33,18 @@ CONFIG = {
     "settled",
     "repeats",
     "patience",
+    "runners",
+    "race_seconds",
     "weights_file",
 }  # fmt: skip
-LEFT = ("fault.json", "stack.txt", "smoke.json", "metrics.jsonl", "weights.safetensors")  # and the predictions
+LEFT = (
+    "fault.json",
+    "stack.txt",
+    "race.json",
+    "smoke.json",
+    "metrics.jsonl",
+    "weights.safetensors",
+)  # and the predictions
 # Before a step: what the one before it had to leave, which from then on no job can change.
 LEFT_BEFORE: dict[str, tuple[str, ...]] = {"train": ("smoke.json",), "predict": ("metrics.jsonl",)}
 WEIGHTS = "weights.safetensors"

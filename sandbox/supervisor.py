@@ -162,7 +162,7 @@ def _not_run(spec: JobSpec, reason: str) -> JobResult:
 def _run_in_turn(job_dir: Path, spec: JobSpec, zygote: Zygote, training: Training) -> JobResult:
     """Jobs stand in line for a GPU, and trainings for the CPU; what only predicts there waits for nothing."""
     cards = cards_of(spec.access, zygote.card)
-    places = list(cards) or (["cpu"] if "train" in spec.steps else [])
+    places = list(cards) or (["cpu"] if {"race", "train"} & set(spec.steps) else [])
     wait = Wait(job_dir, "GPU" if cards else "CPU")
     with line.turn(places, spec.together, wait.goes_on) as place:
         if places and place is None:
@@ -270,7 +270,8 @@ def _seconds(spec: JobSpec, step: str, earlier: float) -> float:
     limits = spec.limits
     smoke = limits.smoke_seconds
     left = spec.longest_training + limits.grace_seconds * (2 if earlier else 1) - earlier
-    return {"smoke": smoke, "reload": smoke, "train": left, "predict": limits.predict_seconds}[step]
+    race = spec.patience * spec.race_seconds + limits.smoke_seconds
+    return {"race": race, "smoke": smoke, "reload": smoke, "train": left, "predict": limits.predict_seconds}[step]
 
 
 def _run_child(training: Training, spec: JobSpec, step: str, zygote: Zygote, log: Log) -> StepRun:

@@ -7,6 +7,7 @@ from pydantic import Field, TypeAdapter
 from schema.dataset import DatasetProfile
 from schema.job import Place, Step
 from schema.pipeline import Component, Fault
+from schema.race import Race
 from schema.record import Record
 from schema.team import LedgerRow, Proposal, Spent, Usage
 
@@ -49,6 +50,13 @@ class NodeEntered(Record):
     node: str
     iteration: int
     text: str = ""
+
+
+class Raced(Record):
+    """The starting points have been compared."""
+
+    kind: Literal["raced"] = "raced"
+    race: Race
 
 
 class Designed(Record):
@@ -143,6 +151,7 @@ Event = Annotated[
     | Preparing
     | DatasetReady
     | NodeEntered
+    | Raced
     | Designed
     | Proposed
     | ComponentWritten

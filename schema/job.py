@@ -5,10 +5,11 @@ from typing import Literal
 from pydantic import Field
 
 from schema.pipeline import Fault
+from schema.race import Runner
 from schema.record import Record
 from schema.settings import Tier
 
-Step = Literal["smoke", "train", "predict"]
+Step = Literal["race", "smoke", "train", "predict"]
 Limit = Literal["time", "memory", "output", "disk", "processes", "stopped"]
 Place = Literal["CPU", "GPU"]
 
@@ -87,6 +88,8 @@ class JobSpec(Record):
         description="Path below the job's cache, where timm and torchvision look -> file (read-only)",
     )
     steps: tuple[Step, ...] = ("smoke", "train", "predict")
+    runners: tuple[Runner, ...] = Field(default=(), description="Of a race, the first size of each network first")
+    race_seconds: float = Field(default=0.0, description="That a race is to take")
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     gpus: tuple[str, ...] = Field(

@@ -15,7 +15,7 @@ Cause = Literal[
     "code", "died", "time", "memory", "output", "disk", "processes", "stopped", "sandbox", "device", "spent", "skipped"
 ]
 
-Stage = Literal["parse", "contract", "smoke", "train", "predict", "score"]
+Stage = Literal["parse", "contract", "race", "smoke", "train", "predict", "score"]
 
 
 class Pipeline(Record):

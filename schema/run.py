@@ -6,6 +6,7 @@ from pydantic import Field
 
 from schema.dataset import DatasetProfile
 from schema.job import JobResult
+from schema.race import Race
 from schema.record import Record
 from schema.score import Comparison, Score
 from schema.settings import Settings
@@ -74,6 +75,7 @@ class RunRow(Record):
     best: Final | None = None
     thread: str | None = Field(default=None, description="LangGraph's name of it, where that is not the run's")
     environment: Environment | None = Field(default=None, description="None for runs of before it was kept")
+    race: Race | None = Field(default=None, description="None if no pretrained network could run")
 
 
 class JobRow(Record):

@@ -7,6 +7,7 @@ from pydantic import Field
 from schema.dataset import DatasetProfile
 from schema.job import Plan
 from schema.pipeline import Component, Fault, Pipeline
+from schema.race import Race
 from schema.record import Record
 from schema.score import Score, Verdict
 from schema.settings import Init, Metric, Role, Strategy
@@ -29,6 +30,7 @@ class Brief(Record):
     hardware: Hardware
     weights: dict[str, str] = Field(description="Pretrained weights on disk: timm name -> file")
     hub: bool = Field(default=False, description="Others of timm's can be fetched")
+    race: Race | None = Field(default=None, description="How the pretrained networks at hand did on a sample")
     toolbox: tuple[str, ...] = Field(
         default=(), description="What a component may call without importing it: `signature: what it does`"
     )

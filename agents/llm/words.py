@@ -7,7 +7,7 @@ from schema.team import Brief, Hardware
 from schema.text import one_line
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "safetensors", "pillow")
-MOST_CLASSES, MOST_WEIGHTS, MOST_WARNINGS = 100, 60, 8
+MOST_CLASSES, MOST_WEIGHTS, MOST_RACED, MOST_WARNINGS = 100, 60, 12, 8
 NAME = 60  # characters of a class's name
 
 
@@ -49,8 +49,27 @@ def weights(brief: Brief) -> str:
     )
     on_disk = f"on disk: {there}" if names else "none on disk"
     if brief.hub:
-        return f"{on_disk}. Others that timm or torchvision list are fetched where the source names them as plain text."
-    return f"{on_disk}. There is no network to fetch others: asking for any other fails."
+        return f"{on_disk}. Others that timm or torchvision list are fetched where the source names them as plain text.{_race(brief)}"
+    return f"{on_disk}. There is no network to fetch others: asking for any other fails.{_race(brief)}"
+
+
+def _race(brief: Brief) -> str:
+    """What was found out about them before the first pipeline."""
+    if brief.race is None or not brief.race.entries:
+        return ""
+    told = [
+        f"{one.name}{' with pad_type=' + repr(one.pad_type) if one.pad_type else ''} at {one.height} x {one.width}: {one.accuracy:.3f}"
+        + (
+            f" ({one.images_per_second:.0f} images a second forward)"
+            if one.pretrained
+            else f" after {one.seconds:.0f} s"
+        )
+        for one in brief.race.entries[:MOST_RACED]
+    ]
+    return (
+        " Measured on a sample of these training images, accuracy of a linear head on frozen features, height x width of the images"
+        f" (of a network from scratch: of a short training): {'; '.join(told)}."
+    )
 
 
 def batch_size(profile: DatasetProfile) -> int:

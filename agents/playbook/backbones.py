@@ -1,77 +1,78 @@
-"""Which of the pretrained weights on disk to fine-tune, best first, and what their file names say of them."""
+"""Which of the pretrained weights on disk are worth a try here, best first: by the curated list, and by the race where there was one."""
 
-from pathlib import Path, PurePath
+import tomllib
+from functools import cache
+from pathlib import Path
 
+from pydantic import Field, TypeAdapter
+
+from schema.record import Record
 from schema.team import Brief
 
-# Convolutional families: they take any size and shape of image. What a CPU trains in minutes comes first there, what scores best on a GPU.
-CPU_FAMILIES = (
-    "mobilenet",
-    "efficientnet",
-    "tf_mobilenet",
-    "lcnet",
-    "ghostnet",
-    "mnasnet",
-    "resnet18",
-    "resnet",
-    "regnet",
-    "convnext",
-)
-GPU_FAMILIES = (
-    "convnext",
-    "efficientnetv2",
-    "tf_efficientnetv2",
-    "resnext",
-    "seresnet",
-    "resnet",
-    "regnet",
-    "efficientnet",
-    "tf_efficientnet",
-)
-OTHER_FAMILIES = (
-    "densenet",
-    "wide_resnet",
-    "ecaresnet",
-    "rexnet",
-    "hrnet",
-    "dla",
-    "vgg",
-    "ese_vovnet",
-    "semnasnet",
-    "mobilenet",
-    "tf_mobilenet",
-)
 LARGEST = {"cpu": 120e6, "cuda": 500e6}  # bytes of weights that the device fine-tunes in the usual time
 
 
+class Network(Record):
+    """What the curated list says of one."""
+
+    family: str
+    licence: str = Field(description="Of the weights, as SPDX spells it, in small letters")
+    millions: float = Field(gt=0, description="Parameters without the head")
+    side: int = Field(description="Pixels of the images that it was trained with last")
+    fixed_size: bool = Field(description="It is built for one image size")
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    strength: str
+
+
+class Catalogue(Record):
+    cpu: tuple[str, ...] = Field(description="timm names in the order in which they are tried on a CPU")
+    cuda: tuple[str, ...]
+    networks: dict[str, Network]
+
+    def order(self, device: str) -> tuple[str, ...]:
+        return self.cuda if device == "cuda" else self.cpu
+
+
+@cache
+def catalogue() -> Catalogue:
+    """The curated list."""
+    text = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
+    return TypeAdapter(Catalogue).validate_python(tomllib.loads(text))
+
+
 def backbones(brief: Brief) -> list[str]:
-    """Weights on disk that these recipes can fine-tune, best first. Networks that insist on one input size are left to other teams, and so
-    are those that this device would take too long for: the cache of the hub may hold some."""
-    own = GPU_FAMILIES if brief.hardware.device == "cuda" else CPU_FAMILIES
-    families = tuple(dict.fromkeys((*own, *GPU_FAMILIES, *OTHER_FAMILIES)))
-    rank = {
-        name: next((i for i, family in enumerate(families) if name.startswith(family)), None) for name in brief.weights
-    }
-    known = [
-        (place, name)
-        for name, place in rank.items()
-        if place is not None
-        and not name.split(".")[0].endswith("_clip")
-        and _size(brief, name) <= LARGEST[brief.hardware.device]
+    """Weights on disk, best first: as they came in in the race; before it as the curated list has them, then the others by their size.
+
+    Those that this device would take too long for are left out: the cache of the hub may hold some.
+    """
+    small = [
+        name
+        for name in brief.weights
+        if not name.split(".")[0].endswith("_clip") and _size(brief, name) <= LARGEST[brief.hardware.device]
     ]
-    return [name for _, name in sorted(known)]
+    if brief.race and brief.race.entries:
+        raced = dict.fromkeys(entry.name for entry in brief.race.entries)
+        return [name for name in raced if name in small]
+    order = catalogue().order(brief.hardware.device)
+    models = [name.split(".")[0] for name in order]
+
+    def rank(name: str) -> tuple[int, float, str]:
+        larger_first = -1 if brief.hardware.device == "cuda" else 1
+        model = name.split(".", maxsplit=1)[0]
+        place = order.index(name) if name in order else models.index(model) if model in models else len(order)
+        return place, larger_first * _size(brief, name), name
+
+    return sorted(small, key=rank)
+
+
+def licence(name: str) -> str | None:
+    """Of the weights of this timm name; of a name without a tag that of its model in the list. None if the list has none."""
+    networks = catalogue().networks
+    same = [own for own in networks if own == name or ("." not in name and own.split(".")[0] == name)]
+    return networks[same[0]].licence if same else None
 
 
 def _size(brief: Brief, name: str) -> int:
     file = Path(brief.weights[name])
     return file.stat().st_size if file.is_file() else 0
-
-
-def best_backbone(brief: Brief) -> str | None:
-    return next(iter(backbones(brief)), None)
-
-
-def pad_type(name: str, file: str) -> str:
-    """TensorFlow-trained mobile families were trained with `same` padding; a timm tag (`mobilenetv2_100.ra_in1k`) says that timm trained them."""
-    ported = name.startswith("tf_") or (name == "mobilenetv2_100" and PurePath(file).stem == name)
-    return "same" if ported else ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agents.playbook.labels import symmetry
 from agents.playbook.moves import MOVES, Move
-from agents.playbook.recipe import Recipe, first_recipes, naive_recipes, recipe_in
+from agents.playbook.recipe import Recipe, Recipes, first_recipes, naive_recipes, recipe_in
 from agents.playbook.render import render
 from agents.playbook.tried import flat, trained_recipes
 from agents.playbook.view import View, view_of
@@ -82,7 +82,7 @@ class Playbook:
 def _design_text(brief: Brief) -> str:
     recipes, profile, safe = first_recipes(brief), brief.profile, symmetry(brief)
     start = (
-        f"fine-tune {recipes.model['name']} from the weights on disk"
+        f"fine-tune {recipes.model['name']}{_frozen(recipes)}, its head first"
         if recipes.model.get("pretrained")
         else f"train a small residual network of width {recipes.model['width']} from scratch"
     )
@@ -92,6 +92,14 @@ def _design_text(brief: Brief) -> str:
         f"{profile.size('train')} training images of {len(profile.classes)} classes, seen at {size[1]} x {size[0]}: {start}. "
         f"Mirror images {mirror}: {'; '.join(safe.because)}. "
         f"{recipes.training['optimizer'].upper()} with a {recipes.training['schedule']} schedule over at most {recipes.training['epochs']} epochs."
+    )
+
+
+def _frozen(recipes: Recipes) -> str:
+    return (
+        f" (the first {100 * recipes.model['freeze']:.0f} % of its layers stay as they are)"
+        if recipes.model["freeze"]
+        else ""
     )
 
 
@@ -189,7 +197,7 @@ def _numbers(view: View) -> str:
 
 def _ladder(component: Component, brief: Brief) -> list[tuple[Recipe, str]]:
     """What a failed component is replaced by, plainer from rung to rung."""
-    bare = brief.model_copy(update={"weights": {}})
+    bare = brief.model_copy(update={"weights": {}, "race": None})
     rungs = [
         (first_recipes(brief).of(component), "back to the first recipe"),
         (first_recipes(bare).of(component), "without pretrained weights"),

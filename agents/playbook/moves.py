@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agents.playbook.backbones import backbones, pad_type
-from agents.playbook.recipe import MOST_EPOCHS, Recipe, size_is_square
+from agents.playbook.backbones import backbones
+from agents.playbook.recipe import MOST_EPOCHS, Recipe, built_for, size_is_square
+from agents.playbook.runners import paddings
 from agents.playbook.tried import steps
 from agents.playbook.view import View
 from schema.pipeline import Component
@@ -86,11 +87,18 @@ def _next_backbone(v: View) -> str | None:
 
 def _other_backbone(v: View) -> Recipe:
     name = _next_backbone(v)
-    return {"name": name, "pad_type": pad_type(name, v.evidence.brief.weights[name])} if name else {}
+    if name is None:
+        return {}
+    brief = v.evidence.brief
+    raced = [entry.pad_type for entry in (brief.race.entries if brief.race else []) if entry.name == name]
+    padding = raced[0] if raced else paddings(name, brief.weights[name])[-1]
+    return {"name": name, "pad_type": padding, "size": built_for(name, _resized(v, 1.0))}
 
 
 def _larger(v: View) -> bool:
     """The stored images hold more than the model sees; a pretrained network gains from enlarged images, too."""
+    if v.recipes.model.get("size"):  # the network is built for this one
+        return False
     return (v.recipes.data["size"] is not None and v.side * 1.25 <= _full(v)) or (v.fine_tuning and v.side * 1.3 <= 232)
 
 
@@ -149,7 +157,7 @@ MOVES: tuple[Move, ...] = (
     Move("higher-resolution", "data", "the stored images are larger than what the model sees, or it is pretrained and sees less than 224 pixels; and there is time", "detail is thrown away",
          lambda v: _larger(v) and v.room, _always(0.8), 0.6, lambda v: {"size": _resized(v, 1.3)}),
     Move("lower-resolution", "data", "images above 64 pixels", "the training was cut by time or saw few epochs",
-         lambda v: v.side > 64 and (v.cut or v.epochs < 8), _always(0.8), 0.4, lambda v: {"size": _resized(v, 0.75)}, longer=True),
+         lambda v: v.side > 64 and (v.cut or v.epochs < 8) and not v.recipes.model.get("size"), _always(0.8), 0.4, lambda v: {"size": _resized(v, 0.75)}, longer=True),
     # Model
     Move("wider", "model", "own network, and time for it", "training accuracy low, or time left",
          lambda v: _scratch(v) and v.recipes.model["width"] < 160 and v.room, lambda v: max(_underfit(v), 0.6 * v.spare, 0.35), 0.65, lambda v: {"width": round(v.recipes.model["width"] * 1.5 / 8) * 8}),
@@ -173,8 +181,10 @@ MOVES: tuple[Move, ...] = (
          lambda v: v.fine_tuning and v.recipes.model["name"].startswith(("mobilenet", "efficientnet", "tf_")), _always(0.3), 0.3, lambda v: {"pad_type": "" if v.recipes.model["pad_type"] else "same"}),
     Move("other-backbone", "model", "another pretrained model is on disk", "other features may suit these pictures better",
          lambda v: v.fine_tuning and _next_backbone(v) is not None, _always(0.6), 0.5, _other_backbone),
+    Move("own-statistics", "model", "a pretrained network whose batch normalisation keeps what it knew; at least 8 epochs", "these images are unlike those of its pretraining: training accuracy low",
+         lambda v: v.fine_tuning and v.recipes.model.get("statistics") == "kept" and v.epochs >= 8, lambda v: max(0.2, _underfit(v)), 0.3, lambda _: {"statistics": "own"}),
     Move("train-more-layers", "model", "a pretrained network whose early layers are frozen", "training accuracy low, or time left",
-         lambda v: v.fine_tuning and v.recipes.model["freeze"] > 0, lambda v: max(0.4, _underfit(v), v.spare), 0.45, lambda v: {"freeze": round(v.recipes.model["freeze"] - 0.25, 2)}),
+         lambda v: v.fine_tuning and v.recipes.model["freeze"] > 0, lambda v: max(0.4, _underfit(v), v.spare), 0.45, lambda v: {"freeze": max(0.0, round(v.recipes.model["freeze"] - 0.25, 2))}),
     Move("train-fewer-layers", "model", "a pretrained network", "cut by time, few epochs, or training accuracy well above inner validation",
          lambda v: v.fine_tuning and v.recipes.model["freeze"] < 0.75, lambda v: max(0.6 if v.cut or v.epochs < 6 else 0.0, 0.5 * _overfit(v)), 0.4, lambda v: {"freeze": round(v.recipes.model["freeze"] + 0.25, 2)}, longer=True),
     # Training

@@ -5,13 +5,19 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from agents.playbook.backbones import best_backbone, pad_type
+from agents.playbook.backbones import backbones
 from agents.playbook.labels import Symmetry, symmetry
+from agents.playbook.runners import Start, best_start, paddings, sizes
 from schema.pipeline import COMPONENTS, Component, Pipeline
+from schema.race import Race, RaceEntry
 from schema.source import parse_source
 from schema.team import Brief
 
 Recipe = dict[str, Any]
+SPEED = {
+    "cpu": 1.2e6,
+    "cuda": 1e8,
+}  # pixels that a core, or a card, takes through a small network in a second; if nothing was measured
 MOST_EPOCHS = 300  # what the script plans at most
 NAMES: dict[Component, str] = {"data": "DATA", "model": "MODEL", "training": "TRAINING"}
 
@@ -49,14 +55,34 @@ def recipes_in(pipeline: Pipeline, brief: Brief) -> Recipes:
 
 
 def first_recipes(brief: Brief) -> Recipes:
-    """What a good practitioner would start from."""
-    profile = brief.profile
-    small = max(profile.height, profile.width) <= 64
-    backbone = None if small else best_backbone(brief)
+    """What a good practitioner would start from: what came furthest in the race, or, without one, the first of the networks at hand."""
     safe = symmetry(brief)
-    if backbone:
-        return _fine_tuning(brief, backbone, safe)
-    return _from_scratch(brief, safe, small=small)
+    start = _start(brief)
+    if start and start.entry.pretrained:
+        return _fine_tuning(brief, start, safe)
+    return _from_scratch(brief, safe, small=max(brief.profile.height, brief.profile.width) <= 64)
+
+
+def _start(brief: Brief) -> Start | None:
+    """Without a race, and with images that are not small: the first network at hand, as large as leaves some passes in the time."""
+    if brief.race and brief.race.entries:
+        return best_start(brief)
+    if not (names := backbones(brief)) or max(brief.profile.height, brief.profile.width) <= 64:
+        return None
+    guessed = [
+        RaceEntry(
+            name=names[0],
+            height=height,
+            width=width,
+            pad_type=paddings(names[0], brief.weights[names[0]])[-1],
+            images=1,
+            accuracy=1 - 0.4 * (64 / max(height, width)) ** 0.5,
+            images_per_second=SPEED[brief.hardware.device] * brief.hardware.cores / (height * width),
+            seconds=0.0,
+        )
+        for height, width in sizes(brief, names[0])
+    ]
+    return best_start(brief.model_copy(update={"race": Race(entries=guessed)}))
 
 
 def naive_recipes(brief: Brief) -> Recipes:
@@ -76,23 +102,28 @@ def naive_recipes(brief: Brief) -> Recipes:
     return Recipes(start.data | calm, start.model | {"width": 16}, start.training | plain)
 
 
-def _fine_tuning(brief: Brief, backbone: str, safe: Symmetry) -> Recipes:
-    side = _fine_tuning_side(brief)
-    data = _data(brief, safe, longest=side, enlarge=True) | {
-        "stats": backbone,
+def _fine_tuning(brief: Brief, start: Start, safe: Symmetry) -> Recipes:
+    entry = start.entry
+    size = [entry.height, entry.width]
+    data = _data(brief, safe, longest=None) | {
+        "size": size,
+        "transpose": safe.vertical == "keeps" and size_is_square(size),
+        "stats": entry.name,
         "crop": 0.5 if safe.scale == "keeps" else 0.0,
     }
-    data |= {"translate": 0 if data["crop"] else side // 16, "cutout": 0}
-    model = {"family": "timm", "name": backbone, "pretrained": True, "dropout": 0.2}
-    model |= {"pad_type": pad_type(backbone, brief.weights[backbone])}
-    model |= {"freeze": 0.0 if brief.hardware.device == "cuda" else 0.5}
+    data |= {"translate": 0 if data["crop"] or safe.shift != "keeps" else min(size) // 16, "cutout": 0}
+    model = {"family": "timm", "name": entry.name, "pretrained": True, "dropout": 0.2}
+    model |= {"size": built_for(entry.name, size)}
+    model |= {"pad_type": entry.pad_type, "freeze": start.freeze, "statistics": "kept"}
     batch = min(32, _batch(brief))
     training = _training(brief) | {
         "optimizer": "adamw",
-        "lr": 1e-3,
+        "lr": 4e-4,
         "weight_decay": 0.02,
         "epochs": _epochs(brief, batch, least=15, steps=400),
         "batch": batch,
+        "schedule": "cosine",
+        "warmup": 0.1,
         "layer_decay": 0.75,
         "clip": 1.0,
         "ema": 0.0,
@@ -101,16 +132,13 @@ def _fine_tuning(brief: Brief, backbone: str, safe: Symmetry) -> Recipes:
     return Recipes(data, model, training)
 
 
-def _fine_tuning_side(brief: Brief) -> int:
-    """The longer side: as large as leaves 8 passes in the time, from the speed of a half frozen mobile network."""
-    if brief.hardware.device == "cuda":
-        return 224
-    images = 0.8 * brief.train_seconds * 100 * brief.hardware.cores  # at 120 x 88
-    shape = brief.profile.height * brief.profile.width / max(brief.profile.height, brief.profile.width) ** 2
-    for side in (224, 192, 160, 144, 128, 112):
-        if images * 120 * 88 / (shape * side**2) >= 8 * brief.profile.size("train"):
-            return side
-    return 96
+# Networks with learned positions: timm wants to be told the size of the images.
+BUILT_FOR_A_SIZE = ("vit_", "deit", "eva", "beit", "swin", "flexivit", "cait")
+
+
+def built_for(name: str, size: list[int]) -> list[int] | None:
+    """Return the height and width that a network of this name has to be built for; None if it takes images of any size."""
+    return list(size) if name.startswith(BUILT_FOR_A_SIZE) else None
 
 
 def _from_scratch(brief: Brief, safe: Symmetry, *, small: bool) -> Recipes:

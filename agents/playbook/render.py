@@ -151,17 +151,22 @@ def _model(r: Recipe) -> str:
 
 
 def _timm(r: Recipe) -> str:
-    pad = f", pad_type={r['pad_type']!r}" if r["pad_type"] else ""
-    drop = f", drop_rate={r['dropout']}" if r["dropout"] else ""
-    channels = "" if r["pretrained"] else ", in_chans=info.channels"
+    options = f", pad_type={r['pad_type']!r}" if r["pad_type"] else ""
+    options += f", drop_rate={r['dropout']}" if r["dropout"] else ""
+    options += f", img_size={tuple(r['size'])}" if r.get("size") else ""
+    options += "" if r["pretrained"] else ", in_chans=info.channels"
+    steps = [
+        *([f"model = load_pretrained(model, info, {r['name']!r})"] if r["pretrained"] else []),
+        *(["model = freeze_statistics(model)"] if r.get("statistics") == "kept" else []),
+        f"return freeze_early(model, {r['freeze']})" if r["freeze"] else "return model",
+    ]
     lines = [
         "import timm",
         "",
         "",
         "def build_model(info):",
-        f"    model = timm.create_model({r['name']!r}, num_classes=info.num_classes{channels}{pad}{drop})",
-        *([f"    model = load_pretrained(model, info, {r['name']!r})"] if r["pretrained"] else []),
-        f"    return freeze_early(model, {r['freeze']})" if r["freeze"] else "    return model",
+        f"    model = timm.create_model({r['name']!r}, num_classes=info.num_classes{options})",
+        *(f"    {step}" for step in steps),
     ]
     return "\n".join(lines) + "\n"
 

@@ -3,9 +3,10 @@
 
 import copy
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -22,11 +23,16 @@ from sandbox.script.info import Info, NonFiniteLoss, OutOfTime
 def load_pretrained(model: nn.Module, info: Info, name: str) -> nn.Module:
     """Load pretrained weights from disk into a timm model; a head of another shape keeps its fresh weights.
 
+    Weights of another image size fit, too: timm fits the positions of a transformer to the model's `img_size`.
     Raises WeightsMissing where there are none of that name, ValueError where they do not fit the model.
     """
     if info.restoring:
         return model
     stored, own = load_file(info.pretrained(name)), model.state_dict()
+    adapt = getattr(sys.modules.get(type(model).__module__), "checkpoint_filter_fn", None)
+    if adapt:
+        with suppress(KeyError, RuntimeError):  # a file that timm itself has saved may need no change, and take none
+            stored = adapt(stored, model)
     fitting = {k: v.to(own[k].dtype) for k, v in stored.items() if k in own and v.shape == own[k].shape}
     backbone = [key for key in own if "classifier" not in key and "head" not in key and "fc" not in key]
     loaded = sum(key in fitting for key in backbone)
@@ -46,15 +52,31 @@ def freeze_early(model: nn.Module, share: float) -> nn.Module:
     for module in model.modules():
         own = list(module.parameters(recurse=False))
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and own and not any(p.requires_grad for p in own):
-            module.eval()
-            module.train = lambda mode=True, kept=module: kept  # type: ignore[method-assign, misc]  # noqa: ARG005 - train() and eval() call it
+            _always_evaluate(module)
     return model
 
 
-def fit_head(model: nn.Module, batches: Any, info: Info, weight_decay: float = 1e-3) -> None:
+def freeze_statistics(model: nn.Module) -> nn.Module:
+    """Keep the mean and variance of every batch normalisation as they were learned in pretraining; its weights still learn.
+
+    For fine-tuning: a head that was solved on these features keeps fitting them, and small batches or other image sizes do not disturb them.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            _always_evaluate(module)
+    return model
+
+
+def _always_evaluate(module: nn.Module) -> None:
+    module.eval()
+    module.train = lambda mode=True, kept=module: kept  # type: ignore[method-assign, misc]  # noqa: ARG005 - train() and eval() call it
+
+
+def fit_head(model: nn.Module, batches: Any, info: Info, weight_decay: float | None = None) -> None:
     """Solve the linear head on the features of one pass over `batches`: fine-tuning then begins from a sensible head.
 
-    A random head would first distort good features (Kumar et al. 2022, arXiv:2202.10054). At most about a tenth of the time goes into the pass.
+    A random head would first distort good features (Kumar et al. 2022, arXiv:2202.10054). At most about a tenth of the time goes into the
+    pass. Without a `weight_decay` it is the one of PENALTIES whose head answers a quarter of the images best that it was not solved on.
     """
     classifier: Any = getattr(model, "get_classifier", None)  # timm's name for it
     own = classifier() if classifier else None
@@ -65,9 +87,8 @@ def fit_head(model: nn.Module, batches: Any, info: Info, weight_decay: float = 1
     place(model, info).eval()
     seen: list[torch.Tensor] = []
     targets: list[torch.Tensor] = []
-    enough = (
-        0.2 * info.seconds * (info.images_per_second or float("inf"))
-    )  # a forward pass alone is more than twice as fast
+    # A forward pass alone is more than twice as fast as a step; before its speed is known a training is only tried.
+    enough = 0.2 * info.seconds * info.images_per_second if info.images_per_second else 64
     hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().float()))
     with torch.no_grad():
         for images, labels in batches:
@@ -78,24 +99,56 @@ def fit_head(model: nn.Module, batches: Any, info: Info, weight_decay: float = 1
                 break
     hook.remove()
     features, answers = torch.cat(seen), torch.cat(targets)
-    mean, std = features.mean(0), features.std(0, correction=0).clamp(min=1e-5)
-    scaled = (features - mean) / std
-    weight = torch.zeros_like(head.weight, requires_grad=True)
-    bias = torch.zeros(head.out_features, device=weight.device, requires_grad=True)
-    solver = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
+    mean, std = features.mean(0), features.std(0, correction=0)
+    spread = std + 0.1 * std.mean() + 1e-6  # a feature that hardly varies is not blown up
+    scaled = (features - mean) / spread
+    penalty = weight_decay if weight_decay is not None else _best_penalty(scaled, answers, info)
+    weight, bias = _solved_head(scaled, answers, penalty, info)
+    with torch.no_grad():
+        head.weight.copy_(weight / spread)
+        if head.bias is not None:
+            head.bias.copy_(bias - (weight / spread) @ mean)
+
+
+PENALTIES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)  # times the square of the head's weights, strongest first
+
+
+def _best_penalty(features: torch.Tensor, answers: torch.Tensor, info: Info) -> float:
+    """Weaker and weaker ones, each from the head of the one before, until the loss on every fourth image rises."""
+    held = torch.arange(len(features), device=features.device) % 4 == 3
+    if not held.any():
+        return PENALTIES[len(PENALTIES) // 2]
+    best, least, start = PENALTIES[0], math.inf, None
+    targets = answers[held].argmax(1) if answers.ndim == 2 else answers[held]
+    for penalty in PENALTIES:
+        start = _solved_head(features[~held], answers[~held], penalty, info, start)
+        loss = F.cross_entropy(features[held] @ start[0].T + start[1], targets).item()
+        if loss > least:
+            break
+        best, least = penalty, loss
+    return best
+
+
+def _solved_head(
+    features: torch.Tensor,
+    answers: torch.Tensor,
+    penalty: float,
+    info: Info,
+    start: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights [classes, features] and biases [classes] of the logistic regression with this penalty."""
+    zeros = features.new_zeros(info.num_classes, features.shape[1]), features.new_zeros(info.num_classes)
+    weight, bias = (value.clone().requires_grad_(True) for value in start or zeros)
+    solver = torch.optim.LBFGS([weight, bias], max_iter=50, line_search_fn="strong_wolfe")
 
     def cost() -> torch.Tensor:
         solver.zero_grad()
-        value = F.cross_entropy(scaled @ weight.T + bias, answers, label_smoothing=0.1)
-        value = value + weight_decay * weight.square().sum()
+        value = F.cross_entropy(features @ weight.T + bias, answers) + penalty * weight.square().sum()
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
     solver.step(cost)  # type: ignore[no-untyped-call]
-    with torch.no_grad():
-        head.weight.copy_(weight / std)
-        if head.bias is not None:
-            head.bias.copy_(bias - (weight / std) @ mean)
+    return weight.detach(), bias.detach()
 
 
 class EMA:
@@ -138,13 +191,16 @@ def split_decay(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 
 def layerwise_decay(model: nn.Module, lr: float, decay: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
     """Parameter groups for fine-tuning: the last layer learns with `lr`, each earlier tenth of the layers with `decay` times less."""
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = []
-    for position, (_, parameter) in enumerate(named):
-        depth = 10 * (len(named) - 1 - position) // max(1, len(named))
-        shrink = weight_decay if parameter.ndim > 1 else 0.0
-        groups.append({"params": [parameter], "lr": lr * decay**depth, "weight_decay": shrink})
-    return groups
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    # Few groups: an optimiser's fast kernels work on a group at a time.
+    groups: dict[tuple[int, float], list[nn.Parameter]] = {}
+    for position, parameter in enumerate(trained):
+        depth = 10 * (len(trained) - 1 - position) // max(1, len(trained))
+        groups.setdefault((depth, weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
+    return [
+        {"params": parameters, "lr": lr * decay**depth, "weight_decay": shrink}
+        for (depth, shrink), parameters in groups.items()
+    ]
 
 
 def progress(done: float) -> float:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.playbook.backbones import backbones, pad_type
+from agents.playbook.backbones import backbones
 from agents.playbook.document import document
 from agents.playbook.expert import Playbook
 from agents.playbook.moves import MOVES
@@ -203,11 +203,11 @@ def test_weights_on_disk_are_used_for_photographs() -> None:
         (make_brief(side=72, images=900, weights=["resnet50"]), "resnet50"),
         (make_brief(side=224, images=900, channels=1, weights=["resnet50"]), "resnet50"),
         (make_brief(side=32, images=900, weights=["resnet50"]), None),
-        (make_brief(side=224, images=900, weights=["vit_tiny_patch16_224", "resnet50_clip"]), None),
-        (make_brief(side=224, images=900, weights=["convnext_tiny", "mobilenetv3_small_050", "resnet50"]), "mobilenetv3_small_050"),
+        (make_brief(side=224, images=900, weights=["vit_tiny_patch16_224", "resnet50_clip"]), "vit_tiny_patch16_224"),
+        (make_brief(side=224, images=900, weights=["convnext_tiny", "mobilenetv3_small_050", "resnet50"]), "resnet50"),
         (make_brief(side=224, images=900, weights=["convnext_tiny", "mobilenetv3_small_050", "resnet50"], cuda=True), "convnext_tiny"),
     ],
-    ids=["photographs", "grey", "tiny", "one input size only", "on a CPU", "on a GPU"],
+    ids=["photographs", "grey", "tiny, and nothing is known of them", "a transformer", "on a CPU", "on a GPU"],
 )  # fmt: skip
 def test_the_backbone_suits_images_and_machine(task: Brief, backbone: str | None) -> None:
     assert first_recipes(task).model.get("name") == backbone
@@ -221,11 +221,11 @@ def test_weights_too_large_for_the_device_are_passed_over(tmp_path: Path) -> Non
     task = task.model_copy(update={"weights": {name: str(tmp_path / name) for name in task.weights}})
     assert backbones(task) == ["resnet50"]
     cuda = task.model_copy(update={"hardware": task.hardware.model_copy(update={"device": "cuda"})})
-    assert backbones(cuda) == ["resnet152", "resnet50"]
+    assert set(backbones(cuda)) == {"resnet152", "resnet50"}
 
 
 def test_small_photographs_are_enlarged_for_a_backbone() -> None:
-    assert first_recipes(make_brief(side=72, images=900, weights=["resnet50"], cuda=True)).data["size"] == [224, 224]
+    assert first_recipes(make_brief(side=72, images=900, weights=["resnet50"], cuda=True)).data["size"] == [288, 288]
 
 
 def test_every_backbone_gets_its_turn() -> None:
@@ -240,11 +240,6 @@ def test_every_backbone_gets_its_turn() -> None:
             LedgerRow(iteration=len(ledger), base=0, component="model", move=move.title(view), verdict="rejected")
         )
     assert sorted([*seen, first_recipes(task).model["name"]]) == names
-
-
-@pytest.mark.parametrize(("file", "padding"), [("mobilenetv2_100", "same"), ("mobilenetv2_100.ra_in1k", "")])
-def test_the_padding_is_that_of_the_weights(file: str, padding: str) -> None:
-    assert pad_type("mobilenetv2_100", f"/weights/{file}.safetensors") == padding
 
 
 @pytest.mark.parametrize("images", [60, 100, 200, 400, 900, 4000])

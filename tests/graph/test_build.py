@@ -15,6 +15,7 @@ from schema.errors import DatasetError, SettingRefused
 ROOT = Path(__file__).resolve().parents[2]
 NODES = {
     "profile",
+    "race",
     "project_architect",
     "data_engineer",
     "model_engineer",

@@ -1,0 +1,109 @@
+"""Before the first pipeline: the pretrained networks at hand race over a sample of the images, and one from scratch beside them."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from agents.playbook.expert import Playbook
+from agents.playbook.runners import races_from_scratch, runners
+from checkpoints.store import Store
+from nodes.assemble import script_of
+from nodes.context import brief_of, iteration_dir, job_spec, pretrained_of, profile_of, settings_of
+from nodes.events import tell
+from nodes.sandbox import run_job
+from nodes.services import Services
+from sandbox import artifacts
+from schema.events import NodeEntered, Raced
+from schema.job import JobSpec
+from schema.pipeline import Pipeline
+from schema.race import Race
+from schema.settings import Settings
+from schema.state import State
+from schema.team import Brief, Hardware
+
+SHARE = 0.12  # of the budget
+SHARE_OF_TRAINING = 0.5  # of the longest training, if there is no budget
+LONGEST, LEAST = 600.0, 6.0  # seconds
+REUSABLE = 0.5  # of its time: an earlier race of the same networks over the same images stands
+
+
+def race(state: State, services: Services) -> dict[str, Any]:
+    """Without pretrained weights, or without the time, nobody runs and nothing is said. A race that fails is told, and the run goes on."""
+    tell(NodeEntered(node="race", iteration=0))
+    store, settings = services.store(), settings_of(state)
+    brief, seconds = brief_of(state, store), race_seconds(settings)
+    field = runners(brief)
+    if not field or seconds < LEAST or settings.strategy == "zero-shot":
+        return {}
+    spec = _spec(state, store, brief, seconds)
+    kept = _kept_file(profile_of(state, store).directory, spec)
+    found = _earlier(kept, seconds)
+    if found is None:
+        directory = iteration_dir(state["run"], 0) / "jobs" / "race"
+        result = run_job(directory, spec, state["run"], services)
+        raced = artifacts.race(directory, spec.runners)
+        if result.fault or raced is None:
+            reason = result.fault.message if result.fault else "it left no table"
+            found = Race(entries=[], notes=[f"the race was given up: {reason}"[:500]], seconds=result.seconds)
+        else:
+            found = raced
+            _keep(kept, found, seconds)
+    store.set_race(state["run"], found)
+    tell(Raced(race=found))
+    return {}
+
+
+def race_seconds(settings: Settings) -> float:
+    """Return how long it may take."""
+    if settings.budget_seconds is not None:
+        return min(LONGEST, SHARE * settings.budget_seconds)
+    return min(LONGEST, SHARE_OF_TRAINING * settings.train_seconds)
+
+
+def _spec(state: State, store: Store, brief: Brief, seconds: float) -> JobSpec:
+    settings = settings_of(state)
+    hardware, profile = Hardware.model_validate(state["hardware"]), profile_of(state, store)
+    script = ""
+    if races_from_scratch(brief):
+        plain = Playbook().design(brief.model_copy(update={"weights": {}, "race": None, "init": "unified"}))
+        script = script_of(Pipeline.model_validate(plain.components), state)
+    own: dict[str, Any] = {
+        "name": f"{state['run']}/race",
+        "pipeline": script,
+        "steps": ("race",),
+        "runners": runners(brief),
+    }
+    own |= {"seed": settings.seed, "race_seconds": seconds}
+    return job_spec(settings, hardware, profile, pretrained_of(state), own)
+
+
+def _kept_file(data: str, spec: JobSpec) -> Path:
+    """Beside the prepared images: what has raced over them, by the files that ran, how and where."""
+    names = sorted({runner.name for runner in spec.runners})
+    told = {name: Path(spec.weights[name]).stat() for name in names}
+    files = {name: (one.st_size, one.st_mtime_ns) for name, one in told.items()}
+    asked = [[runner.model_dump() for runner in spec.runners], files, spec.device, spec.threads, bool(spec.pipeline)]
+    return Path(data) / "races" / f"{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]}.json"
+
+
+def _earlier(kept: Path, seconds: float) -> Race | None:
+    try:
+        told = json.loads(kept.read_bytes())
+        return Race.model_validate(told["race"]) if told["seconds"] >= REUSABLE * seconds else None
+    except (OSError, ValueError, ValidationError, KeyError, TypeError):
+        return None
+
+
+def _keep(kept: Path, found: Race, seconds: float) -> None:
+    """A disk that is full or not ours to write costs the next run a race, and this one nothing."""
+    partial = kept.with_suffix(f".{os.getpid()}.partial")
+    try:
+        kept.parent.mkdir(exist_ok=True)
+        partial.write_text(json.dumps({"seconds": seconds, "race": found.model_dump(mode="json")}), encoding="utf-8")
+        partial.replace(kept)
+    except OSError:
+        partial.unlink(missing_ok=True)
