@@ -131,6 +131,12 @@ def run(
     weights_dir: Annotated[
         str | None, typer.Option(help="Folder of safetensors files named after timm models (or IMPROVE_WEIGHTS)")
     ] = None,
+    download: Annotated[
+        bool, typer.Option("--download/--no-download", help="Fetch pretrained weights, or use those on disk alone")
+    ] = True,
+    weights_licence: Annotated[
+        str, typer.Option(help="Which weights may be fetched: permissive, or any, for your own use")
+    ] = "permissive",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     gpus: Gpus = None,
     jobs_per_gpu: JobsPerGpu = None,

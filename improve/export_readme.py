@@ -4,6 +4,7 @@ from dataset.array_reading import PIXEL_TABLE
 from dataset.torchvision_sets import TORCHVISION
 from improve.show import final_line
 from nodes.environment import described
+from nodes.score_notes import weights_text
 from schema.run import Environment, RunRow
 from schema.text import markdown_text
 
@@ -61,12 +62,21 @@ def readme(row: RunRow, environment: Environment | None, *, has_split: bool) -> 
                 f"# {markdown_text(row.name, 80)}",
                 markdown_text(final_line(row), 300),
                 USE,
+                *_licences(row),
                 *_check(row, has_split=has_split),
                 *_again(row, environment),
             ]
         )
         + "\n"
     )
+
+
+def _licences(row: RunRow) -> list[str]:
+    """Of the pretrained weights that the model was fine-tuned from: they go with it."""
+    if row.best is None or not row.best.weights:
+        return []
+    told = markdown_text(weights_text(row.best), 1000)
+    return [f"Fine-tuned from pretrained weights: {told}. Keep to their licence where you use or ship this model."]
 
 
 def _check(row: RunRow, *, has_split: bool) -> list[str]:

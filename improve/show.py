@@ -113,6 +113,7 @@ def _final(final: Final | None, row: RunRow) -> dict[str, Any] | None:
         "validation": final.validation.value,
         "test": test.value if test else None,
         "n": test.n if test else final.validation.n,
+        "weights": final.weights,
     }
     if row.profile is None:
         return facts

@@ -32,10 +32,9 @@ from schema.events import (
     Settled,
     WeightsFetched,
 )
-from schema.race import Race
 from schema.settings import Settings
 from schema.team import LedgerRow, Spent
-from schema.text import one_line, plain, readable
+from schema.text import duration, one_line, plain, readable
 
 PREPARING_EVERY = 30.0  # seconds between lines about it; the live view shows a bar
 BAR = 30  # characters
@@ -119,7 +118,7 @@ def plain_line(event: Event, settings: Settings) -> str | None:
             expect = [f"expect: {clean(told, 1000)}" for told in event.estimates]
             return "\n".join([*summary_lines(event.profile), *expect])
         case Raced():
-            return race_line(event.race)
+            return race_line(event, settings)
         case Designed():
             return f"design: {clean(event.text, 1000)}"
         case WeightsFetched() if event.bytes == 0:
@@ -141,10 +140,17 @@ def plain_line(event: Event, settings: Settings) -> str | None:
     return None
 
 
-def race_line(race: Race) -> str:
-    """The best three of the race, and how long it took."""
+def race_line(event: Raced, settings: Settings) -> str:
+    """The best three of the race, how long it took, and what becomes of the budget if that holds one training only."""
+    race = event.race
     told = "; ".join(clean(race_text(entry)) for entry in race.entries[:3]) or "; ".join(map(clean, race.notes[:2]))
-    return f"race: {told} · {race.seconds:.0f} s"
+    line = f"race: {told} · {race.seconds:.0f} s"
+    if event.train_seconds <= settings.longest_training:
+        return line
+    return (
+        f"{line}\nplan: one training of up to {duration(event.train_seconds)}: it learns for longer than a quarter of --budget, and a change could not be "
+        "judged by less"
+    )
 
 
 def _line(event: JobProgress) -> str:

@@ -71,8 +71,13 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
 
 def weights_for(settings: Settings) -> Pretrained:
     """What is on disk, and whether more can be had."""
-    hub = settings.model != "playbook" and hub_answers()  # the playbook asks for what is on disk
-    return in_cache().with_all_of(Pretrained(files=on_disk(settings.weights_dir), hub=hub))
+    allowed = Pretrained(
+        files=on_disk(settings.weights_dir),
+        hub=settings.download and hub_answers(),
+        download=settings.download,
+        any_licence=settings.weights_licence == "any",
+    )
+    return in_cache().with_all_of(allowed)
 
 
 def opening(name: str, settings: Settings, machine: Hardware, weights: Pretrained) -> State:

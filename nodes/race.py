@@ -3,23 +3,29 @@
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from agents.playbook.backbones import catalogue
 from agents.playbook.expert import Playbook
-from agents.playbook.runners import races_from_scratch, runners
+from agents.playbook.runners import races_from_scratch, runners, wanted_seconds
 from checkpoints.store import Store
 from nodes.assemble import script_of
 from nodes.context import brief_of, iteration_dir, job_spec, pretrained_of, profile_of, settings_of
 from nodes.events import tell
 from nodes.sandbox import run_job
 from nodes.services import Services
+from nodes.stopping import stopping
 from sandbox import artifacts
+from sandbox.pretrained.broker import fetch
+from schema.errors import RunStopped
 from schema.events import NodeEntered, Raced
 from schema.job import JobSpec
 from schema.pipeline import Pipeline
+from schema.pretrained import Pretrained
 from schema.race import Race
 from schema.settings import Settings
 from schema.state import State
@@ -28,6 +34,10 @@ from schema.team import Brief, Hardware
 SHARE = 0.12  # of the budget
 SHARE_OF_TRAINING = 0.5  # of the longest training, if there is no budget
 LONGEST, LEAST = 600.0, 6.0  # seconds
+MOST_FETCHED = {"cpu": 3, "cuda": 6}  # networks of the curated list
+ENOUGH_FOR_SEVERAL = 60.0  # seconds of a race; a shorter one has one network
+LONGEST_DOWNLOAD = 1800.0  # seconds for all of them, if there is no budget; else they get as long as the race
+ALONE = 0.7  # of what is left of a budget that holds one training only: the rest is for what is not training
 REUSABLE = 0.5  # of its time: an earlier race of the same networks over the same images stands
 
 
@@ -35,10 +45,14 @@ def race(state: State, services: Services) -> dict[str, Any]:
     """Without pretrained weights, or without the time, nobody runs and nothing is said. A race that fails is told, and the run goes on."""
     tell(NodeEntered(node="race", iteration=0))
     store, settings = services.store(), settings_of(state)
-    brief, seconds = brief_of(state, store), race_seconds(settings)
-    field = runners(brief)
-    if not field or seconds < LEAST or settings.strategy == "zero-shot":
+    seconds = race_seconds(settings)
+    if seconds < LEAST or settings.strategy == "zero-shot":
         return {}
+    weights, failed = _fetched(state, settings, seconds)
+    state = {**state, "weights": weights.model_dump(mode="json")}
+    brief = brief_of(state, store)
+    if not runners(brief):
+        return {"weights": state["weights"]}
     spec = _spec(state, store, brief, seconds)
     kept = _kept_file(profile_of(state, store).directory, spec)
     found = _earlier(kept, seconds)
@@ -52,9 +66,44 @@ def race(state: State, services: Services) -> dict[str, Any]:
         else:
             found = raced
             _keep(kept, found, seconds)
+    found = found.model_copy(update={"notes": [*found.notes, *failed]})
     store.set_race(state["run"], found)
-    tell(Raced(race=found))
-    return {}
+    planned = planned_seconds(brief.model_copy(update={"race": found}), settings, state["clock"] + found.seconds)
+    settings = settings.model_copy(update={"train_seconds": planned})
+    store.set_settings(state["run"], settings)
+    tell(Raced(race=found, train_seconds=planned))
+    return {"settings": settings.model_dump(mode="json"), "weights": state["weights"]}
+
+
+def planned_seconds(brief: Brief, settings: Settings, clock: float) -> float:
+    """Return what a training is to take: a quarter of a budget, as at first; or, if a training goes on learning for longer, most of what is left.
+
+    Changes that are tried in trainings which end too early win little, and a run must not end below its own first pipeline trained for all of
+    the time. `clock`: seconds that are gone.
+    """
+    if settings.budget_seconds is None or wanted_seconds(brief) <= settings.train_seconds:
+        return settings.train_seconds
+    return round(max(settings.train_seconds, ALONE * (settings.budget_seconds - clock)), 1)
+
+
+def _fetched(state: State, settings: Settings, seconds: float) -> tuple[Pretrained, list[str]]:
+    """With the first networks of the curated list that suit device and time, and why others could not be had: a run does without them."""
+    have, hardware = pretrained_of(state), Hardware.model_validate(state["hardware"])
+    if not have.hub:
+        return have, []
+    most = MOST_FETCHED[hardware.device] if seconds >= ENOUGH_FOR_SEVERAL else 1
+    wanted = [name for name in catalogue().order(hardware.device)[:most] if name not in have.files]
+    until = time.monotonic() + max(seconds, LONGEST_DOWNLOAD if settings.budget_seconds is None else 0.0)
+    notes: list[str] = []
+    for name in wanted:
+        try:
+            have, failed = fetch([f"timm:{name}"], have, tell, lambda: stopping() or time.monotonic() > until)
+        except RunStopped:
+            if stopping():
+                raise
+            return have, [*notes, f"{name} was not fetched: the time for downloads was over"]
+        notes += [f"{name} was not fetched: {why}" for why in failed.values()]
+    return have, notes
 
 
 def race_seconds(settings: Settings) -> float:

@@ -4,22 +4,28 @@ from typing import Any
 
 import numpy as np
 
+from agents.playbook.backbones import licence
 from checkpoints.home import run_dir
 from checkpoints.store import Store
 from dataset.prepare import load_labels
-from nodes.context import job_dir, ledger_of, profile_of, settings_of, trained_attempt
+from nodes.context import job_dir, ledger_of, pretrained_of, profile_of, settings_of, trained_attempt
 from nodes.events import tell
 from nodes.report_text import report_text
 from nodes.services import Services
 from sandbox import artifacts
 from sandbox.acceptance import chosen, compare, prior_from, standings
+from sandbox.contract import parsed
+from sandbox.pretrained.names import asked_for
 from sandbox.scoring import score
 from schema.dataset import Split
 from schema.events import Finished, NodeEntered
+from schema.pipeline import COMPONENTS, Fault
 from schema.run import Final
 from schema.score import Comparison, Score
 from schema.state import State
 from schema.team import LedgerRow
+
+LICENCE_UNKNOWN = "not known here: look where the file is from"
 
 
 def report(state: State, services: Services) -> dict[str, Any]:
@@ -74,7 +80,16 @@ def _final(state: State, store: Store, iteration: int) -> Final:
     test = _test_score(state, store, iteration)
     if test:
         store.put_score(state["run"], iteration, 0, "test", test)
-    return Final(iteration=iteration, validation=validation, test=test)
+    return Final(iteration=iteration, validation=validation, test=test, weights=_weights(state, store, iteration))
+
+
+def _weights(state: State, store: Store, iteration: int) -> dict[str, str]:
+    """What the pipeline fine-tunes, by the names in its source: who ships the model has to know the licences."""
+    pipeline, licences = store.pipeline(state["run"], iteration), pretrained_of(state).licences
+    trees = [parsed(component, pipeline.code(component)) for component in COMPONENTS]
+    asked = [one.what for tree in trees if not isinstance(tree, Fault) for one in asked_for(tree)]
+    names = dict.fromkeys(what.partition(":")[2] for what in asked)
+    return {name: licences.get(name) or licence(name) or LICENCE_UNKNOWN for name in names}
 
 
 def _test_score(state: State, store: Store, iteration: int) -> Score | None:

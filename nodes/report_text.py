@@ -10,6 +10,7 @@ from nodes.score_notes import (
     score_notes,
     shown_score,
     verdict_text,
+    weights_text,
     what_happened,
 )
 from schema.dataset import DatasetProfile
@@ -51,6 +52,8 @@ def _headline(run: RunRow, ledger: list[LedgerRow]) -> str:
         _final_row("first", run.first),
         _final_row("winner", run.best),
     ]
+    if run.best.weights:
+        lines += ["", f"Fine-tuned from pretrained weights: {markdown_text(weights_text(run.best), SENTENCE)}."]
     if run.settings.select_on == "test":
         lines += [
             "",

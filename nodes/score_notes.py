@@ -100,6 +100,11 @@ def race_text(entry: RaceEntry) -> str:
     return f"{entry.name}{' (same padding)' if entry.pad_type else ''} at {size} {entry.accuracy:.3f}"
 
 
+def weights_text(final: Final) -> str:
+    """Name the pretrained weights that a pipeline was fine-tuned from, with their licences; empty if there are none."""
+    return "; ".join(f"{name} (licence: {licence})" for name, licence in final.weights.items())
+
+
 def claim(run: RunRow) -> str:
     """Say what the winner is better than the first pipeline by, and whether that is supported; empty if it is the first."""
     found = run.best.over_first if run.best else None

@@ -57,6 +57,7 @@ class Raced(Record):
 
     kind: Literal["raced"] = "raced"
     race: Race
+    train_seconds: float = Field(description="What a training is planned for from here on")
 
 
 class Designed(Record):

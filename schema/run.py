@@ -29,6 +29,9 @@ class Final(Record):
         default=None,
         description="Its validation score over all its trainings, of which the model to take home is the first",
     )
+    weights: dict[str, str] = Field(
+        default_factory=dict, description="Pretrained weights that its code names -> their licence, as far as it is known"
+    )
     believed: float | None = Field(
         default=None,
         description="Its validation score without what is thought to be luck; None if nothing was compared",

@@ -27,6 +27,7 @@ OPTIONS = {
     "budget_seconds": "--budget",
     "train_seconds": "--train-limit",
     "tier": "--sandbox",
+    "download": "--no-download",
     "role_models": "--ROLE-model",
     "role_instructions": "--instruct-ROLE",
 }
@@ -162,6 +163,12 @@ class Settings(Record):
         default="auto", description="Isolation of generated code; auto: the best that works here (docs/security.md)"
     )
     weights_dir: str | None = Field(default=None, description="Folder of safetensors files named after timm models")
+    download: bool = Field(
+        default=True, description="Fetch pretrained weights from the hub; without: those on disk alone"
+    )
+    weights_licence: Literal["permissive", "any"] = Field(
+        default="permissive", description="Which pretrained weights may be fetched, by their licence"
+    )
 
     @field_validator("describe", "instruct")
     @classmethod

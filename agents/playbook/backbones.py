@@ -48,7 +48,7 @@ def backbones(brief: Brief) -> list[str]:
     """
     small = [
         name
-        for name in brief.weights
+        for name in _each_file_once(brief.weights)
         if not name.split(".")[0].endswith("_clip") and _size(brief, name) <= LARGEST[brief.hardware.device]
     ]
     if brief.race and brief.race.entries:
@@ -64,6 +64,14 @@ def backbones(brief: Brief) -> list[str]:
         return place, larger_first * _size(brief, name), name
 
     return sorted(small, key=rank)
+
+
+def _each_file_once(weights: dict[str, str]) -> list[str]:
+    """Of several names of one file the longest, which says most of it."""
+    named: dict[str, str] = {}
+    for name in sorted(weights, key=len):
+        named[weights[name]] = name
+    return sorted(named.values())
 
 
 def licence(name: str) -> str | None:

@@ -75,6 +75,7 @@ class Start(NamedTuple):
 WAYS = ((0.0, 3.4, 0.48), (0.5, 2.3, 0.45), (0.9, 1.4, 0.20))
 EPOCHS_TO_LEARN = 1.3  # after so many, two thirds of that are there
 HEAD_POWER = 0.1  # the errors of a head fall with its images to this power
+SCRATCH_EPOCHS = 40.0
 SCRATCH_POWER = 0.25  # and those of a network from scratch with its time
 USED = 0.8  # of a training's time: what else a training does takes the rest
 
@@ -90,6 +91,20 @@ def best_start(brief: Brief) -> Start | None:
     if not starts and hurried:
         return Start(hurried, WAYS[-1][0], hurried.accuracy)
     return max(starts, key=lambda start: start.expected, default=None)
+
+
+WANTED_EPOCHS = 6.0  # of fine-tuning: nearly all that it can learn is there then
+
+
+def wanted_seconds(brief: Brief) -> float:
+    """How long a training from the best start goes on learning much; 0 without a race."""
+    start, count = best_start(brief), brief.profile.size("train")
+    if start is None:
+        return 0.0
+    if not start.entry.pretrained:
+        return SCRATCH_EPOCHS * count / start.entry.images_per_second / USED
+    cost = next(cost for freeze, cost, _ in WAYS if freeze == start.freeze)
+    return (1 + WANTED_EPOCHS * cost) * count / start.entry.images_per_second / USED
 
 
 def _starts(entry: RaceEntry, brief: Brief) -> list[Start]:

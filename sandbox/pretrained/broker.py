@@ -57,10 +57,11 @@ def fetch(
 
     `stop` true raises RunStopped: what was fetched so far stays in the cache.
     """
-    orders = json.dumps({"asked": asked, "files": have.files})
+    orders = json.dumps({"asked": asked, "files": have.files, "any_licence": have.any_licence})
+    offline = {} if have.download else {"HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryFile() as errors, subprocess.Popen(
         [sys.executable, "-P", "-m", "sandbox.pretrained.fetch"],
-        cwd=ROOT, env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT, env={**os.environ, **ENVIRONMENT, **offline, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
     ) as process:  # fmt: skip
         assert process.stdin
@@ -93,7 +94,10 @@ def _answers(
         if "failed" in told:
             failed[told["asked"]] = told["failed"]
         else:
-            have = have.with_all_of(Pretrained(files=told["files"], cached=told["cached"], asked=(told["asked"],)))
+            licences = {told["name"]: told["licence"]} if told.get("licence") else {}
+            have = have.with_all_of(
+                Pretrained(files=told["files"], cached=told["cached"], asked=(told["asked"],), licences=licences)
+            )
     return have, failed, headway.reason
 
 

@@ -26,6 +26,9 @@ HASH = re.compile(r"-([0-9a-f]{8,})\.")
 LONGEST_NAME = 300
 ROOM_LEFT = 2**30  # bytes that a download leaves free
 SILENCE = 30.0  # seconds without a byte
+# Licences that allow every use, at most with the author's name beside it. torchvision's weights come under its own, but for those of SWAG.
+PERMISSIVE = {"apache-2.0", "mit", "bsd-3-clause", "bsd-2-clause", "cc0-1.0", "cc-by-4.0", "unlicense"}
+TORCHVISION, NON_COMMERCIAL = "bsd-3-clause", "cc-by-nc-4.0"
 TELL = 0.5  # seconds between two words on how far it is
 
 
@@ -39,25 +42,39 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the libraries then remove what they have half written
     for asked in orders["asked"]:
         try:
-            told = _look_up(asked[:LONGEST_NAME], orders["files"])
+            told = _look_up(asked[:LONGEST_NAME], orders["files"], any_licence=orders["any_licence"])
         except Unavailable as reason:
             told = {"failed": str(reason)}
         _say(asked=asked, **told)
 
 
-def _look_up(asked: str, files: dict[str, str]) -> dict[str, Any]:
+def _look_up(asked: str, files: dict[str, str], *, any_licence: bool) -> dict[str, Any]:
     kind, _, name = asked.partition(":")
-    if kind == "timm":
-        return _of_timm(name, files)
     if kind == "hub":
-        return _of_hub(name, files)
-    return _of_torch(_torchvision_url(name) if kind == "torchvision" else _listed_url(name))
+        name = _timm_name_of(name)
+    if kind in {"timm", "hub"}:
+        return _of_timm(name, files, any_licence=any_licence)
+    licence = NON_COMMERCIAL if "SWAG" in name else TORCHVISION
+    _check_licence(name, licence, any_licence=any_licence)
+    return _of_torch(_torchvision_url(name) if kind == "torchvision" else _listed_url(name)) | {"licence": licence}
+
+
+def licence_of(config: Any) -> str:
+    """As timm's table has it, in small letters; `unknown` if it does not say."""
+    return str(getattr(config, "license", None) or "unknown").lower()
+
+
+def _check_licence(name: str, licence: str, *, any_licence: bool) -> None:
+    if licence not in PERMISSIVE and not any_licence:
+        raise Unavailable(
+            f"the licence of {name!r} is {licence}, which does not allow every use; --weights-licence any takes it if yours is allowed"
+        )
 
 
 # timm's, on the hub
 
 
-def _of_timm(name: str, files: dict[str, str]) -> dict[str, Any]:
+def _of_timm(name: str, files: dict[str, str], *, any_licence: bool) -> dict[str, Any]:
     import timm  # noqa: PLC0415
 
     config = _configuration(name)
@@ -71,10 +88,13 @@ def _of_timm(name: str, files: dict[str, str]) -> dict[str, Any]:
     default = timm.get_pretrained_cfg(architecture)
     names = [full, *([architecture] if default is not None and default.tag == config.tag else []), name]
     own = next((files[one] for one in names if one in files), None)
+    licence = licence_of(config)
+    if own is None:  # what the person has is theirs to use
+        _check_licence(full, licence, any_licence=any_licence)
     if not config.hf_hub_id:
         if own:
-            return {"name": full, "files": dict.fromkeys(names, own), "cached": {}}
-        return _of_torch(str(config.url))
+            return {"name": full, "files": dict.fromkeys(names, own), "cached": {}, "licence": licence}
+        return _of_torch(str(config.url)) | {"licence": licence}
     file = str(config.hf_hub_filename or SAFE)
     if own:  # the person's own file is what this name means in this run
         cached, path = {_place(config.hf_hub_id, "own", file): own}, own
@@ -84,6 +104,7 @@ def _of_timm(name: str, files: dict[str, str]) -> dict[str, Any]:
         "name": full,
         "files": dict.fromkeys(names, path) if path.endswith(".safetensors") or file == SAFE else {},
         "cached": cached,
+        "licence": licence,
     }
 
 
@@ -98,14 +119,14 @@ def _configuration(name: str) -> Any:
     return None
 
 
-def _of_hub(repository: str, files: dict[str, str]) -> dict[str, Any]:
+def _timm_name_of(repository: str) -> str:
     repository = repository.partition("@")[0]
     name = next((name for name, config in _listed() if config.hf_hub_id == repository), None)
-    if name:
-        return _of_timm(name, files)
-    raise Unavailable(
-        f"{repository!r} is not a repository that the installed timm lists; ask for the weights by their timm name"
-    )
+    if name is None:
+        raise Unavailable(
+            f"{repository!r} is not a repository that the installed timm lists; ask for the weights by their timm name"
+        )
+    return name
 
 
 @cache
@@ -166,7 +187,7 @@ def _in_words(repository: str) -> Iterator[None]:
     except Unavailable:
         raise
     except errors.OfflineModeIsEnabled:
-        raise Unavailable("HF_HUB_OFFLINE is set, so nothing is downloaded") from None
+        raise Unavailable("nothing is downloaded (--no-download, or HF_HUB_OFFLINE is set)") from None
     except errors.GatedRepoError:
         raise Unavailable(
             f"{hub}/{repository} asks for a licence to be accepted there, and for a token in HF_TOKEN"
@@ -226,7 +247,7 @@ def _of_torch(url: str) -> dict[str, Any]:
         if wanted is None:
             raise Unavailable(f"{name} carries no hash to check it by")
         if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
-            raise Unavailable("HF_HUB_OFFLINE is set, so nothing is downloaded")
+            raise Unavailable("nothing is downloaded (--no-download, or HF_HUB_OFFLINE is set)")
         folder.mkdir(parents=True, exist_ok=True)
         _has_room(folder, 0, name)
         with _telling(name, folder, 0):

@@ -140,7 +140,17 @@ def test_the_json_of_show_has_what_scripts_read(finished: Finished) -> None:
         "dataset",
         "paths",
     } <= shown.keys()
-    final = {"iteration", "validation", "test", "n", "split", "largest_class_alone", "per_class", "confusions"}
+    final = {
+        "iteration",
+        "validation",
+        "test",
+        "n",
+        "weights",
+        "split",
+        "largest_class_alone",
+        "per_class",
+        "confusions",
+    }
     assert shown["first"].keys() == shown["best"].keys() == final
     assert {one["name"] for one in shown["best"]["per_class"]} == {"left", "right"}
     assert sum(one["n"] for one in shown["best"]["per_class"]) == shown["best"]["n"]
