@@ -214,3 +214,27 @@ def test_addresses_are_checked_by_the_hash_in_their_name(
 def test_a_download_leaves_room_on_the_disk(tmp_path: Path) -> None:
     with pytest.raises(fetch.Unavailable, match="MB free, of which 1074 MB are kept"):
         fetch._has_room(tmp_path / "not" / "there", 2**60, NAME)
+
+
+RESTRICTED = ("timm:convnextv2_atto.fcmae_ft_in1k", "torchvision:RegNet_Y_16GF_Weights.IMAGENET1K_SWAG_E2E_V1")
+
+
+def test_weights_whose_licence_forbids_some_use_are_not_fetched_unless_asked_for(hub: Hub) -> None:
+    got, failed = broker.fetch(list(RESTRICTED), Pretrained())
+    assert not got.files
+    assert all("cc-by-nc-4.0" in why and "--weights-licence any" in why for why in failed.values())
+    assert not hub.requests
+    _, failed = broker.fetch([RESTRICTED[0]], Pretrained(any_licence=True))
+    assert "no such file" in failed[RESTRICTED[0]]  # this hub does not have it, and was asked
+
+
+def test_the_licence_of_what_was_fetched_is_known(hub: Hub) -> None:
+    got, _ = broker.fetch([f"timm:{NAME}"], Pretrained())
+    assert got.licences == {FULL: "apache-2.0"}
+
+
+def test_without_leave_nothing_is_downloaded(hub: Hub) -> None:
+    got, failed = broker.fetch([f"timm:{NAME}"], Pretrained(download=False))
+    assert not got.files
+    assert "--no-download" in failed[f"timm:{NAME}"]
+    assert downloads(hub) == 0
