@@ -4,7 +4,9 @@ from agents.playbook.moves import MOVES
 
 HEAD = """# The playbook's moves
 
-The embedded team is not a language model. It starts from what a good practitioner would start from, and then tries these moves, one at a time.
+The embedded team is not a language model. It starts from what comes furthest in a race of pretrained networks at several image sizes and a network
+from scratch ([decision 0014](decisions/0014-race.md)), and then tries these moves, one at a time. Networks that it fetches are those of
+[agents/playbook/backbones.toml](../agents/playbook/backbones.toml), all under licences that allow every use; others on disk race with them.
 A move is admissible where its precondition holds; of those, the one is tried whose evidence, usual benefit and yield in this run so far are highest. A change that was
 rejected is not tried again; an inconclusive one may be, once the incumbent is another. When no move is left, the run stops.
 
