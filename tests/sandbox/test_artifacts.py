@@ -264,6 +264,7 @@ def test_no_trusted_code_opens_weights() -> None:
     }
     assert {name for name in found if not name.startswith("sandbox/script/")} == {
         "sandbox/harness.py",
+        "sandbox/race.py",
         "sandbox/warm.py",
         "sandbox/device_check.py",
     }
