@@ -66,9 +66,10 @@ def race(state: State, services: Services) -> dict[str, Any]:
         else:
             found = raced
             _keep(kept, found, seconds)
-    found = found.model_copy(update={"notes": [*found.notes, *failed]})
-    store.set_race(state["run"], found)
     planned = planned_seconds(brief.model_copy(update={"race": found}), settings, state["clock"] + found.seconds)
+    only = planned > settings.train_seconds
+    found = found.model_copy(update={"notes": [*found.notes, *failed], "one_training": only})
+    store.set_race(state["run"], found)
     settings = settings.model_copy(update={"train_seconds": planned})
     store.set_settings(state["run"], settings)
     tell(Raced(race=found, train_seconds=planned))

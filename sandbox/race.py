@@ -6,7 +6,7 @@ No network of more classes, sizes and weights is loaded than the job was told of
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ LARGEST_SAMPLE = 4000
 FIRST_HEAT = 0.4  # of the time
 FINALISTS = 2  # networks of the second heat
 SOLVER_STEPS = 20
+MIRROR_SHARE, MIRRORED = 0.1, 600  # of the time, and images
+MIRROR_PENALTY = 0.03
+LEAST_RIGHT = 10  # answers of a class, to say how it fares mirrored
 LEAST_SECONDS = 4.0  # for a training from scratch
 SCRATCH, SCRATCH_SHARE = "from scratch", 0.35  # of the time
 
@@ -78,14 +81,16 @@ def race(config: dict[str, Any], script: Any = None) -> dict[str, Any]:
         weights=config["weights"],
         device=torch.device("cuda" if config["device"] != "cpu" and torch.cuda.is_available() else "cpu"),
     )
-    alone = 1.0 if script is None else 1 - SCRATCH_SHARE
+    alone = 1.0 - MIRROR_SHARE - (SCRATCH_SHARE if script else 0.0)
     entries, notes = heats(
         config["runners"], alone * config["race_seconds"], clock, lambda *given: probed(task, *given)
     )
+    mirror = mirror_test(task, entries, MIRROR_SHARE * config["race_seconds"])
     if script is not None:
         found = from_scratch(script, config, config["race_seconds"] - clock.seconds())
         entries, notes = ([*entries, found], notes) if isinstance(found, Entry) else (entries, [*notes, found])
-    return {"entries": [asdict(entry) for entry in entries], "notes": notes, "seconds": round(clock.seconds(), 2)}
+    told = {"entries": [asdict(entry) for entry in entries], "notes": notes, "mirror": mirror}
+    return told | {"seconds": round(clock.seconds(), 2)}
 
 
 def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -202,6 +207,40 @@ def body(runner: dict[str, Any], task: Task) -> nn.Module:
     return loaded.to(task.device).to(memory_format=torch.channels_last).eval()
 
 
+def mirror_test(task: Task, entries: list[Entry], seconds: float) -> dict[str, Any] | None:
+    """As schema.race.MirrorTest, by the best network at its quickest size; None without one, or if it has learned too little to tell."""
+    if not entries:
+        return None
+    same = [one for one in entries if (one.name, one.pad_type) == (entries[0].name, entries[0].pad_type)]
+    runner = asdict(max(same, key=lambda one: one.images_per_second))
+    network, half = body(runner, task), seconds / 2
+    features, _ = extracted(task, network, runner, MIRRORED, half)
+    if features is None:
+        return None
+    count = len(features)
+    mirrored, _ = extracted(replace(task, images=task.images[..., ::-1]), network, runner, count, 10 * half)
+    assert mirrored is not None
+    labels = task.labels[task.sample(count)].to(task.device)
+    right = torch.zeros(2, task.classes)
+    for fold in range(FOLDS):
+        held = torch.arange(count, device=task.device) % FOLDS == fold
+        mean, std = features[~held].mean(0), features[~held].std(0)
+        spread = std + 0.1 * std.mean() + 1e-6
+        weight, bias = solved((features[~held] - mean) / spread, labels[~held], task.classes, MIRROR_PENALTY, None)
+        for number, shown in enumerate((features, mirrored)):
+            answers = ((shown[held] - mean) / spread @ weight.T + bias).argmax(1)
+            right[number] += torch.bincount(labels[held][answers == labels[held]], minlength=task.classes).cpu()
+    plain, turned = right
+    known = plain >= LEAST_RIGHT
+    kept = float((turned[known] / plain[known]).min()) if known.any() else 1.0
+    return {
+        "images": count,
+        "right": int(plain.sum()),
+        "right_mirrored": int(turned.sum()),
+        "least_kept": round(kept, 4),
+    }
+
+
 def from_scratch(script: Any, config: dict[str, Any], seconds: float) -> Entry | str:
     """A training of the script in what is left of the time, judged on the inner validation images."""
     if seconds < LEAST_SECONDS:
@@ -241,7 +280,7 @@ def extracted(
     least, timed, speed = min(len(order), max(2 * task.classes, 60)), Clock(), 0.0
     for start in range(0, len(order), BATCH):
         chunk = order[start : start + BATCH].numpy()
-        images = torch.from_numpy(task.images[chunk]).to(task.device)
+        images = torch.from_numpy(np.ascontiguousarray(task.images[chunk])).to(task.device)
         prepared = standardize(resize_batch(images, runner["height"], runner["width"]), mean, std)
         found.append(network(prepared.contiguous(memory_format=torch.channels_last)).float())
         done = start + len(chunk)

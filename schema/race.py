@@ -41,9 +41,27 @@ class RaceEntry(Record):
         return self.name != SCRATCH
 
 
+class MirrorTest(Record):
+    """What a head that has learned from the images as they are says of mirrored ones, of images that it has not learned from."""
+
+    images: int = Field(ge=1)
+    right: int = Field(ge=0, description="Images answered right")
+    right_mirrored: int = Field(ge=0, description="Mirrored images answered right")
+    least_kept: float = Field(
+        ge=0,
+        description="Of the class that is hurt most: right answers mirrored, as a share of those before; classes of few are left out",
+    )
+
+
 class Race(Record):
     """The entries, the most promising first."""
 
     entries: list[RaceEntry]
+    mirror: MirrorTest | None = Field(
+        default=None, description="None if no pretrained network ran, or too little is known"
+    )
     notes: list[str] = Field(default_factory=list, description="Who did not run, and why")
+    one_training: bool = Field(
+        default=False, description="The budget holds one training that is long enough, and no change after it"
+    )
     seconds: float = 0.0

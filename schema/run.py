@@ -30,7 +30,8 @@ class Final(Record):
         description="Its validation score over all its trainings, of which the model to take home is the first",
     )
     weights: dict[str, str] = Field(
-        default_factory=dict, description="Pretrained weights that its code names -> their licence, as far as it is known"
+        default_factory=dict,
+        description="Pretrained weights that its code names -> their licence, as far as it is known",
     )
     believed: float | None = Field(
         default=None,

@@ -10,8 +10,8 @@ from scratch ([decision 0014](decisions/0014-race.md)), and then tries these mov
 A move is admissible where its precondition holds; of those, the one is tried whose evidence, usual benefit and yield in this run so far are highest. A change that was
 rejected is not tried again; an inconclusive one may be, once the incumbent is another. When no move is left, the run stops.
 
-Augmentations that could change a label are never used: whether a mirror image or a turn keeps it is reasoned from the class names and your description
-(`--describe`), and every doubt counts against it (`agents/playbook/labels.py`).
+Augmentations that could change a label are never used: whether a mirror image keeps it is measured in the race, where a network has learned enough to tell; whether a turn or a mirror
+does is reasoned from the class names and your description (`--describe`), which goes before all else, and every doubt counts against it (`agents/playbook/labels.py`).
 """
 
 

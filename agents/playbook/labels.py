@@ -6,14 +6,15 @@ proposed later as a change of its own, which the score then judges, and only `ke
 
 import re
 import unicodedata
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from agents.playbook import words
 from schema.dataset import DatasetProfile
+from schema.race import MirrorTest
 from schema.team import Brief
 
 Keeps = Literal["keeps", "unknown", "changes"]
@@ -33,6 +34,14 @@ class Symmetry:
     colour: Keeps  # brightness, contrast, saturation
     because: tuple[str, ...]  # the sentences that decided
 
+
+# Findings that speak of sides: neither a sentence nor a trained head makes these safe to mirror.
+SIDED = {"orientation", "position", "hands", "traffic", "clocks", "flags", "documents"}
+
+# Of a head's right answers, how many it gives to the mirrored images, too: overall, and in the class that is hurt most.
+KEPT_IF_SAME, LEAST_KEPT_IF_SAME = 0.95, 0.7
+KEPT_IF_CHANGED, LEAST_KEPT_IF_CHANGED = 0.8, 0.35
+ENOUGH_RIGHT = 60  # images
 
 # What each finding says about the changes it knows about; the most severe finding wins.
 Effects = dict[str, Keeps]
@@ -88,9 +97,31 @@ FINDINGS: dict[str, tuple[Effects, str]] = {
 
 def symmetry(brief: Brief) -> Symmetry:
     """What may be done to these pictures without changing what they show."""
+    profile = brief.profile
+    mirror = _measured(brief.race.mirror) if brief.race and brief.race.mirror else None
     return _symmetry(
-        tuple(brief.profile.classes), brief.description, brief.profile.name, _small_and_grey(brief.profile)
+        tuple(profile.classes), brief.description, profile.name, mirror, small_and_grey=_small_and_grey(profile)
     )
+
+
+class Measured(NamedTuple):
+    """What a trained head says of mirrored images: before what words let one guess, and after what the person says."""
+
+    flip: Keeps
+    reason: str
+
+
+def _measured(test: MirrorTest) -> Measured | None:
+    """None if the head knows too little, or the answer is neither."""
+    if test.right < max(ENOUGH_RIGHT, test.images / 4):
+        return None
+    kept = test.right_mirrored / test.right
+    reason = f"a trained head knows {100 * kept:.0f} % as many of the mirrored images as of the others"
+    if kept < KEPT_IF_CHANGED or test.least_kept < LEAST_KEPT_IF_CHANGED:
+        return Measured("changes", reason)
+    if kept >= KEPT_IF_SAME and test.least_kept >= LEAST_KEPT_IF_SAME:
+        return Measured("keeps", reason)
+    return None
 
 
 def _small_and_grey(profile: DatasetProfile) -> bool:
@@ -98,7 +129,9 @@ def _small_and_grey(profile: DatasetProfile) -> bool:
 
 
 @cache
-def _symmetry(classes: tuple[str, ...], description: str, name: str, small_and_grey: bool) -> Symmetry:
+def _symmetry(
+    classes: tuple[str, ...], description: str, name: str, mirror: Measured | None, *, small_and_grey: bool
+) -> Symmetry:
     tokens = [_tokens(text) for text in classes]
     prose, title = _prose(description), _tokens(name)
     natural = _share(tokens, words.NATURAL) >= 0.5 or bool(re.search(PHOTO, prose))
@@ -110,10 +143,17 @@ def _symmetry(classes: tuple[str, ...], description: str, name: str, small_and_g
         above = True
     if not (natural or above or found) and small_and_grey:
         found.append("drawn")
-    return _combined(dict.fromkeys(found), natural=natural, above=above, free=bool(re.search(MIRROR_OK, prose)))
+    told = _combined(dict.fromkeys(found), natural=natural, above=above)
+    if SIDED & set(found):
+        return told if mirror is None or mirror.flip == "keeps" else replace(told, flip="changes")
+    if "user" in found:
+        return told
+    if re.search(MIRROR_OK, prose):
+        return replace(told, flip="keeps", because=("the description says that mirroring is fine",))
+    return replace(told, flip=mirror.flip, because=(mirror.reason,)) if mirror else told
 
 
-def _combined(found: Iterable[str], *, natural: bool, above: bool, free: bool) -> Symmetry:
+def _combined(found: Collection[str], *, natural: bool, above: bool) -> Symmetry:
     base, because = dict(NO_HINT), ["the class names tell nothing about mirror images"]
     if natural:
         base, because = dict(PHOTOGRAPHS), ["the classes name things in photographs, which look the same mirrored"]
@@ -129,8 +169,6 @@ def _combined(found: Iterable[str], *, natural: bool, above: bool, free: bool) -
                 base[change] = effect
     if "orientation" in found or "clocks" in found:
         base["turn"] = "changes"
-    if free and base["flip"] == "unknown":
-        base["flip"], because = "keeps", ["the description says that mirroring is fine"]
     return Symmetry(**base, because=tuple(reasons or because))
 
 

@@ -217,7 +217,7 @@ def _training(brief: Brief) -> Recipe:
         "loss": "cross-entropy",
         "weighted": brief.metric in {"balanced_accuracy", "macro_f1"} and brief.profile.imbalance > 1.5,
         "balanced": False,
-        "everything": False,
+        "everything": brief.race is not None and brief.race.one_training,  # nobody asks the inner split for advice then
         "layer_decay": 0.0,
         "fit_head": False,
     }

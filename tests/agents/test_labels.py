@@ -1,10 +1,12 @@
 """An augmentation that can change the label is a defect: what is reasoned about mirror images, turns, crops and colours."""
 
 import string
+from collections.abc import Sequence
 
 import pytest
 
-from agents.playbook.labels import symmetry
+from agents.playbook.labels import Symmetry, symmetry
+from schema.race import MirrorTest, Race
 from tests.agents.briefs import CIFAR, make_brief
 
 DIGITS = tuple("0123456789")
@@ -235,3 +237,40 @@ def test_what_the_classes_speak_of_is_left_alone(classes, change, effect):
 
 def test_every_answer_says_why():
     assert all(symmetry(make_brief(classes)).because for classes in (CIFAR, DIGITS, ("class_1", "class_2")))
+
+
+def measured(classes: Sequence[str], right: int, mirrored: int, least: float, description: str = "") -> Symmetry:
+    test = MirrorTest(images=600, right=right, right_mirrored=mirrored, least_kept=least)
+    task = make_brief(list(classes), description=description)
+    return symmetry(task.model_copy(update={"race": Race(entries=[], mirror=test)}))
+
+
+CODES = ("n03804744", "n02058221", "n01443537")
+
+
+@pytest.mark.parametrize(
+    ("classes", "right", "mirrored", "least", "flip"),
+    [
+        (CODES, 500, 495, 0.9, "keeps"),
+        (CODES, 500, 350, 0.6, "changes"),
+        (CODES, 500, 480, 0.2, "changes"),
+        (CODES, 100, 100, 1.0, "unknown"),
+        (("b", "d", "p"), 500, 450, 0.6, "changes"),
+        (("cat", "dog", "horse"), 500, 300, 0.5, "changes"),
+        (("left", "right", "straight"), 500, 500, 1.0, "changes"),
+    ],
+    ids=["photographs under codes", "all suffer", "one class suffers", "it knows too little", "neither, so words decide",
+         "what looks natural and is not", "classes that speak of sides"],
+)  # fmt: skip
+def test_what_a_trained_head_says_of_mirrored_images_goes_before_words(
+    classes: Sequence[str], right: int, mirrored: int, least: float, flip: str
+) -> None:
+    assert measured(classes, right, mirrored, least).flip == flip
+
+
+@pytest.mark.parametrize(
+    ("description", "mirrored", "flip"),
+    [("photographs of animals; mirroring is fine", 300, "keeps"), ("never mirror these", 500, "changes")],
+)
+def test_what_the_person_says_goes_before_both(description: str, mirrored: int, flip: str) -> None:
+    assert measured(CODES, 500, mirrored, 1.0, description).flip == flip

@@ -9,8 +9,10 @@ from agents.playbook.expert import Playbook
 from agents.playbook.recipe import first_recipes
 from agents.playbook.render import render
 from agents.playbook.runners import best_start, paddings, races_from_scratch, runners, sizes
+from nodes.race import planned_seconds
 from schema.pipeline import Component
 from schema.race import SCRATCH, Race, RaceEntry
+from schema.settings import Settings
 from schema.team import Brief
 from tests.agents.briefs import make_brief
 
@@ -153,3 +155,27 @@ def test_a_transformer_is_built_for_the_size_of_its_images() -> None:
     component: Component = "model"
     assert "img_size=(98, 98)" in render(component, recipes.model)
     assert "img_size" not in render(component, recipes.model | {"name": "resnet18", "size": None})
+
+
+@pytest.mark.parametrize("only", [True, False])
+def test_if_there_is_one_training_it_learns_from_all_training_images(only: bool) -> None:
+    task = START.model_copy(update={"race": Race(entries=[entry("resnet18", 96, 0.8, 600)], one_training=only)})
+    assert first_recipes(task).training["everything"] is only
+
+
+@pytest.mark.parametrize(
+    ("entries", "budget", "expected"),
+    [
+        ([entry("resnet18", 96, 0.8, 200)], 480.0, 0.7 * 400),
+        ([entry("resnet18", 96, 0.8, 200)], None, 120.0),
+        ([entry("resnet18", 96, 0.8, 20_000)], 480.0, 120.0),
+        ([entry(SCRATCH, 32, 0.8, 900)], 480.0, 0.7 * 400),
+        ([entry(SCRATCH, 32, 0.8, 20_000)], 480.0, 120.0),
+    ],
+    ids=["learns for longer", "no budget", "learns it all", "from scratch, too", "and is through"],
+)  # fmt: skip
+def test_a_budget_that_holds_one_long_training_gets_one(
+    entries: list[RaceEntry], budget: float | None, expected: float
+) -> None:
+    given = Settings(dataset="photos", budget_seconds=budget, train_seconds=120)
+    assert planned_seconds(raced(START, *entries), given, clock=80.0) == pytest.approx(expected)

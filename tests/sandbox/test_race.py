@@ -195,3 +195,32 @@ def test_who_was_not_asked_to_run_is_not_listed(tmp_path: Path) -> None:
     assert found is not None
     assert [one.name for one in found.entries] == ["resnet18", SCRATCH]
     assert "\x1b" not in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("across", "kept"), [(False, 1.0), (True, 0.0)], ids=["light below or above", "light left or right"]
+)
+def test_a_mirror_that_changes_the_class_is_found_out(across: bool, kept: float, weights: dict[str, str]) -> None:
+    """A network that looks at the place of the light: its feature is the mean brightness of each half."""
+    import torch  # noqa: TID251
+
+    class Halves(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            side = x.shape[-1] // 2
+            return torch.stack([x[..., :side].mean((1, 2, 3)), x[:, :, :side].mean((1, 2, 3))], 1)
+
+    random = np.random.default_rng(0)
+    labels = np.arange(120) % 2
+    images = random.integers(0, 60, (120, 3, 32, 32))
+    for image, label in zip(images, labels, strict=True):
+        part = slice(0, 16) if label else slice(16, 32)
+        image[(slice(None), slice(None), part) if across else (slice(None), part)] += 120
+    task = races.Task(images.astype(np.uint8), torch.from_numpy(labels), torch.arange(120), 2, {}, torch.device("cpu"))
+    entry = races.Entry("test_resnet", 32, 32, "", 120, 0.9, 500.0, 0.1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(races, "body", lambda *_: Halves())
+        found = races.mirror_test(task, [entry], 10.0)
+    assert found is not None
+    assert found["right"] == 120
+    assert found["right_mirrored"] / found["right"] == kept
+    assert found["least_kept"] == kept
