@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from agents.playbook.backbones import catalogue
 from agents.playbook.expert import Playbook
-from agents.playbook.runners import races_from_scratch, runners, wanted_seconds
+from agents.playbook.runners import can_run, races_from_scratch, runners, wanted_seconds
 from checkpoints.store import Store
 from nodes.assemble import script_of
 from nodes.context import brief_of, iteration_dir, job_spec, pretrained_of, profile_of, settings_of
@@ -42,11 +42,11 @@ REUSABLE = 0.5  # of its time: an earlier race of the same networks over the sam
 
 
 def race(state: State, services: Services) -> dict[str, Any]:
-    """Without pretrained weights, or without the time, nobody runs and nothing is said. A race that fails is told, and the run goes on."""
+    """Without pretrained weights, or without the time, or over images of a few pixels, nobody runs and nothing is said. A race that fails is told, and the run goes on."""
     tell(NodeEntered(node="race", iteration=0))
     store, settings = services.store(), settings_of(state)
     seconds = race_seconds(settings)
-    if seconds < LEAST or settings.strategy == "zero-shot":
+    if seconds < LEAST or settings.strategy == "zero-shot" or not can_run(brief_of(state, store)):
         return {}
     weights, failed = _fetched(state, settings, seconds)
     state = {**state, "weights": weights.model_dump(mode="json")}

@@ -29,23 +29,24 @@ def runners(brief: Brief) -> tuple[Runner, ...]:
     return tuple(found)
 
 
+def can_run(brief: Brief) -> bool:
+    """Whether pretrained networks are worth a look at all: of images of a few pixels they see nothing."""
+    return bool(sizes(brief, ""))
+
+
 def races_from_scratch(brief: Brief) -> bool:
     profile = brief.profile
     return max(profile.height, profile.width) <= SMALL_SIDE or profile.size("train") >= MANY
 
 
 def sizes(brief: Brief, name: str) -> list[tuple[int, int]]:
-    """Height and width, multiples of what the network divides an image into."""
+    """Height and width, multiples of what the network divides an image into; none if the images are too small for any."""
     height, width = brief.profile.height, brief.profile.width
     longest, cell = max(height, width), 14 if "patch14" in name else 32
-    sides = [side for side in SIDES[brief.hardware.device] if longest / MOST_ENLARGED <= side <= _finest(longest)]
-    fitting = sides or [min(SIDES[brief.hardware.device])]
-    found = [(_multiple(height * side / longest, cell), _multiple(width * side / longest, cell)) for side in fitting]
+    finest = (MOST_ENLARGED if longest <= SMALL_SIDE else FINEST) * longest
+    sides = [side for side in SIDES[brief.hardware.device] if side <= finest]
+    found = [(_multiple(height * side / longest, cell), _multiple(width * side / longest, cell)) for side in sides]
     return list(dict.fromkeys(found))
-
-
-def _finest(longest: int) -> float:
-    return MOST_ENLARGED * longest if longest <= SMALL_SIDE else FINEST * longest
 
 
 def _multiple(pixels: float, cell: int) -> int:

@@ -98,7 +98,8 @@ def test_padding_that_nobody_knows_is_tried_both_ways(name: str, file: str, expe
         (32, "resnet18", [(128, 128), (96, 96), (160, 160)]),
         ((192, 144), "resnet18", [(128, 96), (96, 64), (160, 128), (224, 160)]),
         (32, "vit_small_patch14_reg4_dinov2", [(126, 126), (98, 98), (154, 154)]),
-        (8, "resnet18", [(96, 96)]),
+        (1000, "resnet18", [(128, 128), (96, 96), (160, 160), (224, 224)]),
+        (16, "resnet18", []),
     ],
 )
 def test_sizes_suit_the_images_and_what_the_network_divides_them_into(
