@@ -178,9 +178,9 @@ def _training(r: Recipe) -> str:
         else f"split_decay(model, {r['weight_decay']})"
     )
     optimizer = (
-        f"torch.optim.SGD({groups}, lr={r['lr']}, momentum=0.9, nesterov=True)"
+        f"torch.optim.SGD({groups}, lr={r['lr']}, momentum=0.9, nesterov=True, fused=True)"
         if r["optimizer"] == "sgd"
-        else f"torch.optim.AdamW({groups}, lr={r['lr']})"
+        else f"torch.optim.AdamW({groups}, lr={r['lr']}, fused=True)"
     )
     batches = "everything" if r["everything"] else "train"
     balanced = ".with_balanced_classes()" if r["balanced"] else ""
