@@ -37,8 +37,11 @@ def pretrained_statistics(name: str) -> tuple[list[float], list[float]]:
 
 def random_flip(images: torch.Tensor, probability: float = 0.5) -> torch.Tensor:
     """Mirror each image left to right with the given probability. Only where a mirror image has the same label."""
-    flip = (torch.rand(len(images), device=images.device) < probability).nonzero().flatten()
-    return images.index_copy(0, flip, images.index_select(0, flip).flip(-1))
+    flip = torch.rand(len(images), device=images.device) < probability
+    if images.device.type != "cpu":  # which images they are would have to be waited for
+        return torch.where(flip.view(-1, 1, 1, 1), images.flip(-1), images)
+    chosen = flip.nonzero().flatten()
+    return images.index_copy(0, chosen, images.index_select(0, chosen).flip(-1))
 
 
 def random_flip_vertical(images: torch.Tensor, probability: float = 0.5) -> torch.Tensor:
@@ -49,8 +52,8 @@ def random_flip_vertical(images: torch.Tensor, probability: float = 0.5) -> torc
 
 def random_transpose(images: torch.Tensor, probability: float = 0.5) -> torch.Tensor:
     """Swap rows and columns of each square image with the given probability; with both flips this gives every quarter turn."""
-    swap = (torch.rand(len(images), device=images.device) < probability).nonzero().flatten()
-    return images.index_copy(0, swap, images.index_select(0, swap).transpose(-2, -1).contiguous())
+    swap = torch.rand(len(images), device=images.device) < probability
+    return torch.where(swap.view(-1, 1, 1, 1), images.transpose(-2, -1), images)
 
 
 def random_translate(images: torch.Tensor, pixels: int, mode: str = "reflect") -> torch.Tensor:

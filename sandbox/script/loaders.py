@@ -59,9 +59,11 @@ class Loader:
         return min(whole + ragged, self.limit or whole + ragged)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        order = self._order()
+        order, answers = self._order(), self.labels
+        if self.images.device.type == "cuda":  # once for a pass: a copy in every step would wait for the step before
+            order, answers = order.to(self.images.device), answers.to(self.images.device)
         chunks = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
-        for number, (images, labels) in enumerate(self._gathered(chunks)):
+        for number, (images, labels) in enumerate(self._gathered(chunks, answers)):
             if self.shuffle:
                 self.allowance.take(len(images), first=number == 0)
             else:
@@ -92,28 +94,32 @@ class Loader:
             return self.indices[torch.randperm(len(self.indices), generator=self.generator)]
         return self.indices
 
-    def _gathered(self, chunks: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _gathered(
+        self, chunks: list[torch.Tensor], answers: torch.Tensor
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """On a GPU whose memory does not hold the array, the next batches are gathered while this one is used."""
         if self.device.type != "cuda" or self.images.device.type == "cuda":
             for number, chunk in enumerate(chunks):
-                yield self._timed(number, partial(self._gather, chunk))
+                yield self._timed(number, partial(self._gather, chunk, answers))
             return
         with ThreadPoolExecutor(1) as pool:
-            ahead = [pool.submit(self._gather, chunk) for chunk in chunks[:3]]
+            ahead = [pool.submit(self._gather, chunk, answers) for chunk in chunks[:3]]
             for i in range(len(chunks)):
                 if i + 3 < len(chunks):
-                    ahead.append(pool.submit(self._gather, chunks[i + 3]))
+                    ahead.append(pool.submit(self._gather, chunks[i + 3], answers))
                 began = time.perf_counter()
                 batch = ahead.pop(0).result()
                 self.seconds += time.perf_counter() - began
                 yield batch
 
-    def _gather(self, chunk: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        if self.images.device.type == "cuda":
-            where = chunk.to(self.images.device)
-            return self.images.index_select(0, where), self.labels[chunk].to(self.images.device)
-        images, labels = self.images.index_select(0, chunk), self.labels[chunk]
-        return (images.pin_memory(), labels.pin_memory()) if self.device.type == "cuda" else (images, labels)
+    def _gather(self, chunk: torch.Tensor, answers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        images, labels = self.images.index_select(0, chunk), answers.index_select(0, chunk)
+        on_gpu = self.images.device.type == "cuda"
+        return (
+            (images.pin_memory(), labels.pin_memory())
+            if self.device.type == "cuda" and not on_gpu
+            else (images, labels)
+        )
 
     def _finished(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         images, labels = images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)

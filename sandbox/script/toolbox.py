@@ -339,6 +339,18 @@ def fit(
     return log.load_kept(judged) if keep == "best" else judged
 
 
+# Steps between two looks at the loss, of 16 on a GPU: to look is to wait for all that was asked of the card.
+LOOK_EVERY = {"cpu": 1}
+
+
+def _check_finite(finite: torch.Tensor, value: torch.Tensor) -> None:
+    """Raises NonFiniteLoss."""
+    if not finite:
+        raise NonFiniteLoss(
+            f"the loss became {value.item()}; lower the learning rate, clip gradients, or check the inputs"
+        )
+
+
 def _epoch(  # noqa: PLR0917 - one loop, taken out of fit for its length
     model: nn.Module,
     batches: Any,
@@ -353,14 +365,14 @@ def _epoch(  # noqa: PLR0917 - one loop, taken out of fit for its length
     model.train()
     began, waited = time.perf_counter(), batches.seconds
     total = right = seen = torch.zeros((), device=info.device)
-    for images, targets in batches:
+    finite, every = torch.ones((), dtype=torch.bool, device=info.device), LOOK_EVERY.get(info.device.type, 16)
+    for number, (images, targets) in enumerate(batches, start=1):
         with autocast(info):
             logits = model(place(images, info))
         value = loss(logits, targets)
-        if not torch.isfinite(value):
-            raise NonFiniteLoss(
-                f"the loss became {value.item()}; lower the learning rate, clip gradients, or check the inputs"
-            )
+        finite = finite & torch.isfinite(value.detach())
+        if number % every == 0:
+            _check_finite(finite, value)
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(value).backward()
         if clip:
@@ -376,6 +388,7 @@ def _epoch(  # noqa: PLR0917 - one loop, taken out of fit for its length
         total = total + value.detach() * len(labels)
         right = right + (logits.detach().argmax(1) == labels).sum()
         seen = seen + len(labels)
+    _check_finite(finite, total)
     seconds, count = time.perf_counter() - began, max(1.0, float(seen))
     return {
         "train_loss": float(total) / count,

@@ -8,10 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sandbox.script import toolbox
 from sandbox.script.allowance import Allowance
-from sandbox.script.info import Transforms, WeightsMissing
+from sandbox.script.info import NonFiniteLoss, Transforms, WeightsMissing
 from sandbox.script.loaders import make_loaders
 from sandbox.script.logbook import Log
 from tests.sandbox.images import info, pictures
@@ -165,3 +166,87 @@ def test_weights_of_a_compiled_model_are_those_of_the_plain_one(
     log.load_kept(loaded)
     both = zip(saved.state_dict().values(), loaded.state_dict().values(), strict=True)
     assert all(torch.equal(ours, theirs) for ours, theirs in both)
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operators that on a GPU wait for all that was asked of it before."""
+
+    WAITING = ("_local_scalar_dense", "nonzero", "is_nonzero")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.count += any(name in str(func) for name in self.WAITING)
+        return func(*args, **(kwargs or {}))
+
+
+def waits_of_an_epoch(steps: int, tmp_path: Path) -> int:
+    images, labels = pictures(8 * steps), torch.arange(8 * steps) % 2
+    transforms = Transforms(train=lambda x: x / 255.0, eval=lambda x: x / 255.0)
+    loaders = make_loaders(images, labels, torch.zeros(len(labels), dtype=torch.bool), transforms, info(), batch_size=8)
+    model = small_network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    with Waits() as waits:
+        toolbox._epoch(model, loaders.train, info(), optimizer, None, toolbox.soft_cross_entropy, None, None, scaler)
+    return waits.count
+
+
+def test_on_a_gpu_an_epoch_does_not_wait_in_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toolbox, "LOOK_EVERY", {"cpu": 16})  # as there
+    short, long = waits_of_an_epoch(16, tmp_path), waits_of_an_epoch(64, tmp_path)
+    assert long - short <= 48 // 16
+
+
+@pytest.mark.parametrize("every", [1, 16])
+def test_a_loss_that_is_not_finite_ends_the_epoch_that_it_is_in(every: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toolbox, "LOOK_EVERY", {"cpu": every})
+    images, labels = pictures(80), torch.arange(80) % 2
+    transforms = Transforms(train=lambda x: x / 255.0, eval=lambda x: x / 255.0)
+    loaders = make_loaders(images, labels, torch.zeros(80, dtype=torch.bool), transforms, info(), batch_size=8)
+    model, steps = small_network(), iter(range(99))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+
+    def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return toolbox.soft_cross_entropy(logits, targets) * (float("nan") if next(steps) == 3 else 1.0)
+
+    with pytest.raises(NonFiniteLoss, match="lower the learning rate"):
+        toolbox._epoch(
+            model, loaders.train, info(), optimizer, None, loss, None, None, torch.amp.GradScaler("cpu", enabled=False)
+        )
+
+
+def test_kept_statistics_stay_while_the_weights_learn() -> None:
+    model = toolbox.freeze_statistics(small_network()).train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(torch.randn(4, 3, 12, 12)).square().sum().backward()
+    optimizer.step()
+    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert not {key for key in changed if "running" in key or "num_batches" in key}
+    assert {"1.weight", "7.weight"} <= changed
+
+
+@pytest.mark.parametrize("weights", [1, 7, 40, 400])
+def test_layerwise_rates_make_few_groups_that_hold_every_parameter_once(weights: int) -> None:
+    model = nn.Sequential(*(nn.Linear(2, 2) for _ in range(weights)))
+    groups = toolbox.layerwise_decay(model, lr=1.0, decay=0.5, weight_decay=0.1)
+    assert len(groups) <= 20
+    held = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(held) == sorted(id(parameter) for parameter in model.parameters())
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    in_order = [rates[id(parameter)] for parameter in model.parameters()]
+    assert in_order == sorted(in_order)
+    assert in_order[-1] == 1.0
+    assert {group["weight_decay"] for group in groups for p in group["params"] if p.ndim == 1} == {0.0}
+
+
+def test_a_head_is_solved_with_the_penalty_that_answers_other_images_best() -> None:
+    draw = torch.Generator().manual_seed(0)
+    features, noise = torch.randn(240, 40, generator=draw), torch.rand(240, generator=draw)
+    clear = (features[:, 0] > 0).long()
+    blurred = torch.where(noise < 0.35, 1 - clear, clear)
+    strong, weak = (toolbox._best_penalty(features, answers, info()) for answers in (blurred, clear))
+    assert strong > weak
