@@ -79,6 +79,12 @@ def _zoom(v: View, share: float) -> float:
     return 0.0 if v.safe.scale == "changes" else share
 
 
+def _trivial(v: View) -> str:
+    """Which kinds of change TrivialAugment may draw from; empty if none keeps the label for certain."""
+    moves, colours = v.safe.turn == v.safe.shift == "keeps", v.safe.colour == "keeps"
+    return "all" if moves and colours else "moves" if moves else "colours" if colours else ""
+
+
 def _next_backbone(v: View) -> str | None:
     """The best one that this run has not named yet."""
     named = {str(new) for row in v.evidence.ledger for key, _, new in steps(row.move) if key == "name"}
@@ -148,6 +154,10 @@ MOVES: tuple[Move, ...] = (
          lambda v: v.safe.colour == "keeps" and not v.recipes.data["jitter"], _overfit, 0.45, lambda _: {"jitter": 0.25}),
     Move("stronger-jitter", "data", "colour jitter is on", "training accuracy still above inner validation",
          lambda v: v.recipes.data["jitter"] == 0.25, _overfit, 0.25, lambda _: {"jitter": 0.4}),
+    Move("trivial-augment", "data", "a turn by some degrees or a change of tones keeps its label; at least 10 epochs and 24 pixels", "training accuracy above inner validation",
+         lambda v: bool(_trivial(v)) and not v.recipes.data.get("trivial") and v.epochs >= 10 and v.side >= 24, _overfit, 0.5, lambda v: {"trivial": _trivial(v), "jitter": 0.0, "rotate": 0, "zoom": 0.0}),
+    Move("no-trivial-augment", "data", "one random change of each image is on", "training accuracy low and no gap",
+         lambda v: bool(v.recipes.data.get("trivial")), _underfit, 0.3, lambda _: {"trivial": ""}),
     Move("mixup", "data", "at least 20 epochs", "training accuracy well above inner validation",
          lambda v: not v.mixed and v.epochs >= 20, _overfit, 0.35, lambda _: {"mixup": 0.2}),
     Move("cutmix", "data", "hiding a part keeps its label; at least 20 epochs and 24 pixels", "training accuracy well above inner validation",

@@ -188,6 +188,7 @@ def _data(brief: Brief, safe: Symmetry, longest: int | None, *, enlarge: bool = 
         "rotate": 0,
         "zoom": 0.0,
         "jitter": 0.0,
+        "trivial": "",
         "cutout": round(shortest / 4) if safe.hide == "keeps" and shortest >= 24 else 0,
         "mixup": 0.0,
         "cutmix": 0.0,

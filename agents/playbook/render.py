@@ -28,6 +28,13 @@ def _data(r: Recipe) -> str:
             if r["rotate"] or r["zoom"]
             else []
         ),
+        *(
+            [
+                f"    images = trivial_augment(images, moves={r['trivial'] != 'colours'}, colours={r['trivial'] != 'moves'})"
+            ]
+            if r.get("trivial")
+            else []
+        ),
         *([f"    images = color_jitter(images, {r['jitter']}, {r['jitter']}, {r['jitter']})"] if r["jitter"] else []),
         *([f"    images = cutout(images, {r['cutout']})"] if r["cutout"] else []),
     ]

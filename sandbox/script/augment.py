@@ -134,10 +134,15 @@ def random_rotate_and_zoom(images: torch.Tensor, degrees: float, zoom: float) ->
 
 
 def _warp(images: torch.Tensor, angle: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    count, channels, height, width = images.shape
+    height, width = images.shape[-2:]
     cos, sin, zero = angle.cos() * scale, angle.sin() * scale, torch.zeros_like(angle)
     rows = [torch.stack((cos, -sin * height / width, zero), 1), torch.stack((sin * width / height, cos, zero), 1)]
-    grid = F.affine_grid(torch.stack(rows, 1), [count, channels, height, width], align_corners=False)
+    return _warped(images, torch.stack(rows, 1))
+
+
+def _warped(images: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Each image by its own affine map float [B, 2, 3] from places of the new image to those of the old one; the border is repeated."""
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
     moved = F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
     return moved.round_().to(images.dtype) if images.dtype == torch.uint8 else moved
 
@@ -157,6 +162,58 @@ def color_jitter(
         out = torch.lerp(out.mean((1, 2, 3), keepdim=True), out, factor(contrast))
     if saturation and images.shape[1] == 3:
         out = torch.lerp(out.mean(1, keepdim=True), out, factor(saturation))
+    return out.clamp_(0, 255)
+
+
+MOVES = ("turn", "shear across", "shear down", "shift across", "shift down")
+COLOURS = ("brightness", "contrast", "saturation", "fewer tones", "inverted highlights")
+
+
+def trivial_augment(
+    images: torch.Tensor, strength: float = 1.0, *, moves: bool = True, colours: bool = True
+) -> torch.Tensor:
+    """One change of each image, drawn anew and as strong as drawn, or none (TrivialAugment, arXiv:2103.10158): `moves` turn by up to 30 degrees, shear and shift; `colours` change tones.
+
+    Pixels 0..255 in and out, of the same type.
+    """
+    names = ("none", *(MOVES if moves else ()), *(COLOURS if colours else ()))
+    drawn = torch.randint(len(names), (len(images),), device=images.device)
+    size = torch.empty(len(images), device=images.device).uniform_(-strength, strength)
+    amounts = {name: size * (drawn == number) for number, name in enumerate(names)}
+    out = _moved(images, amounts, (drawn > 0) & (drawn <= len(MOVES))) if moves else images
+    out = _recoloured(out.float(), amounts, names, drawn) if colours else out
+    return out.round().to(images.dtype) if images.dtype == torch.uint8 else out
+
+
+def _moved(images: torch.Tensor, amounts: dict[str, torch.Tensor], moved: torch.Tensor) -> torch.Tensor:
+    angle = amounts["turn"] * math.radians(30)
+    shear_x, shear_y = 0.3 * amounts["shear across"], 0.3 * amounts["shear down"]
+    shift_x, shift_y = 0.4 * amounts["shift across"], 0.4 * amounts["shift down"]
+    height, width = images.shape[-2:]
+    cos, sin = angle.cos(), angle.sin()
+    rows = torch.stack((cos, shear_x - sin * height / width, shift_x), 1)
+    columns = torch.stack((shear_y + sin * width / height, cos, shift_y), 1)
+    matrix = torch.stack((rows, columns), 1)
+    if images.device.type != "cpu":
+        return torch.where(moved.view(-1, 1, 1, 1), _warped(images, matrix), images)
+    chosen = moved.nonzero().flatten()
+    return images.index_copy(0, chosen, _warped(images.index_select(0, chosen), matrix[chosen]))
+
+
+def _recoloured(
+    images: torch.Tensor, amounts: dict[str, torch.Tensor], names: tuple[str, ...], drawn: torch.Tensor
+) -> torch.Tensor:
+    def of(name: str) -> torch.Tensor:
+        return amounts[name].view(-1, 1, 1, 1)
+
+    out = images * (1 + 0.6 * of("brightness"))
+    out = torch.lerp(out.mean((1, 2, 3), keepdim=True), out, 1 + 0.6 * of("contrast"))
+    if images.shape[1] == 3:
+        out = torch.lerp(out.mean(1, keepdim=True), out, 1 + 0.6 * of("saturation"))
+    step = 2 ** (5 * of("fewer tones").abs()).round()
+    out = torch.where((drawn == names.index("fewer tones")).view(-1, 1, 1, 1), (out / step).floor() * step, out)
+    bright = out > 255 * (1 - 0.6 * of("inverted highlights").abs())
+    out = torch.where((drawn == names.index("inverted highlights")).view(-1, 1, 1, 1) & bright, 255 - out, out)
     return out.clamp_(0, 255)
 
 

@@ -22,6 +22,9 @@ from tests.sandbox.images import info, pictures
         lambda x: augment.random_resized_crop(x, 12, 12),
         lambda x: augment.random_rotate(x, 20),
         lambda x: augment.color_jitter(x, 0.3, 0.3, 0.3),
+        augment.trivial_augment,
+        lambda x: augment.trivial_augment(x, moves=False),
+        lambda x: augment.trivial_augment(x, colours=False),
     ],
 )
 def test_augmentation_keeps_the_shape_and_draws_once_per_image(change) -> None:  # type: ignore[no-untyped-def]
@@ -89,3 +92,29 @@ def test_a_transposed_image_has_its_rows_for_columns() -> None:
 )
 def test_pretrained_weights_come_with_the_statistics_that_they_were_trained_with(name: str, mean: float) -> None:
     assert augment.pretrained_statistics(name)[0][0] == mean
+
+
+@given(seed=st.integers(0, 2**31 - 1), moves=st.booleans(), colours=st.booleans(), channels=st.sampled_from([1, 3]))
+@settings(max_examples=30, deadline=None)
+def test_a_trivial_augmentation_keeps_pixels_in_their_range_and_some_images_as_they_are(
+    seed: int, moves: bool, colours: bool, channels: int
+) -> None:
+    torch.manual_seed(seed)
+    images = pictures(200, channels=channels)
+    out = augment.trivial_augment(images, moves=moves, colours=colours)
+    assert (out.dtype, out.shape) == (torch.uint8, images.shape)
+    same = (out == images).flatten(1).all(1)
+    assert same.any()
+    assert same.all() == (not moves and not colours)
+    floats = augment.trivial_augment(images.float(), moves=moves, colours=colours)
+    assert 0 <= floats.min() <= floats.max() <= 255
+
+
+def test_without_strength_nothing_changes() -> None:
+    images = pictures(64)
+    assert torch.equal(augment.trivial_augment(images, strength=0.0), images)
+
+
+def test_on_another_device_the_changes_are_of_the_same_kind() -> None:
+    """As on a GPU, where nothing is chosen by index. `meta` stands for it."""
+    assert augment.trivial_augment(pictures().to("meta")).shape == (16, 3, 12, 12)
