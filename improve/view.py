@@ -141,10 +141,13 @@ def plain_line(event: Event, settings: Settings) -> str | None:
 
 
 def race_line(event: Raced, settings: Settings) -> str:
-    """The best three of the race, how long it took, and what becomes of the budget if that holds one training only."""
+    """The best two of the race and the network from scratch, how long it took, and what becomes of the budget if that holds one training only."""
     race = event.race
-    told = "; ".join(clean(race_text(entry)) for entry in race.entries[:3]) or "; ".join(map(clean, race.notes[:2]))
-    line = f"race: {told} · {race.seconds:.0f} s"
+    best = [entry for entry in race.entries if entry.pretrained][:2]
+    scratch = [entry for entry in race.entries if not entry.pretrained]
+    told = "; ".join(clean(race_text(entry)) for entry in best + scratch)
+    found = f"accuracy on a sample, before fine-tuning: {told}" if told else "; ".join(map(clean, race.notes[:2]))
+    line = f"race: {found} · {race.seconds:.0f} s"
     if event.train_seconds <= settings.longest_training:
         return line
     return (

@@ -5,7 +5,8 @@ import pytest
 from graph.build import build_graph
 from improve.view import DOES, PREPARING_EVERY, Lines, Screen, plain_line
 from nodes.services import Services
-from schema.events import Event, JobProgress, NodeEntered, Preparing, RunStarted, Settled
+from schema.events import Event, JobProgress, NodeEntered, Preparing, Raced, RunStarted, Settled
+from schema.race import SCRATCH, Padding, Race, RaceEntry
 from schema.settings import Settings
 from schema.team import Proposal
 from tests.agents.briefs import make_row
@@ -106,3 +107,40 @@ def test_a_long_preparation_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch
     now = PREPARING_EVERY + 1
     assert lines.of(event) == ["reading images: 2,500 of 10,000 (25%) · 2 min left"]
     assert lines.of(event) == []
+
+
+def race_entry(name: str, accuracy: float, pad_type: Padding = "") -> RaceEntry:
+    return RaceEntry(
+        name=name,
+        height=96,
+        width=128,
+        pad_type=pad_type,
+        images=900,
+        accuracy=accuracy,
+        images_per_second=90,
+        seconds=16,
+    )
+
+
+@pytest.mark.parametrize(("planned", "told"), [(120.0, False), (300.0, True)])
+def test_the_race_is_told_in_a_line_and_what_it_means_for_a_short_budget(planned: float, told: bool) -> None:
+    entries = [
+        race_entry("net_b", 0.9),
+        race_entry("net_a", 0.8, "same"),
+        race_entry("net_c", 0.7),
+        race_entry(SCRATCH, 0.5),
+    ]
+    event = Raced(race=Race(entries=entries, seconds=52.4), train_seconds=planned)
+    lines = (plain_line(event, Settings(dataset="digits", budget_seconds=480)) or "").split("\n")
+    assert lines[0] == (
+        "race: accuracy on a sample, before fine-tuning: net_b at 128 x 96 0.900; net_a (same padding) at 128 x 96 0.800; "
+        "from scratch at 128 x 96 0.500 after 16 s · 52 s"
+    )
+    assert (lines[1:] != []) is told
+    assert not told or lines[1].startswith("plan: one training of up to 5 minutes")
+
+
+def test_of_a_race_that_was_given_up_the_reason_is_told() -> None:
+    race = Race(entries=[], notes=["the race was given up: \x1b[2Jno memory"], seconds=1)
+    line = plain_line(Raced(race=race, train_seconds=20), Settings(dataset="digits"))
+    assert line == "race: the race was given up: [2Jno memory · 1 s"
