@@ -1,4 +1,7 @@
-"""Before the first pipeline: the pretrained networks at hand race over a sample of the images, and one from scratch beside them."""
+"""Before the first pipeline.
+
+The pretrained networks at hand race over a sample of the images, and one from scratch beside them.
+"""
 
 import hashlib
 import json
@@ -42,7 +45,11 @@ REUSABLE = 0.5  # of its time: an earlier race of the same networks over the sam
 
 
 def race(state: State, services: Services) -> dict[str, Any]:
-    """Without pretrained weights, or without the time, or over images of a few pixels, nobody runs and nothing is said. A race that fails is told, and the run goes on."""
+    """Have the networks race, keep the table, and plan the trainings by it.
+
+    Without pretrained weights or time, or over images of a few pixels, nobody runs and nothing is said. A race
+    that fails is told, and the run goes on.
+    """
     tell(NodeEntered(node="race", iteration=0))
     store, settings = services.store(), settings_of(state)
     seconds = race_seconds(settings)
@@ -59,14 +66,15 @@ def race(state: State, services: Services) -> dict[str, Any]:
     if found is None:
         directory = iteration_dir(state["run"], 0) / "jobs" / "race"
         result = run_job(directory, spec, state["run"], services)
-        raced = artifacts.race(directory, spec.runners)
-        if result.fault or raced is None:
+        told = artifacts.race(directory, spec.runners)
+        if result.fault or told is None:
             reason = result.fault.message if result.fault else "it left no table"
             found = Race(entries=[], notes=[f"the race was given up: {reason}"[:500]], seconds=result.seconds)
         else:
-            found = raced
+            found = told
             _keep(kept, found, seconds)
-    planned = planned_seconds(brief.model_copy(update={"race": found}), settings, state["clock"] + found.seconds)
+    raced = brief.model_copy(update={"race": found})
+    planned = planned_seconds(raced, settings, state["clock"] + found.seconds)
     only = planned > settings.train_seconds
     found = found.model_copy(update={"notes": [*found.notes, *failed], "one_training": only})
     store.set_race(state["run"], found)
@@ -77,9 +85,10 @@ def race(state: State, services: Services) -> dict[str, Any]:
 
 
 def planned_seconds(brief: Brief, settings: Settings, clock: float) -> float:
-    """Return what a training is to take: a quarter of a budget, as at first; or, if a training goes on learning for longer, most of what is left.
+    """Return the seconds of a training: a quarter of a budget, or most of what is left if it learns for longer.
 
-    Changes that are tried in trainings which end too early win little, and a run must not end below its own first pipeline trained for all of
+    Changes that are tried in trainings which end too early win little, and a run must not end below its own
+    first pipeline trained for all of
     the time. `clock`: seconds that are gone.
     """
     if settings.budget_seconds is None or wanted_seconds(brief) <= settings.train_seconds:
@@ -88,7 +97,10 @@ def planned_seconds(brief: Brief, settings: Settings, clock: float) -> float:
 
 
 def _fetched(state: State, settings: Settings, seconds: float) -> tuple[Pretrained, list[str]]:
-    """With the first networks of the curated list that suit device and time, and why others could not be had: a run does without them."""
+    """Fetch the first networks of the curated list that suit device and time.
+
+    Returns what there is then, and a note on each that could not be had: a run does without it.
+    """
     have, hardware = pretrained_of(state), Hardware.model_validate(state["hardware"])
     if not have.hub:
         return have, []
@@ -136,7 +148,8 @@ def _kept_file(data: str, spec: JobSpec) -> Path:
     names = sorted({runner.name for runner in spec.runners})
     told = {name: Path(spec.weights[name]).stat() for name in names}
     files = {name: (one.st_size, one.st_mtime_ns) for name, one in told.items()}
-    asked = [[runner.model_dump() for runner in spec.runners], files, spec.device, spec.threads, bool(spec.pipeline)]
+    field = [runner.model_dump() for runner in spec.runners]
+    asked = [field, files, spec.device, spec.threads, bool(spec.pipeline)]
     return Path(data) / "races" / f"{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]}.json"
 
 
@@ -153,7 +166,8 @@ def _keep(kept: Path, found: Race, seconds: float) -> None:
     partial = kept.with_suffix(f".{os.getpid()}.partial")
     try:
         kept.parent.mkdir(exist_ok=True)
-        partial.write_text(json.dumps({"seconds": seconds, "race": found.model_dump(mode="json")}), encoding="utf-8")
+        told = {"seconds": seconds, "race": found.model_dump(mode="json")}
+        partial.write_text(json.dumps(told), encoding="utf-8")
         partial.replace(kept)
     except OSError:
         partial.unlink(missing_ok=True)

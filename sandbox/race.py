@@ -1,7 +1,7 @@
 # ruff: noqa: TID251 - runs inside a job
-"""The race step of a job: a linear head on the frozen features of each pretrained network, on a sample that grows as the field narrows.
+"""The race step of a job: a linear head on the frozen features of each pretrained network.
 
-No network of more classes, sizes and weights is loaded than the job was told of. What it says is read as untrusted.
+The sample of images grows as the field narrows. What is said here is read as untrusted.
 """
 
 import json
@@ -50,7 +50,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Task:
-    """The images of the race, uint8 [N, C, H, W] and int64 [N], in the order in which samples take them, and what describes them."""
+    """The images of the race: uint8 [N, C, H, W], int64 [N], and int64 [N] for the order in which they come."""
 
     images: np.ndarray
     labels: torch.Tensor
@@ -66,7 +66,8 @@ class Task:
 def race(config: dict[str, Any], script: Any = None) -> dict[str, Any]:
     """Run the heats within config["race_seconds"], and a training of `script`, if there is one, from scratch.
 
-    Returns entries, the best head first and the network from scratch last, and a note on each runner that did not get through.
+    Returns entries, the best head first and the network from scratch last, and a note on each runner that
+    did not get through.
     """
     torch.manual_seed(config["seed"])
     torch.set_num_threads(config["threads"])
@@ -88,13 +89,14 @@ def race(config: dict[str, Any], script: Any = None) -> dict[str, Any]:
     mirror = mirror_test(task, entries, MIRROR_SHARE * config["race_seconds"])
     if script is not None:
         found = from_scratch(script, config, config["race_seconds"] - clock.seconds())
-        entries, notes = ([*entries, found], notes) if isinstance(found, Entry) else (entries, [*notes, found])
+        entries += [found] if isinstance(found, Entry) else []
+        notes += [] if isinstance(found, Entry) else [found]
     told = {"entries": [asdict(entry) for entry in entries], "notes": notes, "mirror": mirror}
     return told | {"seconds": round(clock.seconds(), 2)}
 
 
 def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
-    """int64 [N]: every class appears early and about as often as in all, so that each beginning is a sample."""
+    """Return int64 [N] in which every beginning is a sample: each class comes about as often as in all."""
     draw = np.random.default_rng(seed)
     place = np.empty(len(labels))
     for label in np.unique(labels):
@@ -107,7 +109,7 @@ Probe = Callable[[dict[str, Any], int, float], Entry | str]
 
 
 def heats(runners: list[dict[str, Any]], seconds: float, clock: Clock, probe: Probe) -> tuple[list[Entry], list[str]]:
-    """First every network at its first size on a small sample, then the best few at all their sizes on a larger one.
+    """Try every network at its first size on a small sample, then the best few at all sizes on a larger one.
 
     `probe(runner, images, seconds)` gives an entry, or says why there is none.
     """
@@ -146,9 +148,10 @@ def heats(runners: list[dict[str, Any]], seconds: float, clock: Clock, probe: Pr
 def affordable(
     runners: list[dict[str, Any]], seen: list[Entry], seconds: float, notes: list[str]
 ) -> tuple[list[dict[str, Any]], int]:
-    """Those that the second heat holds, and how many images each of them is shown, the same for all: a larger sample makes a better head.
+    """Choose those that the second heat holds, and how many images each of them is shown.
 
-    The costliest stay out as long as the others would be shown fewer images than in the first heat.
+    As many for all, since a larger sample makes a better head. The costliest stay out as long as the others would
+    be shown fewer images than in the first heat.
     """
     cost: dict[int, float] = {}  # seconds an image: of its features, and of the head that is solved on them
     for runner in runners:
@@ -167,7 +170,7 @@ def affordable(
 
 
 def probed(task: Task, runner: dict[str, Any], most: int, seconds: float) -> Entry | str:
-    """The runner on as many images of the sample as the time allows."""
+    """Try the runner on as many images of the sample as the time allows."""
     name, height, width = runner["name"], runner["height"], runner["width"]
     shown, clock = f"{name} at {width} x {height}", Clock()
     try:
@@ -196,7 +199,10 @@ def probed(task: Task, runner: dict[str, Any], most: int, seconds: float) -> Ent
 
 
 def body(runner: dict[str, Any], task: Task) -> nn.Module:
-    """The network without its head: images -> features [B, D]. Networks of one image size are built for this one."""
+    """Make the network without its head: images -> features [B, D].
+
+    One of a family that is built for an image size is built for the runner's.
+    """
     options = {"pad_type": runner["pad_type"]} if runner["pad_type"] else {}
     try:
         size = runner["height"], runner["width"]
@@ -208,7 +214,10 @@ def body(runner: dict[str, Any], task: Task) -> nn.Module:
 
 
 def mirror_test(task: Task, entries: list[Entry], seconds: float) -> dict[str, Any] | None:
-    """As schema.race.MirrorTest, by the best network at its quickest size; None without one, or if it has learned too little to tell."""
+    """Return a schema.race.MirrorTest, by the best network at its quickest size.
+
+    None without one, or if it has learned too little to tell.
+    """
     if not entries:
         return None
     same = [one for one in entries if (one.name, one.pad_type) == (entries[0].name, entries[0].pad_type)]
@@ -226,13 +235,15 @@ def mirror_test(task: Task, entries: list[Entry], seconds: float) -> dict[str, A
         held = torch.arange(count, device=task.device) % FOLDS == fold
         mean, std = features[~held].mean(0), features[~held].std(0)
         spread = std + 0.1 * std.mean() + 1e-6
-        weight, bias = solved((features[~held] - mean) / spread, labels[~held], task.classes, MIRROR_PENALTY, None)
+        scaled = (features[~held] - mean) / spread
+        weight, bias = solved(scaled, labels[~held], task.classes, MIRROR_PENALTY, None)
         for number, shown in enumerate((features, mirrored)):
             answers = ((shown[held] - mean) / spread @ weight.T + bias).argmax(1)
-            right[number] += torch.bincount(labels[held][answers == labels[held]], minlength=task.classes).cpu()
+            known = labels[held][answers == labels[held]]
+            right[number] += torch.bincount(known, minlength=task.classes).cpu()
     plain, turned = right
-    known = plain >= LEAST_RIGHT
-    kept = float((turned[known] / plain[known]).min()) if known.any() else 1.0
+    many = plain >= LEAST_RIGHT
+    kept = float((turned[many] / plain[many]).min()) if many.any() else 1.0
     return {
         "images": count,
         "right": int(plain.sum()),
@@ -242,7 +253,7 @@ def mirror_test(task: Task, entries: list[Entry], seconds: float) -> dict[str, A
 
 
 def from_scratch(script: Any, config: dict[str, Any], seconds: float) -> Entry | str:
-    """A training of the script in what is left of the time, judged on the inner validation images."""
+    """Train the script in what is left of the time, and judge it by the inner validation images."""
     if seconds < LEAST_SECONDS:
         return "the network from scratch did not run: no time was left"
     folder, clock = Path("scratch"), Clock()
@@ -256,7 +267,8 @@ def from_scratch(script: Any, config: dict[str, Any], seconds: float) -> Entry |
     except (RuntimeError, ValueError, LookupError, OSError) as error:
         return f"the network from scratch did not run: {type(error).__name__}: {str(error)[:200]}"
     height, width = data.facts["height"], data.facts["width"]
-    return Entry(SCRATCH, height, width, "", int((~data.inner).sum()), accuracy, speed, round(clock.seconds(), 2))
+    learned = int((~data.inner).sum())
+    return Entry(SCRATCH, height, width, "", learned, accuracy, speed, round(clock.seconds(), 2))
 
 
 @dataclass(frozen=True)
@@ -274,7 +286,10 @@ class _Weights:
 def extracted(
     task: Task, network: nn.Module, runner: dict[str, Any], most: int, seconds: float
 ) -> tuple[torch.Tensor | None, float]:
-    """Features float32 [n, D] of the first images of the sample, and images per second; None if the time holds too few of them."""
+    """Return features float32 [n, D] of the first images of the sample, and images per second.
+
+    None if the time holds too few of them.
+    """
     mean, std = pretrained_statistics(runner["name"])
     order, found, clock = task.sample(most), list[torch.Tensor](), Clock()
     least, timed, speed = min(len(order), max(2 * task.classes, 60)), Clock(), 0.0
@@ -296,7 +311,7 @@ def extracted(
 
 
 def cross_validated(features: torch.Tensor, labels: torch.Tensor, classes: int) -> float:
-    """Accuracy 0..1 of logistic regression on images that it was not solved on, with the penalty that is best there."""
+    """Return the accuracy 0..1 of a logistic head on images that it was not solved on, by its best penalty."""
     folds = torch.arange(len(features), device=features.device) % FOLDS
     best, starts = 0.0, dict[int, tuple[torch.Tensor, torch.Tensor]]()
     for penalty in PENALTIES:
@@ -305,7 +320,8 @@ def cross_validated(features: torch.Tensor, labels: torch.Tensor, classes: int) 
             held = folds == fold
             mean, std = features[~held].mean(0), features[~held].std(0)
             scaled = (features - mean) / (std + 0.1 * std.mean() + 1e-6)
-            starts[fold] = weight, bias = solved(scaled[~held], labels[~held], classes, penalty, starts.get(fold))
+            start = starts.get(fold)
+            starts[fold] = weight, bias = solved(scaled[~held], labels[~held], classes, penalty, start)
             right += int(((scaled[held] @ weight.T + bias).argmax(1) == labels[held]).sum())
         accuracy = right / len(features)
         if accuracy <= best:  # weaker ones only fit the sample better

@@ -1,4 +1,7 @@
-"""The race of starting points: pretrained networks at several image sizes, and a training from scratch, before the first pipeline."""
+"""The race of starting points.
+
+Pretrained networks at several image sizes, and a training from scratch, before the first pipeline.
+"""
 
 from typing import Literal
 
@@ -23,7 +26,10 @@ class Runner(Record):
 
 
 class RaceEntry(Record):
-    """What one runner has shown. Of a network from scratch: a short training, judged on the inner validation images."""
+    """What one runner has shown.
+
+    Of a network from scratch: a short training, judged on the inner validation images.
+    """
 
     name: str
     height: int = Field(ge=8, le=1024)
@@ -31,7 +37,9 @@ class RaceEntry(Record):
     pad_type: Padding = ""
     images: int = Field(ge=1, description="Training images of the sample")
     accuracy: float = Field(
-        ge=0, le=1, description="Of a linear head on the frozen features, on images that the head was not solved on"
+        ge=0,
+        le=1,
+        description="Of a linear head on the frozen features, on images that it was not solved on",
     )
     images_per_second: float = Field(gt=0, description="Forward pass and resizing, without other programs")
     seconds: float = Field(ge=0, description="That it has taken")
@@ -42,14 +50,14 @@ class RaceEntry(Record):
 
 
 class MirrorTest(Record):
-    """What a head that has learned from the images as they are says of mirrored ones, of images that it has not learned from."""
+    """What a head that has learned from images as they are says of others, and of their mirror images."""
 
     images: int = Field(ge=1)
     right: int = Field(ge=0, description="Images answered right")
     right_mirrored: int = Field(ge=0, description="Mirrored images answered right")
     least_kept: float = Field(
         ge=0,
-        description="Of the class that is hurt most: right answers mirrored, as a share of those before; classes of few are left out",
+        description="Of the class that is hurt most: right answers mirrored, as a share of those before",
     )
 
 

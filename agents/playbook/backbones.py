@@ -1,4 +1,7 @@
-"""Which of the pretrained weights on disk are worth a try here, best first: by the curated list, and by the race where there was one."""
+"""Which of the pretrained weights on disk are worth a try here, best first.
+
+By the curated list, and by the race where there was one.
+"""
 
 import tomllib
 from functools import cache
@@ -36,13 +39,13 @@ class Catalogue(Record):
 
 @cache
 def catalogue() -> Catalogue:
-    """The curated list."""
+    """Read the curated list."""
     text = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
     return TypeAdapter(Catalogue).validate_python(tomllib.loads(text))
 
 
 def backbones(brief: Brief) -> list[str]:
-    """Weights on disk, best first: as they came in in the race; before it as the curated list has them, then the others by their size.
+    """Return weights on disk, best first: by the race; before it by the curated list, then by size.
 
     Those that this device would take too long for are left out: the cache of the hub may hold some.
     """
@@ -75,7 +78,10 @@ def _each_file_once(weights: dict[str, str]) -> list[str]:
 
 
 def licence(name: str) -> str | None:
-    """Of the weights of this timm name; of a name without a tag that of its model in the list. None if the list has none."""
+    """Return the licence of the weights of this timm name.
+
+    Of a name without a tag that of its model in the list. None if the list has none.
+    """
     networks = catalogue().networks
     same = [own for own in networks if own == name or ("." not in name and own.split(".")[0] == name)]
     return networks[same[0]].licence if same else None

@@ -1,4 +1,4 @@
-"""Who runs in the race of starting points, at which image sizes, and which of them a first pipeline is made of."""
+"""Who runs in the race of starting points, at which image sizes, and which of them makes a first pipeline."""
 
 import math
 from pathlib import PurePath
@@ -15,13 +15,17 @@ SIDES = {
 }  # longer side in pixels, that of the first heat first
 MOST_ENLARGED = 5.0  # times
 FINEST = 1.35  # times the stored images' longer side: beyond it there is nothing to see
-PADDED = ("mobilenet", "efficientnet", "mnasnet", "tf_", "fbnet", "mixnet", "lcnet", "tinynet")  # timm's `pad_type`
+# Families that have timm's `pad_type`.
+PADDED = ("mobilenet", "efficientnet", "mnasnet", "tf_", "fbnet", "mixnet", "lcnet", "tinynet")
 # From scratch a network is worth a try only if the images are small or many.
 SMALL_SIDE, MANY = 96, 20_000
 
 
 def runners(brief: Brief) -> tuple[Runner, ...]:
-    """The best networks that lie on disk, at each size that suits the images; those whose padding nobody knows with both."""
+    """The best networks that lie on disk, at each size that suits the images.
+
+    Those whose padding nobody knows with both.
+    """
     found = []
     for name in backbones(brief)[: MOST_RUNNERS[brief.hardware.device]]:
         for pad_type in paddings(name, brief.weights[name]):
@@ -40,12 +44,16 @@ def races_from_scratch(brief: Brief) -> bool:
 
 
 def sizes(brief: Brief, name: str) -> list[tuple[int, int]]:
-    """Height and width, multiples of what the network divides an image into; none if the images are too small for any."""
+    """Height and width, multiples of what the network divides an image into.
+
+    None if the images are too small for any.
+    """
     height, width = brief.profile.height, brief.profile.width
     longest, cell = max(height, width), 14 if "patch14" in name else 32
     finest = (MOST_ENLARGED if longest <= SMALL_SIDE else FINEST) * longest
     sides = [side for side in SIDES[brief.hardware.device] if side <= finest]
-    found = [(_multiple(height * side / longest, cell), _multiple(width * side / longest, cell)) for side in sides]
+    scales = [side / longest for side in sides]
+    found = [(_multiple(height * scale, cell), _multiple(width * scale, cell)) for scale in scales]
     return list(dict.fromkeys(found))
 
 
@@ -56,7 +64,8 @@ def _multiple(pixels: float, cell: int) -> int:
 def paddings(name: str, file: str) -> tuple[Padding, ...]:
     """How the borders of its images were padded when it was trained; both where neither name nor file tells.
 
-    Weights that come from TensorFlow want `same`; a timm tag (`mobilenetv2_100.ra_in1k`) says that timm trained them, and its own default.
+    Weights that come from TensorFlow want `same`; a timm tag (`mobilenetv2_100.ra_in1k`) says that timm trained
+    them, and its own default.
     """
     if not name.startswith(PADDED) or name.startswith("tf_"):
         return ("",)
@@ -71,8 +80,10 @@ class Start(NamedTuple):
     expected: float  # accuracy after the training that it is meant for
 
 
-# Fine-tuning: share of the layers that are frozen, cost of an image in forward passes, share of the head's errors that a long training removes.
-# All of this from trials on one core with photographs of weather and waste and CIFAR-10 (docs/decisions/0014-race.md).
+# Fine-tuning: share of the layers that are frozen, cost of an image in forward passes, share of the head's
+# errors that a long training removes.
+# All of this from trials on one core with photographs of weather and waste and CIFAR-10
+# (docs/decisions/0014-race.md).
 WAYS = ((0.0, 3.4, 0.48), (0.5, 2.3, 0.45), (0.9, 1.4, 0.20))
 EPOCHS_TO_LEARN = 1.3  # after so many, two thirds of that are there
 HEAD_POWER = 0.1  # the errors of a head fall with its images to this power
@@ -82,13 +93,15 @@ USED = 0.8  # of a training's time: what else a training does takes the rest
 
 
 def best_start(brief: Brief) -> Start | None:
-    """The entry of the race from which a training of `train_seconds` is expected to come furthest; None without a race.
+    """Return the entry of the race from which a training is expected to come furthest; None without a race.
 
-    If the time holds one pass over the images with none of them, it is the fastest, of which hardly anything is trained.
+    If the time holds one pass over the images with none of them, it is the fastest, of which hardly
+    anything is trained.
     """
     entries = brief.race.entries if brief.race else []
     starts = [start for entry in entries for start in _starts(entry, brief)]
-    hurried = max((entry for entry in entries if entry.pretrained), key=lambda one: one.images_per_second, default=None)
+    tuned = [entry for entry in entries if entry.pretrained]
+    hurried = max(tuned, key=lambda one: one.images_per_second, default=None)
     if not starts and hurried:
         return Start(hurried, WAYS[-1][0], hurried.accuracy)
     return max(starts, key=lambda start: start.expected, default=None)

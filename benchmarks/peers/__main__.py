@@ -1,7 +1,8 @@
-"""`python -m benchmarks.peers FOLDER --weights FILE --network NAME`: each archive or folder in FOLDER, by ours and by the peers, one after the other.
+"""`python -m benchmarks.peers FOLDER --weights FILE --network NAME`: each set in FOLDER, by ours and by the peers.
 
-All get the same seconds on the same cores, the same prepared images and the same weights. Peers learn from training and validation part together. The
-test labels are opened here, once for each. Answers are kept in $IMPROVE_HOME/peers, so that a table can be gone on with.
+All get the same seconds on the same cores, the same prepared images and the same weights, one after the other.
+Peers learn from training and validation part together. The test labels are opened here, once for each. Answers
+are kept in $IMPROVE_HOME/peers, so that a table can be gone on with.
 """
 
 import argparse
@@ -153,7 +154,7 @@ def interval(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument(
         "--weights", type=Path, required=True, help="safetensors file of the network that the peers take"
@@ -166,11 +167,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only", action="append")
     parser.add_argument("--peers", default=",".join(PEERS))
-    parser.add_argument("--home", type=Path, default=Path(os.environ.get("IMPROVE_HOME", "~/.improve")).expanduser())
+    home = Path(os.environ.get("IMPROVE_HOME", "~/.improve")).expanduser()
+    parser.add_argument("--home", type=Path, default=home)
     asked = parser.parse_args()
     asked.weights_dir = asked.weights_dir or asked.weights.parent
     peers = asked.peers.split(",")
-    print(f"| set | test | {' | '.join(TITLES[peer] for peer in peers)} | ours minus the best of the others |")
+    titles = " | ".join(TITLES[peer] for peer in peers)
+    print(f"| set | test | {titles} | ours minus the best of the others |")
     print("|---" * (len(peers) + 3) + "|")
     for source in sorted(path for path in asked.folder.iterdir() if path.is_dir() or path.suffix == ".zip"):
         if asked.only and source.stem not in asked.only:
@@ -190,7 +193,7 @@ def line(name: str, images: int, found: dict[str, list[Answer]]) -> str:
         scores = [answer.right.mean() for answer in answers]
         spread = f" ± {np.std(scores, ddof=1):.3f}" if len(scores) > 1 else ""
         cells.append(
-            f"{np.mean(scores):.3f}{spread} ({np.mean([answer.seconds for answer in answers]):.0f} s; {answers[0].note})"
+            f"{np.mean(scores):.3f}{spread} ({np.mean([one.seconds for one in answers]):.0f} s; {answers[0].note})"
         )
     others = {peer: answers for peer, answers in found.items() if peer != "ours"}
     against = ""

@@ -1,5 +1,8 @@
 # ruff: noqa: TID251 - a peer is a process of its own
-"""What every peer is given: the prepared images, training and validation part together, and the test images without labels."""
+"""What every peer is given.
+
+The prepared images, training and validation part together, and the test images without labels.
+"""
 
 import argparse
 import json
@@ -16,7 +19,7 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 class Images(NamedTuple):
-    """uint8 [N, C, H, W] and int64 [N] to learn from, uint8 [M, C, H, W] to answer, and the number of classes."""
+    """uint8 [N, C, H, W] and int64 [N] to learn from, uint8 [M, C, H, W] to answer, and how many classes."""
 
     train: torch.Tensor
     labels: torch.Tensor
@@ -39,7 +42,8 @@ def given() -> argparse.Namespace:
 
 def images_in(directory: Path) -> Images:
     labels_of_validation = np.load(directory / "private/validation_labels.npy")
-    train = np.concatenate([np.load(directory / "train/images.npy"), np.load(directory / "heldout/validation.npy")])
+    parts = [np.load(directory / name) for name in ("train/images.npy", "heldout/validation.npy")]
+    train = np.concatenate(parts)
     labels = np.concatenate([np.load(directory / "train/labels.npy"), labels_of_validation])
     classes = json.loads((directory / "train/dataset.json").read_text())["classes"]
     test = np.load(directory / "heldout/test.npy")
@@ -49,7 +53,8 @@ def images_in(directory: Path) -> Images:
 def size_for(images: torch.Tensor, longest: int) -> tuple[int, int]:
     """Height and width with this longer side, multiples of 32."""
     height, width = images.shape[-2:]
-    return tuple(max(32, round(side * longest / max(height, width) / 32) * 32) for side in (height, width))  # type: ignore[return-value]
+    scale = longest / max(height, width)
+    return max(32, round(height * scale / 32) * 32), max(32, round(width * scale / 32) * 32)
 
 
 def prepared(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -1,5 +1,5 @@
 # ruff: noqa: TID251 - a peer is a process of its own
-"""Logistic regression on the frozen features of one network at 224 pixels, its penalty by cross-validation: scikit-learn's own."""
+"""Logistic regression on the frozen features of one network at 224 pixels, by scikit-learn with its cross-validation."""
 
 import warnings
 

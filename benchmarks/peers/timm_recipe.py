@@ -1,5 +1,8 @@
 # ruff: noqa: TID251, N812 - a peer is a process of its own
-"""A fixed recipe as a careful person would write it down with timm: one network, 224 pixels, AdamW, cosine, for as long as there is time."""
+"""A fixed recipe as a careful person would write it down with timm.
+
+One network, 224 pixels, AdamW, cosine, for as long as there is time.
+"""
 
 import math
 
@@ -23,8 +26,9 @@ def network(images: Images, name: str, weights: str, padding: str) -> nn.Module:
     options = {"pad_type": padding} if padding else {}
     model: nn.Module = timm.create_model(name, num_classes=images.classes, drop_rate=0.2, **options)
     own = model.state_dict()
-    stored = {k: v.to(own[k].dtype) for k, v in load_file(weights).items() if k in own and v.shape == own[k].shape}
-    model.load_state_dict(stored, strict=False)
+    stored = {key: value for key, value in load_file(weights).items() if key in own}
+    fitting = {key: value.to(own[key].dtype) for key, value in stored.items() if value.shape == own[key].shape}
+    model.load_state_dict(fitting, strict=False)
     return model.to(memory_format=torch.channels_last)
 
 
