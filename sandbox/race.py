@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import timm
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import nn
 
 from sandbox.script.augment import pretrained_statistics, resize_batch, standardize
 from sandbox.script.clock import Clock
-from sandbox.script.toolbox import PENALTIES, load_pretrained
+from sandbox.script.toolbox import PENALTIES, _solved_head, load_pretrained
 
 FOLDS = 3  # of the sample, each answered by a head that was solved on the others
 BATCH = 32
@@ -236,7 +235,7 @@ def mirror_test(task: Task, entries: list[Entry], seconds: float) -> dict[str, A
         mean, std = features[~held].mean(0), features[~held].std(0)
         spread = std + 0.1 * std.mean() + 1e-6
         scaled = (features[~held] - mean) / spread
-        weight, bias = solved(scaled, labels[~held], task.classes, MIRROR_PENALTY, None)
+        weight, bias = _solved_head(scaled, labels[~held], task.classes, MIRROR_PENALTY)
         for number, shown in enumerate((features, mirrored)):
             answers = ((shown[held] - mean) / spread @ weight.T + bias).argmax(1)
             known = labels[held][answers == labels[held]]
@@ -320,32 +319,11 @@ def cross_validated(features: torch.Tensor, labels: torch.Tensor, classes: int) 
             held = folds == fold
             mean, std = features[~held].mean(0), features[~held].std(0)
             scaled = (features - mean) / (std + 0.1 * std.mean() + 1e-6)
-            start = starts.get(fold)
-            starts[fold] = weight, bias = solved(scaled[~held], labels[~held], classes, penalty, start)
+            known, start = (scaled[~held], labels[~held]), starts.get(fold)
+            starts[fold] = weight, bias = _solved_head(*known, classes, penalty, start, steps=SOLVER_STEPS)
             right += int(((scaled[held] @ weight.T + bias).argmax(1) == labels[held]).sum())
         accuracy = right / len(features)
         if accuracy <= best:  # weaker ones only fit the sample better
             break
         best = accuracy
     return best
-
-
-def solved(
-    features: torch.Tensor,
-    labels: torch.Tensor,
-    classes: int,
-    penalty: float,
-    start: tuple[torch.Tensor, torch.Tensor] | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    zeros = features.new_zeros(classes, features.shape[1]), features.new_zeros(classes)
-    weight, bias = (value.clone().requires_grad_(True) for value in start or zeros)
-    solver = torch.optim.LBFGS([weight, bias], max_iter=SOLVER_STEPS, line_search_fn="strong_wolfe")
-
-    def cost() -> torch.Tensor:
-        solver.zero_grad()
-        value = F.cross_entropy(features @ weight.T + bias, labels) + penalty * weight.square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
-
-    solver.step(cost)  # type: ignore[no-untyped-call]
-    return weight.detach(), bias.detach()

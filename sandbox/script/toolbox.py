@@ -103,7 +103,7 @@ def fit_head(model: nn.Module, batches: Any, info: Info, weight_decay: float | N
     spread = std + 0.1 * std.mean() + 1e-6  # a feature that hardly varies is not blown up
     scaled = (features - mean) / spread
     penalty = weight_decay if weight_decay is not None else _best_penalty(scaled, answers, info)
-    weight, bias = _solved_head(scaled, answers, penalty, info)
+    weight, bias = _solved_head(scaled, answers, info.num_classes, penalty)
     with torch.no_grad():
         head.weight.copy_(weight / spread)
         if head.bias is not None:
@@ -121,7 +121,7 @@ def _best_penalty(features: torch.Tensor, answers: torch.Tensor, info: Info) -> 
     best, least, start = PENALTIES[0], math.inf, None
     targets = answers[held].argmax(1) if answers.ndim == 2 else answers[held]
     for penalty in PENALTIES:
-        start = _solved_head(features[~held], answers[~held], penalty, info, start)
+        start = _solved_head(features[~held], answers[~held], info.num_classes, penalty, start)
         loss = F.cross_entropy(features[held] @ start[0].T + start[1], targets).item()
         if loss > least:
             break
@@ -132,14 +132,16 @@ def _best_penalty(features: torch.Tensor, answers: torch.Tensor, info: Info) -> 
 def _solved_head(
     features: torch.Tensor,
     answers: torch.Tensor,
+    classes: int,
     penalty: float,
-    info: Info,
     start: tuple[torch.Tensor, torch.Tensor] | None = None,
+    *,
+    steps: int = 50,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Weights [classes, features] and biases [classes] of the logistic regression with this penalty."""
-    zeros = features.new_zeros(info.num_classes, features.shape[1]), features.new_zeros(info.num_classes)
+    zeros = features.new_zeros(classes, features.shape[1]), features.new_zeros(classes)
     weight, bias = (value.clone().requires_grad_(True) for value in start or zeros)
-    solver = torch.optim.LBFGS([weight, bias], max_iter=50, line_search_fn="strong_wolfe")
+    solver = torch.optim.LBFGS([weight, bias], max_iter=steps, line_search_fn="strong_wolfe")
 
     def cost() -> torch.Tensor:
         solver.zero_grad()
