@@ -99,6 +99,7 @@ def test_weights_are_fetched_into_the_ordinary_cache_once(hub: Hub, weights: byt
     assert not failed
     assert Path(got.files[NAME]).read_bytes() == weights
     assert got.files[NAME] == got.files[FULL] == got.cached[PLACE]
+    assert got.licences == {FULL: "apache-2.0"}
     assert Path(got.files[NAME]).is_relative_to(tmp_path / "hub-cache")
     assert {event.total for event in events} == {len(weights)}
     again, failed = broker.fetch([f"hub:timm/{FULL}"], Pretrained())
@@ -224,13 +225,12 @@ def test_weights_whose_licence_forbids_some_use_are_not_fetched_unless_asked_for
     assert not got.files
     assert all("cc-by-nc-4.0" in why and "--weights-licence any" in why for why in failed.values())
     assert not hub.requests
+
+
+@pytest.mark.slow
+def test_whoever_says_so_gets_them(hub: Hub) -> None:
     _, failed = broker.fetch([RESTRICTED[0]], Pretrained(any_licence=True))
     assert "no such file" in failed[RESTRICTED[0]]  # this hub does not have it, and was asked
-
-
-def test_the_licence_of_what_was_fetched_is_known(hub: Hub) -> None:
-    got, _ = broker.fetch([f"timm:{NAME}"], Pretrained())
-    assert got.licences == {FULL: "apache-2.0"}
 
 
 def test_without_leave_nothing_is_downloaded(hub: Hub) -> None:
