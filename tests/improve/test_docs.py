@@ -35,7 +35,9 @@ def test_the_rooms_of_the_readme_exist() -> None:
 def test_the_python_page_runs_with_less_time_for_each_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    image_folder(tmp_path / "photos", light=12)  # so faint that a first pipeline errs, and another can be better
+    image_folder(
+        tmp_path / "photos", per_class=100, light=3
+    )  # so faint that a first pipeline errs, and another can be better
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("IMPROVE_HOME", str(tmp_path / "home"))
     page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
