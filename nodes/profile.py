@@ -33,6 +33,7 @@ from schema.team import Hardware
 
 def profile(settings: Settings, services: Services) -> dict[str, Any]:
     """Everything that the person may have to mend is found here, before anything of the run is written."""
+    limit = settings.train_seconds
     folder = settings.weights_dir or os.environ.get("IMPROVE_WEIGHTS")
     settings = settings.model_copy(
         update={
@@ -66,7 +67,7 @@ def profile(settings: Settings, services: Services) -> dict[str, Any]:
     first = job_spec(settings, machine, images, weights, {"name": name, "pipeline": ""})
     services.jobs.warm(run_dir(name), first.access)  # it imports torch while the first pipeline is designed
     tell(DatasetReady(profile=images, notes=found.notes, estimates=estimates(settings, images)))
-    return dict(opening(name, settings, machine, weights))
+    return dict(opening(name, settings, machine, weights)) | {"train_limit": limit}
 
 
 def weights_for(settings: Settings) -> Pretrained:

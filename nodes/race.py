@@ -51,6 +51,7 @@ def race(state: State, services: Services) -> dict[str, Any]:
     that fails is told, and the run goes on.
     """
     tell(NodeEntered(node="race", iteration=0))
+    began = time.monotonic()
     store, settings = services.store(), settings_of(state)
     seconds = race_seconds(settings)
     if seconds < LEAST or settings.strategy == "zero-shot" or not can_run(brief_of(state, store)):
@@ -74,7 +75,8 @@ def race(state: State, services: Services) -> dict[str, Any]:
             found = told
             _keep(kept, found, seconds)
     raced = brief.model_copy(update={"race": found})
-    planned = planned_seconds(raced, settings, state["clock"] + found.seconds)
+    planned = planned_seconds(raced, settings, state["clock"] + time.monotonic() - began)
+    planned = max(settings.train_seconds, min(planned, state.get("train_limit", settings.train_seconds)))
     only = planned > settings.train_seconds
     found = found.model_copy(update={"notes": [*found.notes, *failed], "one_training": only})
     store.set_race(state["run"], found)

@@ -18,6 +18,7 @@ class State(TypedDict, total=False):
     settings: dict[str, Any]  # schema.settings.Settings, frozen at `profile`: a resume needs no arguments
     hardware: dict[str, Any]  # schema.team.Hardware
     weights: dict[str, Any]  # schema.pretrained.Pretrained
+    train_limit: float  # seconds of a training that the person allows, which a budget may lower in the settings
     clock: Annotated[float, operator.add]  # seconds spent inside nodes, over all resumes
     iteration: int  # 0 is the first pipeline
     settled: int  # the iteration before it, in this branch of the run; -1 where there is none

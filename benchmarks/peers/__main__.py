@@ -45,15 +45,19 @@ def environment(home: Path, line: str) -> dict[str, str]:
     }
 
 
+def labels_beside(source: Path) -> str | None:
+    """The table SET.labels_train.csv beside a set, if there is one."""
+    table = source.with_name(f"{source.stem}.labels_train.csv")
+    return str(table) if table.exists() else None
+
+
 def prepared(source: Path, home: Path) -> tuple[Path, np.ndarray]:
     """The data set as a run reads it, and its test labels."""
     os.environ["IMPROVE_HOME"] = str(home)
     from improve.data_summary import look_at_data
     from schema.settings import make_settings
 
-    labels = source.with_name(f"{source.stem}.labels_train.csv")
-    own = {"labels": str(labels)} if labels.exists() else {}
-    profile = look_at_data(make_settings({"dataset": str(source), **own})).profile
+    profile = look_at_data(make_settings({"dataset": str(source), "labels": labels_beside(source)})).profile
     directory = Path(profile.directory)
     return directory, np.load(directory / "private/test_labels.npy")
 
@@ -104,7 +108,7 @@ def _peer(peer: str, directory: Path, asked: argparse.Namespace, seed: int, out:
 
 def _ours(source: Path, asked: argparse.Namespace, seed: int, out: Path) -> str:
     name = f"{source.stem}-{asked.seconds:.0f}-{seed}"[:60]
-    labels = source.with_name(f"{source.stem}.labels_train.csv")
+    labels = labels_beside(source)
     program = "import sys; from improve.cli import main; sys.exit(main())"
     command = [
         sys.executable,
@@ -124,7 +128,7 @@ def _ours(source: Path, asked: argparse.Namespace, seed: int, out: Path) -> str:
         "--weights-dir",
         str(asked.weights_dir),
         "--no-download",
-        *(["--labels", str(labels)] if labels.exists() else []),
+        *(["--labels", labels] if labels else []),
     ]
     with out.with_suffix(".log").open("w") as log:
         subprocess.run(

@@ -127,3 +127,19 @@ def test_without_leave_it_fetches_nothing(hub: Hub, tmp_path: Path) -> None:
     name = run(own, name="own", services=Services(team=lambda *_: ScriptedTeam([])))
     assert open_store().run(name).race is None
     assert not hub.requests
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(15.0, 15.0), (1200.0, None)], ids=["the person's limit", "none given"]
+)
+def test_one_long_training_is_never_longer_than_the_person_allows(
+    limit: float, expected: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The budget's quarter is 13 s; the networks are said to go on learning for an hour."""
+    monkeypatch.setattr("nodes.race.wanted_seconds", lambda _: 3600.0)
+    photos, weights, events = image_folder(tmp_path / "photos", size=32), with_weights(tmp_path), list[Event]()
+    own = settings(photos, weights, train_seconds=limit, budget_seconds=52)
+    run(own, name="long", on_event=events.append, services=Services(team=lambda *_: ScriptedTeam([])))
+    planned = next(event.train_seconds for event in events if isinstance(event, Raced))
+    assert planned == expected if expected else planned > 25

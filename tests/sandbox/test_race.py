@@ -113,6 +113,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         save_file({key: value.numpy() for key, value in state.items()}, found[name])
     found["resnet18"] = str(folder / "resnet18.safetensors")
     save_file({"nothing": np.zeros(3, np.float32)}, found["resnet18"])
+    found["test_convnext"] = str(folder / "test_convnext.safetensors")
+    Path(found["test_convnext"]).write_bytes(b"cut off in the middle of its head")
     return found
 
 
@@ -127,6 +129,7 @@ def run(tmp_path: Path) -> Iterator[Path]:
 def race_spec(folder: Path, weights: dict[str, str], *, scratch: bool = False) -> JobSpec:
     field = [Runner(name="test_resnet", height=32, width=32), Runner(name="test_resnet", height=64, width=64)]
     field += [Runner(name="test_vit", height=32, width=64), Runner(name="resnet18", height=32, width=32)]
+    field += [Runner(name="test_convnext", height=32, width=32)]
     asked = spec(folder, PIPELINE)
     own = {"steps": ("race",), "runners": tuple(field), "race_seconds": 20.0, "weights": weights}
     return asked.model_copy(update=own | {} if scratch else own | {"pipeline": ""})
@@ -150,6 +153,7 @@ def test_networks_of_any_family_race_and_the_best_comes_first(run: Path, weights
     assert found.entries[0].accuracy > 0.9  # dark and light: random features tell them apart
     assert found.entries[0].images == 80
     assert [note for note in found.notes if "resnet18" in note and "fit this model" in note]
+    assert [note for note in found.notes if note.startswith("test_convnext at 32 x 32 did not run: SafetensorError")]
 
 
 def test_a_network_from_scratch_races_with_them(run: Path, weights: dict[str, str]) -> None:
