@@ -169,10 +169,10 @@ def _epochs(brief: Brief, batch: int, *, least: int, steps: int) -> int:
     return min(MOST_EPOCHS, max(least, math.ceil(steps / max(1, 0.9 * brief.profile.size("train") // batch))))
 
 
-def _data(brief: Brief, safe: Symmetry, longest: int | None, *, enlarge: bool = False) -> Recipe:
+def _data(brief: Brief, safe: Symmetry, longest: int | None) -> Recipe:
     """Only what certainly keeps the label is in a first pipeline."""
     height, width = brief.profile.height, brief.profile.width
-    if longest and (max(height, width) > longest or (enlarge and max(height, width) <= 0.8 * longest)):
+    if longest and max(height, width) > longest:
         scale = longest / max(height, width)
         size = [max(8, round(height * scale / 8) * 8), max(8, round(width * scale / 8) * 8)]
     else:
